@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compile settings that hold for every target, and the two functions that make a
+# library and a test. It finds no package: LlmcDependencies.cmake does.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+find_program(LLMC_CCACHE ccache)
+if(LLMC_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${LLMC_CCACHE})
+endif()
+# The arithmetic contract (docs/design/architecture.md, section 8): the compiler
+# contracts a multiply and an add only where the source says std::fma.
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -ffp-contract=off
+  -fno-math-errno)
+include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+
+# llmc_library(name SOURCES ... DEPS ...)
+function(llmc_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PUBLIC ${A_DEPS})
+endfunction()
+
+# llmc_test(name LABEL fast|e2e|slow|gpu SOURCES ... DEPS ... ARGS ...): one GoogleTest program.
+function(llmc_test name)
+  cmake_parse_arguments(A "" "LABEL" "SOURCES;DEPS;ARGS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE ${A_DEPS} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name} ${A_ARGS})
+  set_tests_properties(${name} PROPERTIES LABELS "${A_LABEL}"
+    SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\]"
+    ENVIRONMENT "LLMC_TEST_DATA=${LLMC_TEST_DATA};LLMC_SOURCE_DIR=${CMAKE_SOURCE_DIR};LLMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+endfunction()

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Communication between ranks. A Fabric is all ranks of a run (threads of one process,
+// or MPI processes); a Communicator is one group of them along some mesh axes. Buffers
+// are host memory here; the CUDA back-ends bring their own implementations. Results are
+// bit-identical on every back-end: reductions add in rank order, by our own algorithm.
+#pragma once
+
+#include "runtime/kernels/KernelAbi.h"
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace llmrt {
+
+/// What a collective is for: named in the error when it times out, and kept by the
+/// flight recorder. The texts live as long as the plan.
+struct CollectiveTag {
+  int64_t command = -1;      // index of the command in its program
+  const char* kind = "";     // "all_gather"
+  const char* subject = "";  // the parameter or tensor
+  const char* pass = "";     // the pass that put it there
+};
+
+/// One group of ranks. Every member makes the same calls in the same order. A call
+/// returns when this rank's result is complete and its inputs may be overwritten.
+/// Errors  CollectiveTimeout names the rank that did not come; CollectiveAborted after
+///         abort() of any rank; Internal from the transport.
+class Communicator {
+public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0; // in this group
+  virtual int size() const = 0;
+
+  /// recv holds size() blocks of sizeBytes in rank order. send may be its own block of
+  /// recv.
+  virtual absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
+                                 const CollectiveTag& tag) = 0;
+  /// send holds size() blocks of numElements; recv gets the sum of block rank() over
+  /// ranks, added in rank order ((r0 + r1) + r2 ...; f32, or bf16 with f32 sums rounded
+  /// once). recv may be block rank() of send.
+  virtual absl::Status reduceScatter(const void* send, void* recv,
+                                     int64_t numElements, DType dtype,
+                                     const CollectiveTag& tag) = 0;
+  /// In place; bits equal reduceScatter followed by allGather for any numElements.
+  virtual absl::Status allReduce(void* data, int64_t numElements, DType dtype,
+                                 const CollectiveTag& tag) = 0;
+  /// Block i of send goes to rank i; block i of recv comes from rank i.
+  virtual absl::Status allToAll(const void* send, void* recv, int64_t sizeBytes,
+                                const CollectiveTag& tag) = 0;
+  virtual absl::Status broadcast(void* data, int64_t sizeBytes, int root,
+                                 const CollectiveTag& tag) = 0;
+  /// A send grouped with a receive: either peer may be -1 (none).
+  virtual absl::Status exchange(const void* send, int64_t sendBytes, int sendPeer,
+                                void* recv, int64_t recvBytes, int recvPeer,
+                                const CollectiveTag& tag) = 0;
+  absl::Status send(const void* data, int64_t sizeBytes, int peer,
+                    const CollectiveTag& tag) {
+    return exchange(data, sizeBytes, peer, nullptr, 0, -1, tag);
+  }
+  absl::Status recv(void* data, int64_t sizeBytes, int peer,
+                    const CollectiveTag& tag) {
+    return exchange(nullptr, 0, -1, data, sizeBytes, peer, tag);
+  }
+  virtual absl::Status barrier(const CollectiveTag& tag) = 0;
+};
+
+/// Simulated link of the `local` back-end, for tests of overlap. 0: none.
+struct SimulatedLink {
+  double bytesPerSecond = 0;
+  double latencySeconds = 0;
+};
+
+/// All ranks of a run, seen from one rank.
+class Fabric {
+public:
+  virtual ~Fabric() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const char* name() const = 0; // "local", "mpi"
+  /// Makes the group of the given world ranks (this rank among them, in group order).
+  /// Collective over exactly these ranks; groups are made in the same order on all.
+  virtual absl::StatusOr<std::unique_ptr<Communicator>>
+  createCommunicator(absl::Span<const int> worldRanks) = 0;
+  /// Aborts every communicator of every rank; callable from any thread, never blocks
+  /// for long; the first reason wins and is what the other ranks' calls return.
+  virtual void abort(const absl::Status& reason) = 0;
+};
+
+struct FabricOptions {
+  double timeoutSeconds = 300; // of one collective
+  SimulatedLink link;          // local only
+};
+
+/// Makes `numRanks` fabrics that are threads of this process.
+std::vector<std::unique_ptr<Fabric>> createLocalFabrics(int numRanks,
+                                                        const FabricOptions& options);
+
+/// Joins the MPI job of this process (MPI_Init_thread on first use). Errors
+/// MpiUnavailable.
+absl::StatusOr<std::unique_ptr<Fabric>> createMpiFabric(const FabricOptions& options);
+
+} // namespace llmrt
