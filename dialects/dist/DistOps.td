@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ops of the `dist` dialect: the mesh, intent ops and mechanism ops. Constraints
+// carry labels (C1).. in the text, in the messages and in tests/dialects/dist.
+#ifndef LLMC_DIALECTS_DIST_DISTOPS_TD
+#define LLMC_DIALECTS_DIST_DISTOPS_TD
+
+include "dialects/dist/DistDialect.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class Dist_Op<string opMnemonic, list<Trait> traits = []>
+    : Op<Dist_Dialect, opMnemonic, traits>;
+
+// Why a communication is there, kept from the pass that inserted it to the plan.
+defvar Dist_Why = (ins OptionalAttr<StrAttr>:$subject, OptionalAttr<StrAttr>:$pass);
+
+def Dist_MeshOp : Dist_Op<"mesh", [Symbol]> {
+  let summary = "declare the mesh of ranks";
+  let description = [{
+    Axes, outermost first: rank = ((c0 * n1 + c1) * n2 + c2)... The set of names is open.
+    (C1) as many names as sizes, all sizes positive, names distinct.
+    Example: `dist.mesh @mesh ["dp", "pp", "tp"] [2, 1, 2]`
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrArrayAttr:$axes,
+                       DenseI64ArrayAttr:$sizes);
+  let assemblyFormat = "$sym_name $axes $sizes attr-dict";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Size of an axis; 1 if the mesh has none of that name.
+    int64_t getAxisSize(::llvm::StringRef axis);
+    int64_t getNumRanks();
+  }];
+}
+
+//===-- intent ----------------------------------------------------------------===//
+
+def Dist_ReshardOp : Dist_Op<"reshard", [Pure]> {
+  let summary = "change what each rank holds of a value";
+  let description = [{
+    Every rank gives its part of the value as `from` says and gets its part as `to`
+    says. Lives from partition-tensor-split until lower-to-collectives.
+
+      from partial ["tp"]: rank 0 [1 2], rank 1 [3 4]   ->   every rank [4 6]
+
+    (C1) same element type. (C2) one of: partial to whole, partial to split, split to
+    whole, whole to split.
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, Dist_ShardingAttr:$from,
+                            Dist_ShardingAttr:$to), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = [{
+    $x `from` $from `to` $to attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Dist_ZeroGatherOp : Dist_Op<"zero_gather", [Pure]> {
+  let summary = "rebuild a parameter from its ZeRO shards";
+  let description = [{
+    The flattened parameter is cut into N equal runs, the last ones zero-padded; the i-th
+    rank along `axes` holds run i. Lives from insert-zero-gathers until
+    lower-to-collectives.
+
+      rank 0 [1 2]  rank 1 [3 0]   ->   every rank [1 2 3]
+
+    (C1) same element type. (C2) the shard is flat and its N runs hold the full tensor.
+  }];
+  let arguments = !con((ins AnyRankedTensor:$shard, StrArrayAttr:$axes), Dist_Why);
+  let results = (outs AnyRankedTensor:$full);
+  let assemblyFormat = "$shard $axes attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Dist_PipelineStageOp : Dist_Op<"pipeline_stage", [Pure, AllTypesMatch<["x", "result"]>]> {
+  let summary = "a value crosses to the next pipeline stage";
+  let description = [{
+    Before it, stage `stage` - 1; after it, `stage`. Lives from assign-pipeline-stages until
+    split-pipeline-stages.
+  }];
+  let arguments = (ins AnyRankedTensor:$x, I64Attr:$stage);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x `to` $stage attr-dict `:` type($x)";
+}
+
+//===-- mechanism -------------------------------------------------------------===//
+
+def Dist_AllGatherOp : Dist_Op<"all_gather", [Pure]> {
+  let summary = "concatenate the parts of all ranks along a dimension";
+  let description = [{
+    (C1) same element type; (C2) result dimension `dim` is at most N times the operand's
+    (what is beyond is padding of the last parts and is dropped), the others equal.
+      dim 0: rank 0 [1 2], rank 1 [3 4]   ->   every rank [1 2 3 4]
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$dim), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x $axes `dim` $dim attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Dist_ReduceScatterOp : Dist_Op<"reduce_scatter", [Pure]> {
+  let summary = "sum over ranks, each keeps its part of dimension 0";
+  let description = [{
+    Adds in rank order. (C1) same element type; (C2) dimension 0 is N times the result's.
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x $axes attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Dist_AllReduceOp : Dist_Op<"all_reduce", [Pure, AllTypesMatch<["x", "result"]>]> {
+  let summary = "sum over ranks, in rank order";
+  let description = [{rank 0 [1 2], rank 1 [3 4]   ->   every rank [4 6]}];
+  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x $axes attr-dict `:` type($x)";
+}
+
+def Dist_BroadcastOp : Dist_Op<"broadcast", [Pure, AllTypesMatch<["x", "result"]>]> {
+  let summary = "every rank gets the value of the root";
+  let description = [{`root` is the coordinate along the axis. On other ranks x is not read.}];
+  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$root), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x $axes `root` $root attr-dict `:` type($x)";
+}
+
+def Dist_SendOp : Dist_Op<"send"> {
+  let summary = "send to the rank at another coordinate of an axis";
+  let description = [{All other coordinates equal.}];
+  let arguments = !con((ins AnyRankedTensor:$x, StrAttr:$axis, I64Attr:$peer), Dist_Why);
+  let assemblyFormat = "$x $axis `peer` $peer attr-dict `:` type($x)";
+}
+
+def Dist_RecvOp : Dist_Op<"recv"> {
+  let summary = "receive from the rank at another coordinate of an axis";
+  let description = [{All other coordinates equal.}];
+  let arguments = !con((ins StrAttr:$axis, I64Attr:$peer), Dist_Why);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$axis `peer` $peer attr-dict `:` type($result)";
+}
+
+def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
+  let summary = "this rank's run of the rows of a whole value";
+  let description = [{
+    Rank i of N along the axis keeps rows [i * rows/N, (i+1) * rows/N). No communication.
+    (C1) rows are N times the result's.
+  }];
+  let arguments = (ins AnyRankedTensor:$x, StrAttr:$axis);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x $axis attr-dict `:` functional-type(operands, results)";
+}
+
+def Dist_StartOp : Dist_Op<"start"> {
+  let summary = "start a collective and go on";
+  let description = [{
+    `collective` is the mnemonic of a mechanism op, `args` its attributes. The operand may not be
+    changed, nor the result read, before the matching `wait`. Collectives are issued in
+    program order on one communication stream. (C1) the collective exists.
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, StrAttr:$collective, DictionaryAttr:$args), Dist_Why);
+  let results = (outs Dist_TokenType:$pending);
+  let assemblyFormat = "$collective $x $args attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Dist_WaitOp : Dist_Op<"wait"> {
+  let summary = "wait for a started collective";
+  let description = [{(C1) the result is the pending type.}];
+  let arguments = (ins Dist_TokenType:$pending);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$pending attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+#endif
