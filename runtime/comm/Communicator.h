@@ -27,15 +27,20 @@ struct CollectiveTag {
   const char* pass = "";     // the pass that put it there
 };
 
-/// One group of ranks. Every member makes the same calls in the same order. A call
-/// returns when this rank's result is complete and its inputs may be overwritten.
-/// Errors  CollectiveTimeout names the rank that did not come; CollectiveAborted after
-///         abort() of any rank; Internal from the transport.
+/// One group of ranks. Every member makes the same calls in the same order, one at a
+/// time. A call returns when this rank's result is complete and its inputs may be
+/// overwritten.
+/// Errors  CollectiveTimeout names the world rank that did not come, and aborts the
+///         fabric, so that every rank returns the same error; CollectiveAborted after
+///         abort() of any rank; CollectiveMismatch when members call differently;
+///         BadCommunicatorArgument; TransportFailed.
 class Communicator {
 public:
   virtual ~Communicator() = default;
   virtual int rank() const = 0; // in this group
   virtual int size() const = 0;
+  /// Bytes that this group holds for itself on this rank (staging, receive buffers).
+  virtual int64_t reservedBytes() const = 0;
 
   /// recv holds size() blocks of sizeBytes in rank order. send may be its own block of
   /// recv.
@@ -70,7 +75,9 @@ public:
   virtual absl::Status barrier(const CollectiveTag& tag) = 0;
 };
 
-/// Simulated link of the `local` back-end, for tests of overlap. 0: none.
+/// Simulated link of the `local` back-end, for tests of overlap: every transfer also
+/// sleeps latencySeconds + the bytes that cross this rank's link / bytesPerSecond.
+/// 0: none.
 struct SimulatedLink {
   double bytesPerSecond = 0;
   double latencySeconds = 0;
@@ -88,12 +95,16 @@ public:
   virtual absl::StatusOr<std::unique_ptr<Communicator>>
   createCommunicator(absl::Span<const int> worldRanks) = 0;
   /// Aborts every communicator of every rank; callable from any thread, never blocks
-  /// for long; the first reason wins and is what the other ranks' calls return.
+  /// for long; the first reason wins. Later calls of every rank return it inside a
+  /// CollectiveAborted that names this rank (a CollectiveTimeout as it is).
   virtual void abort(const absl::Status& reason) = 0;
+  /// Returns ok until this rank knows of an abort; then what its calls return.
+  virtual absl::Status abortStatus() const = 0;
 };
 
 struct FabricOptions {
   double timeoutSeconds = 300; // of one collective
+  int threadsPerRank = 1;      // chooses between spinning and sleeping (local)
   SimulatedLink link;          // local only
 };
 
