@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The register tile that `linear` and `attention` share: some rows of x times a strip
+// of w, with the sums in registers. Every sum runs over k in ascending order with one
+// fma each, so that no choice of tile changes a bit. For kernel sources only.
+#pragma once
+
+#include "runtime/kernels/Scratch.h"
+#include "runtime/kernels/Simd.h"
+
+namespace llmrt::LLMRT_LEVEL {
+
+/// y[m][c] (+)= sum over k of x[m * kProductRowStride + k] * w[k * wStride + c], for
+/// M rows and V vectors of columns. The constant row stride of x lets M rows share one
+/// address register.
+template <int M, int V, typename W>
+void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
+                 float* y, int64_t ldy, bool accumulate) {
+  Vec sum[M][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      sum[m][v] = accumulate ? load(y + m * ldy + v * kLanes) : zero();
+  for (int64_t k = 0; k < K; ++k) {
+    Vec b[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      b[v] = load(w + v * kLanes);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      Vec a = splat(x[m * kProductRowStride]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v)
+        sum[m][v] = fma(a, b[v], sum[m][v]);
+    }
+    ++x;
+    w += wStride;
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v)
+      store(y + m * ldy + v * kLanes, sum[m][v]);
+}
+
+/// productTile for M = 1..kTileRows known at run time.
+template <int V, typename W>
+inline void productRows(int64_t M, const float* x, const W* w, int64_t wStride,
+                        int64_t K, float* y, int64_t ldy, bool accumulate) {
+  switch (M) {
+#define LLMRT_ROWS(rows)                                                       \
+  case rows:                                                                   \
+    if constexpr (rows <= kTileRows)                                           \
+      productTile<rows, V>(x, w, wStride, K, y, ldy, accumulate);              \
+    return;
+    LLMRT_ROWS(1)
+    LLMRT_ROWS(2)
+    LLMRT_ROWS(3)
+    LLMRT_ROWS(4)
+    LLMRT_ROWS(5)
+    LLMRT_ROWS(6)
+    LLMRT_ROWS(7)
+    LLMRT_ROWS(8)
+    LLMRT_ROWS(9)
+    LLMRT_ROWS(10)
+    LLMRT_ROWS(11)
+    LLMRT_ROWS(12)
+    LLMRT_ROWS(13)
+    LLMRT_ROWS(14)
+#undef LLMRT_ROWS
+  }
+}
+
+/// productRows for any number of columns that is a multiple of kLanes.
+template <typename W>
+inline void productCols(int64_t M, int64_t cols, const float* x, const W* w,
+                        int64_t wStride, int64_t K, float* y, int64_t ldy,
+                        bool accumulate) {
+  int64_t c = 0;
+  for (; c + 2 * kLanes <= cols; c += 2 * kLanes)
+    productRows<2>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
+  if (c < cols)
+    productRows<1>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
+}
+
+} // namespace llmrt::LLMRT_LEVEL

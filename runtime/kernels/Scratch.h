@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scratch bytes that each hand-tuned kernel needs for one call by one thread: the
+// workspace formulas of Kernels.def. The same at every CPU level, so that a plan's
+// memory does not depend on the machine. Functions are static because sources of every CPU
+// level include them: the linker must not merge the copies.
+#pragma once
+
+#include "runtime/kernels/KernelArgs.h"
+
+namespace llmrt {
+
+/// Reduction elements of one block of a product, and the distance between rows of a
+/// packed block of x (not a multiple of the 4 KiB at which cache sets alias).
+inline constexpr int64_t kProductBlock = 256;
+inline constexpr int64_t kProductRowStride = kProductBlock + 16;
+/// The most rows of x that `linear` packs at once (half of a 1 MiB second-level cache).
+inline constexpr int64_t kLinearRowBlock = 504;
+/// The most rows of one register tile at any level.
+inline constexpr int64_t kMaxTileRows = 14;
+/// Columns of one strip of a product: the width of an f32 panel.
+inline constexpr int64_t kStripCols = 32;
+/// Scratch that a prologue or an epilogue of `linear` may use.
+inline constexpr int64_t kSlotScratchBytes = 4096;
+
+static inline constexpr int64_t roundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+/// The parts of the scratch of `linear`, as byte offsets.
+struct LinearScratch {
+  int64_t packedX;      // [min(rows, kLinearRowBlock), kProductRowStride] f32
+  int64_t strip;        // [kProductBlock, kStripCols] f32
+  int64_t prologueOut;  // [rows, K] f32
+  int64_t prologueArgs; // [prologueWords]
+  int64_t slot;         // kSlotScratchBytes
+  int64_t totalBytes;
+};
+
+static inline LinearScratch linearScratch(const LinearArgs& a) {
+  LinearScratch s;
+  int64_t packedRows = a.rows < kLinearRowBlock ? a.rows : kLinearRowBlock;
+  s.packedX = 0;
+  s.strip = s.packedX + roundUp(packedRows * kProductRowStride * 4, 64);
+  s.prologueOut = s.strip + kProductBlock * kStripCols * 4;
+  s.prologueArgs =
+      s.prologueOut + (a.prologue ? roundUp(a.rows * a.K * 4, 64) : 0);
+  s.slot =
+      s.prologueArgs + (a.prologue ? roundUp(a.prologueWords * 8, 64) : 0);
+  s.totalBytes = s.slot + kSlotScratchBytes;
+  return s;
+}
+
+/// The parts of the scratch of `attention`, as float offsets.
+struct AttentionScratch {
+  int64_t q;    // [ceil(D / kProductBlock), kMaxTileRows, kProductRowStride]
+  int64_t p;    // [kMaxTileRows, kProductRowStride]: scores, then weights
+  int64_t acc;  // [kMaxTileRows, accStride]
+  int64_t tail; // [kPageTokens, 16]: the last columns of values
+  int64_t accStride;
+  int64_t totalBytes;
+};
+
+static inline AttentionScratch attentionScratch(int64_t D) {
+  AttentionScratch s;
+  constexpr int64_t rowsFloats = kMaxTileRows * kProductRowStride;
+  s.q = 0;
+  s.p = s.q + roundUp(D, kProductBlock) / kProductBlock * rowsFloats;
+  s.acc = s.p + rowsFloats;
+  s.accStride = roundUp(D, kStripCols);
+  s.tail = s.acc + kMaxTileRows * s.accStride;
+  s.totalBytes = (s.tail + kPageTokens * 16) * 4;
+  return s;
+}
+
+static inline int64_t linearScratchBytes(const uint64_t* words) {
+  return linearScratch(readArgs<LinearArgs>(words)).totalBytes;
+}
+static inline int64_t attentionScratchBytes(const uint64_t* words) {
+  return attentionScratch(readArgs<AttentionArgs>(words).D).totalBytes;
+}
+static inline int64_t ropeAppendScratchBytes(const uint64_t* words) {
+  return kPageTokens * readArgs<RopeAppendArgs>(words).D * 4;
+}
+static inline int64_t sampleScratchBytes(const uint64_t* words) {
+  return roundUp(readArgs<SampleArgs>(words).V * 4, 64);
+}
+
+} // namespace llmrt
