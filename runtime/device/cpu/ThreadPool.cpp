@@ -105,7 +105,8 @@ ThreadPool::ThreadPool(const Options& options)
 }
 
 ThreadPool::~ThreadPool() {
-  launch_.fetch_or(1, std::memory_order_seq_cst);
+  ending_.store(true, std::memory_order_relaxed);
+  launch_.fetch_add(2, std::memory_order_seq_cst);
   wake(launch_, numThreads_);
   for (std::thread& thread : workers_->threads)
     thread.join();
@@ -185,30 +186,50 @@ void ThreadPool::work(int thread) {
 
 void ThreadPool::workerLoop(int thread) {
   uint32_t seen = 0;
+  auto called = [&] {
+    uint32_t launch = launch_.load(std::memory_order_acquire);
+    return (launch % 2 == 1 && launch != seen) ||
+           ending_.load(std::memory_order_relaxed);
+  };
   for (;;) {
-    auto called = [&] {
-      return launch_.load(std::memory_order_acquire) != seen;
-    };
     if (!spin(spinMicros_, called)) {
       sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      while (launch_.load(std::memory_order_seq_cst) == seen)
-        sleepWhile(launch_, seen);
+      for (;;) {
+        uint32_t launch = launch_.load(std::memory_order_seq_cst);
+        if (called())
+          break;
+        sleepWhile(launch_, launch);
+      }
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
-    seen = launch_.load(std::memory_order_acquire);
-    if (seen & 1)
+    if (ending_.load(std::memory_order_relaxed))
       return;
-    work(thread);
-    if (running_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+    active_.fetch_add(1, std::memory_order_seq_cst);
+    seen = launch_.load(std::memory_order_seq_cst);
+    if (seen % 2 == 1)
+      work(thread);
+    if (active_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
         callerSleeps_.load(std::memory_order_seq_cst))
-      wake(running_, 1);
+      wake(active_, 1);
   }
 }
 
-void ThreadPool::wakeWorkers() {
-  launch_.fetch_add(2, std::memory_order_seq_cst);
+void ThreadPool::open() {
+  launch_.fetch_add(1, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0)
     wake(launch_, numThreads_);
+}
+
+void ThreadPool::close() {
+  launch_.fetch_add(1, std::memory_order_seq_cst);
+  auto alone = [&] { return active_.load(std::memory_order_seq_cst) == 0; };
+  if (spin(spinMicros_, alone))
+    return;
+  callerSleeps_.store(1, std::memory_order_seq_cst);
+  for (uint32_t left = active_.load(std::memory_order_seq_cst); left != 0;
+       left = active_.load(std::memory_order_seq_cst))
+    sleepWhile(active_, left);
+  callerSleeps_.store(0, std::memory_order_relaxed);
 }
 
 void ThreadPool::run(const TileGrid& grid, LlmrtKernelFn fn,
@@ -233,17 +254,9 @@ void ThreadPool::run(const TileGrid& grid, LlmrtKernelFn fn,
     shares_[t].chunk = std::max<int64_t>(1, divideUp(end - begin, kChunksPerShare));
     shares_[t].range.store(Share::pack(begin, end), std::memory_order_relaxed);
   }
-  running_.store(numThreads_ - 1, std::memory_order_relaxed);
-  wakeWorkers();
+  open();
   work(0);
-  auto done = [&] { return running_.load(std::memory_order_acquire) == 0; };
-  if (spin(spinMicros_, done))
-    return;
-  callerSleeps_.store(1, std::memory_order_seq_cst);
-  for (uint32_t left = running_.load(std::memory_order_seq_cst); left != 0;
-       left = running_.load(std::memory_order_seq_cst))
-    sleepWhile(running_, left);
-  callerSleeps_.store(0, std::memory_order_relaxed);
+  close();
 }
 
 } // namespace llmrt

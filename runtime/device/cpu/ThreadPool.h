@@ -54,7 +54,8 @@ private:
   void runTiles(int64_t begin, int64_t end, void* scratch) const;
   bool stealFor(int thread);
   void reserveScratch(int64_t bytes);
-  void wakeWorkers();
+  void open();
+  void close();
 
   const int numThreads_;
   const int64_t spinMicros_;
@@ -63,10 +64,12 @@ private:
   std::unique_ptr<char[]> ownScratch_;
   char* scratch_ = nullptr;
   int64_t scratchBytesPerThread_ = 0;
-  // The number of the current launch; the lowest bit is set when the pool ends.
+  // Odd while a launch is open to workers; grows by one at each opening and closing.
   alignas(64) std::atomic<uint32_t> launch_{0};
   std::atomic<uint32_t> sleepers_{0};
-  alignas(64) std::atomic<uint32_t> running_{0};
+  std::atomic<bool> ending_{false};
+  // Workers that may be using the open launch.
+  alignas(64) std::atomic<uint32_t> active_{0};
   std::atomic<uint32_t> callerSleeps_{0};
   struct Workers;
   std::unique_ptr<Workers> workers_;
