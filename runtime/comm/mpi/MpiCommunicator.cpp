@@ -37,7 +37,7 @@ int64_t MpiCommunicator::reservedBytes() const {
 
 absl::Status MpiCommunicator::start() {
   transfers_.clear();
-  return job_->isAborted() ? job_->abortStatus() : absl::OkStatus();
+  return job_->checkAbort();
 }
 
 void MpiCommunicator::receive(void* data, int64_t sizeBytes, int peer) {

@@ -25,7 +25,7 @@ public:
   absl::StatusOr<std::unique_ptr<Communicator>>
   createCommunicator(absl::Span<const int> worldRanks) override {
     LLMRT_RETURN_IF_ERROR(checkRankList(worldRanks, rank(), size()));
-    LLMRT_RETURN_IF_ERROR(job_->abortStatus());
+    LLMRT_RETURN_IF_ERROR(job_->checkAbort());
     std::vector<int> ranks(worldRanks.begin(), worldRanks.end());
     int groupRank =
         std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin();
@@ -35,7 +35,7 @@ public:
 
   void abort(const absl::Status& reason) override { job_->abort(reason); }
 
-  absl::Status abortStatus() const override { return job_->abortStatus(); }
+  absl::Status abortStatus() const override { return job_->checkAbort(); }
 
 private:
   mpi::MpiJob* job_;

@@ -51,8 +51,8 @@ public:
                         const CollectiveTag& tag);
 
   void abort(const absl::Status& reason);
-  bool isAborted() const { return isAborted_.load(std::memory_order_acquire); }
-  absl::Status abortStatus() const;
+  /// Looks for the abort of another rank; returns ok until there is one.
+  absl::Status checkAbort();
 
 private:
   enum MessageType : int32_t { Abort, WhoDoYouWaitFor, IWaitFor };
@@ -64,6 +64,8 @@ private:
     char text[1500] = {};
   };
 
+  bool isAborted() const { return isAborted_.load(std::memory_order_acquire); }
+  absl::Status abortStatus() const;
   absl::Status initialise();
   void finalise();
   void keepAbort(const absl::Status& status);

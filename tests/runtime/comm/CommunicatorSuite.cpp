@@ -4,8 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <numeric>
 #include <thread>
+#include <tuple>
 
 namespace llmrt::testing {
 namespace {
@@ -83,8 +86,8 @@ Bytes inputOf(int rank, int64_t numElements, DType dtype) {
 }
 
 /// (r0 + r1) + r2 ... over the given world ranks.
-Bytes serialSum(const std::vector<int>& ranks, int64_t numElements,
-                DType dtype) {
+Bytes computeSerialSum(const std::vector<int>& ranks, int64_t numElements,
+                       DType dtype) {
   Bytes bytes(numElements * dtypeBytes(dtype));
   for (int64_t i = 0; i < numElements; ++i) {
     float sum = 0;
@@ -97,6 +100,18 @@ Bytes serialSum(const std::vector<int>& ranks, int64_t numElements,
     store(bytes, i, sum, dtype);
   }
   return bytes;
+}
+
+/// The same, computed once for all rank threads.
+const Bytes& serialSum(const std::vector<int>& ranks, int64_t numElements,
+                       DType dtype) {
+  static std::mutex mutex;
+  static std::map<std::tuple<std::vector<int>, int64_t, DType>, Bytes> sums;
+  std::lock_guard<std::mutex> lock(mutex);
+  auto [place, isNew] = sums.try_emplace({ranks, numElements, dtype});
+  if (isNew)
+    place->second = computeSerialSum(ranks, numElements, dtype);
+  return place->second;
 }
 
 Bytes pattern(int from, int to, int64_t sizeBytes) {
@@ -170,7 +185,7 @@ TEST_P(CommunicatorSuite, ReduceScatterEqualsItsBlockOfTheSum) {
       for (int64_t n : {0, 1, 3, 1000, 9000, 333333}) {
         int64_t blockBytes = n * dtypeBytes(dtype);
         int64_t total = n * comm.size();
-        Bytes sum = serialSum(allRanks(comm.size()), total, dtype);
+        const Bytes& sum = serialSum(allRanks(comm.size()), total, dtype);
         Bytes expected(sum.begin() + comm.rank() * blockBytes,
                        sum.begin() + (comm.rank() + 1) * blockBytes);
         const Bytes input = inputOf(comm.rank(), total, dtype);
