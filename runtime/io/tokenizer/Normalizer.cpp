@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/io/tokenizer/Normalizer.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/io/tokenizer/Utf8.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utf8proc.h>
+
+namespace llmrt {
+namespace {
+
+// Below U+0300 every character is its own NFC form, and none combines with one
+// before it.
+bool isSurelyNfc(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<uint8_t>(c) < 0xCC; });
+}
+
+absl::Status normalise(Normalizer::Form form, std::string& text) {
+  if (form == Normalizer::Form::Nfc && isSurelyNfc(text))
+    return absl::OkStatus();
+  int options = UTF8PROC_STABLE;
+  bool composes =
+      form == Normalizer::Form::Nfc || form == Normalizer::Form::Nfkc;
+  options |= composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == Normalizer::Form::Nfkc || form == Normalizer::Form::Nfkd)
+    options |= UTF8PROC_COMPAT;
+  utf8proc_uint8_t* out = nullptr;
+  utf8proc_ssize_t sizeBytes =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                   static_cast<utf8proc_ssize_t>(text.size()), &out,
+                   static_cast<utf8proc_option_t>(options));
+  if (sizeBytes < 0)
+    return makeError(ErrorCode::PreTokenizerFailed,
+                     absl::StrCat("normalising the text failed: ",
+                                  utf8proc_errmsg(sizeBytes)),
+                     "split the text into smaller parts");
+  text.assign(reinterpret_cast<const char*>(out), sizeBytes);
+  std::free(out);
+  return absl::OkStatus();
+}
+
+absl::Status replaceAll(const Regex& pattern, std::string_view replacement,
+                        std::string& text) {
+  RegexMatcher matcher(pattern);
+  std::string out;
+  size_t copied = 0;
+  size_t offset = 0;
+  TextRange match;
+  while (offset <= text.size()) {
+    LLMRT_ASSIGN_OR_RETURN(bool isFound, matcher.find(text, offset, match));
+    if (!isFound)
+      break;
+    out.append(text, copied, match.begin - copied);
+    out += replacement;
+    copied = match.end;
+    offset = match.end;
+    if (match.begin == match.end)
+      offset += offset < text.size() ? utf8SizeBytes(text[offset]) : 1;
+  }
+  if (copied == 0 && out.empty())
+    return absl::OkStatus();
+  out.append(text, copied, std::string::npos);
+  text = std::move(out);
+  return absl::OkStatus();
+}
+
+void squeezeSpaces(std::string& text) {
+  std::string out;
+  for (char c : text)
+    if (c != ' ' || (!out.empty() && out.back() != ' '))
+      out += c;
+  if (!out.empty() && out.back() == ' ')
+    out.pop_back();
+  text = std::move(out);
+}
+
+void stripWhiteSpace(bool left, bool right, std::string& text) {
+  auto category = [&](size_t at) {
+    char32_t c = readUtf8(std::string_view(text).substr(at)).codePoint;
+    auto kind = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+    return (c >= 9 && c <= 13) || c == 0x85 ||
+           (kind >= UTF8PROC_CATEGORY_ZS && kind <= UTF8PROC_CATEGORY_ZP);
+  };
+  size_t begin = 0;
+  size_t end = text.size();
+  while (left && begin < end && category(begin))
+    begin += utf8SizeBytes(text[begin]);
+  while (right && end > begin) {
+    size_t last = end - 1;
+    while (last > begin && (static_cast<uint8_t>(text[last]) & 0xC0) == 0x80)
+      --last;
+    if (!category(last))
+      break;
+    end = last;
+  }
+  text = text.substr(begin, end - begin);
+}
+
+} // namespace
+
+void Normalizer::addForm(Form form) {
+  Step& step = steps_.emplace_back();
+  step.form = form;
+}
+
+void Normalizer::addPrepend(std::string text) {
+  Step& step = steps_.emplace_back();
+  step.kind = Kind::Prepend;
+  step.text = std::move(text);
+}
+
+void Normalizer::addReplace(Regex pattern, std::string replacement) {
+  Step& step = steps_.emplace_back();
+  step.kind = Kind::Replace;
+  step.pattern.push_back(std::move(pattern));
+  step.text = std::move(replacement);
+}
+
+void Normalizer::addStrip(bool left, bool right) {
+  Step& step = steps_.emplace_back();
+  step.kind = Kind::Strip;
+  step.stripsLeft = left;
+  step.stripsRight = right;
+}
+
+void Normalizer::addSqueezeSpaces() {
+  steps_.emplace_back().kind = Kind::SqueezeSpaces;
+}
+
+absl::Status Normalizer::applyStep(const Step& step, std::string& text) const {
+  switch (step.kind) {
+  case Kind::Form:
+    return normalise(step.form, text);
+  case Kind::Prepend:
+    if (!text.empty())
+      text.insert(0, step.text);
+    return absl::OkStatus();
+  case Kind::Replace:
+    return replaceAll(step.pattern.front(), step.text, text);
+  case Kind::Strip:
+    stripWhiteSpace(step.stripsLeft, step.stripsRight, text);
+    return absl::OkStatus();
+  case Kind::SqueezeSpaces:
+    squeezeSpaces(text);
+    return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Normalizer::apply(std::string_view text) const {
+  std::string out(text);
+  for (const Step& step : steps_)
+    LLMRT_RETURN_IF_ERROR(applyStep(step, out));
+  return out;
+}
+
+} // namespace llmrt

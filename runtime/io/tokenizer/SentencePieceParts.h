@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fills a tokenizer from SentencePiece pieces with scores, whether they come
+// from a tokenizer.model or from a GGUF file. BPE only: pieces of a unigram
+// model do not merge.
+#pragma once
+
+#include "runtime/io/tokenizer/TokenizerParts.h"
+
+#include "absl/status/status.h"
+
+#include <string_view>
+#include <vector>
+
+namespace llmrt {
+
+struct SentencePieceSpec {
+  struct Piece {
+    std::string_view text;
+    float score = 0;
+    TokenKind kind = TokenKind::Normal;
+  };
+
+  std::vector<Piece> pieces;
+  bool addsDummyPrefix = true;
+  bool removesExtraSpaces = false;
+  bool byteFallback = false;
+  int32_t unknownId = -1;
+};
+
+/// Fills vocabulary, model, normalizer, added tokens and decoder of `parts`.
+/// Errors  TokenizerCorrupt.
+absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
+                                    TokenizerParts& parts);
+
+} // namespace llmrt
