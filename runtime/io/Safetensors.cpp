@@ -28,6 +28,12 @@ absl::Status corrupt(absl::string_view fileName, absl::string_view what) {
       "download or export the file again");
 }
 
+absl::Status indexCorrupt(absl::string_view fileName, absl::string_view what) {
+  return makeError(ErrorCode::WeightIndexCorrupt,
+                   absl::StrCat("damaged index ", fileName, ": ", what),
+                   "download the checkpoint again, with all its parts");
+}
+
 struct HeaderEntry {
   std::string name;
   std::string dtype;
@@ -245,6 +251,28 @@ parseSafetensors(absl::Span<const uint8_t> bytes, absl::string_view fileName) {
     return corrupt(fileName, absl::StrCat("tensors end at ", cursor, " of ",
                                           data.size(), " data bytes"));
   return contents;
+}
+
+absl::StatusOr<std::map<std::string, std::vector<std::string>>>
+parseSafetensorsIndex(absl::Span<const uint8_t> bytes,
+                      absl::string_view fileName) {
+  nlohmann::json root =
+      nlohmann::json::parse(bytes.begin(), bytes.end(), nullptr,
+                            /*allow_exceptions=*/false);
+  if (!root.is_object() || !root.contains("weight_map") ||
+      !root["weight_map"].is_object())
+    return indexCorrupt(fileName, "no object named weight_map");
+  std::map<std::string, std::vector<std::string>> namesByFile;
+  for (const auto& [name, part] : root["weight_map"].items()) {
+    const std::string* text = part.get_ptr<const std::string*>();
+    if (!text || text->empty() || text->find('/') != std::string::npos ||
+        text->find('\0') != std::string::npos)
+      return indexCorrupt(
+          fileName,
+          absl::StrCat("tensor ", name, " names no file of the same folder"));
+    namesByFile[*text].push_back(name);
+  }
+  return namesByFile;
 }
 
 namespace {

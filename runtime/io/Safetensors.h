@@ -8,6 +8,7 @@
 #include "runtime/io/AtomicFile.h"
 #include "runtime/io/SourceTensor.h"
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,13 @@ struct SafetensorsContents {
 ///         file; SafetensorsUnknownType.
 absl::StatusOr<SafetensorsContents>
 parseSafetensors(absl::Span<const uint8_t> bytes, absl::string_view fileName);
+
+/// Reads a model.safetensors.index.json, {"weight_map": {tensor: file}}: the
+/// tensors of each file, sorted. File names are plain names of the same folder.
+/// Errors  WeightIndexCorrupt.
+absl::StatusOr<std::map<std::string, std::vector<std::string>>>
+parseSafetensorsIndex(absl::Span<const uint8_t> bytes,
+                      absl::string_view fileName);
 
 /// A tensor that is going to be written.
 struct TensorDeclaration {

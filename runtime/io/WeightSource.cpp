@@ -6,25 +6,16 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "nlohmann/json.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <map>
 
 namespace llmrt {
 namespace {
 
 constexpr absl::string_view kIndexSuffix = ".index.json";
 constexpr size_t kMaxSuggestionLength = 256;
-
-absl::Status indexCorrupt(absl::string_view path, absl::string_view what) {
-  return makeError(ErrorCode::WeightIndexCorrupt,
-                   absl::StrCat("damaged index ", path, ": ", what),
-                   "download the checkpoint again, with all its parts");
-}
 
 // Number of insertions, deletions and replacements that turn `a` into `b`.
 size_t editDistance(absl::string_view a, absl::string_view b) {
@@ -56,28 +47,6 @@ std::vector<std::string> listFiles(const std::string& folder,
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-// Reads {"weight_map": {tensor: file}}, grouped by file.
-absl::StatusOr<std::map<std::string, std::vector<std::string>>>
-parseWeightMap(const MappedFile& file) {
-  nlohmann::json root =
-      nlohmann::json::parse(file.bytes().begin(), file.bytes().end(), nullptr,
-                            /*allow_exceptions=*/false);
-  if (!root.is_object() || !root.contains("weight_map") ||
-      !root["weight_map"].is_object())
-    return indexCorrupt(file.path(), "no object named weight_map");
-  std::map<std::string, std::vector<std::string>> namesByFile;
-  for (const auto& [name, part] : root["weight_map"].items()) {
-    const std::string* text = part.get_ptr<const std::string*>();
-    if (!text || text->empty() || text->find('/') != std::string::npos ||
-        text->find('\0') != std::string::npos)
-      return indexCorrupt(
-          file.path(),
-          absl::StrCat("tensor ", name, " names no file of the same folder"));
-    namesByFile[*text].push_back(name);
-  }
-  return namesByFile;
 }
 
 } // namespace
@@ -141,7 +110,8 @@ absl::Status WeightSource::openFile(const std::string& path) {
 
 absl::Status WeightSource::openIndex(const std::string& path) {
   LLMRT_ASSIGN_OR_RETURN(MappedFile index, MappedFile::open(path));
-  LLMRT_ASSIGN_OR_RETURN(auto namesByFile, parseWeightMap(index));
+  LLMRT_ASSIGN_OR_RETURN(auto namesByFile,
+                         parseSafetensorsIndex(index.bytes(), path));
   const std::string folder = std::filesystem::path(path).parent_path().string();
   for (const auto& [name, wanted] : namesByFile) {
     const std::string partPath =
@@ -156,8 +126,10 @@ absl::Status WeightSource::openIndex(const std::string& path) {
     for (const std::string& tensorName : wanted) {
       auto found = byName.find(tensorName);
       if (found == byName.end())
-        return indexCorrupt(
-            path, absl::StrCat(name, " does not hold tensor ", tensorName));
+        return makeError(ErrorCode::WeightIndexCorrupt,
+                         absl::StrCat("damaged index ", path, ": ", name,
+                                      " does not hold tensor ", tensorName),
+                         "download the checkpoint again, with all its parts");
       tensors_.push_back(*found->second);
     }
     files_.push_back(std::move(file));

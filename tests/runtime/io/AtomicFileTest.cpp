@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/io/AtomicFile.h"
 
+#include "tests/runtime/io/FolderTest.h"
 #include "tests/runtime/io/Golden.h"
 
 #include "absl/strings/match.h"

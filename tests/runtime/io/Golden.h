@@ -6,11 +6,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "gtest/gtest.h"
 
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -56,31 +54,5 @@ inline std::vector<Golden> readGolden(GoldenKind wanted) {
 inline absl::Span<const uint8_t> bytesOf(absl::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
 }
-
-/// A test with an empty folder of its own, removed afterwards.
-class FolderTest : public ::testing::Test {
-protected:
-  void SetUp() override {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "llmrtXXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string pathOf(const std::string& name) const {
-    return folder_ + "/" + name;
-  }
-
-  /// Returns how many files the folder holds, temporary ones included.
-  size_t numFiles() const {
-    return static_cast<size_t>(
-        std::distance(std::filesystem::directory_iterator(folder_),
-                      std::filesystem::directory_iterator()));
-  }
-
-  std::string folder_;
-};
 
 } // namespace llmrt::testing

@@ -3,6 +3,7 @@
 
 #include "runtime/base/MappedFile.h"
 #include "runtime/io/Dequantize.h"
+#include "tests/runtime/io/FolderTest.h"
 #include "tests/runtime/io/Golden.h"
 
 #include <gmock/gmock.h>

@@ -2,6 +2,7 @@
 #include "runtime/io/Safetensors.h"
 
 #include "runtime/base/MappedFile.h"
+#include "tests/runtime/io/FolderTest.h"
 #include "tests/runtime/io/Golden.h"
 #include "tests/support/GgufWriter.h"
 

@@ -3,6 +3,7 @@
 
 #include "runtime/io/Dequantize.h"
 #include "runtime/io/Safetensors.h"
+#include "tests/runtime/io/FolderTest.h"
 #include "tests/runtime/io/Golden.h"
 #include "tests/support/GgufWriter.h"
 
