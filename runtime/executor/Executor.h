@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
+#include "runtime/executor/MemoryReport.h"
 #include "runtime/plan/PlanFile.h"
 
 #include "absl/status/statusor.h"
@@ -58,7 +59,8 @@ public:
   /// Buffer of an input of an entry on this rank's stage, to be written before execute();
   /// empty if this stage does not read it. Names: ids i32[S,R], positions i32[S,R],
   /// valid_rows i32[S], block_table i32[S,P], temperature f32[S], top_k i32[S],
-  /// top_p f32[S], seed i64[S], sequence i32[S].
+  /// top_p f32[S], seed i64[S], sequence i32[S], sample_positions i32[S] (position of the
+  /// last valid row of each sequence).
   virtual absl::Span<uint8_t> input(int entry, absl::string_view name) = 0;
 
   /// Buffer of an output (next_ids i32[S]; logits f32[S or S*R, V]), valid until the next
@@ -75,6 +77,8 @@ public:
   virtual absl::Span<const int> coordinates() const = 0;
   /// Text of the flight recorder.
   virtual std::string recorderDump() const = 0;
+  /// Returns the bytes of this rank by class.
+  virtual MemoryReport memory() const { return {}; }
 };
 
 } // namespace llmrt

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a plan needs of a device: memory by class, copies, streams, events, code and
+// launches. It knows nothing of plans, and one device belongs to one rank. `cpu` is a real
+// back-end and the oracle for others. Commands are enqueued by one thread.
+#pragma once
+
+#include "runtime/kernels/KernelAbi.h"
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+namespace llmrt {
+
+/// Values of fb::MemorySpace and fb::MemoryClass (plan.fbs).
+enum class MemorySpace : int8_t { Device = 0, PinnedHost = 1, File = 2 };
+enum class MemoryClass : int8_t {
+  Parameters = 0, GatheredParameters = 1, Caches = 2, Activations = 3,
+  Communication = 4, Workspace = 5, Inputs = 6, Outputs = 7, Constants = 8,
+  Gradients = 9, Optimizer = 10, Code = 11, Library = 12
+};
+inline constexpr int kNumMemoryClasses = 13;
+
+/// Returns "parameters", "gathered parameters", ...
+absl::string_view memoryClassName(MemoryClass memoryClass);
+
+using BytesByClass = std::array<int64_t, kNumMemoryClasses>;
+
+/// Streams run their commands in order and beside each other. Values are stored in plans.
+enum class Stream : int8_t { Compute = 0, Communication = 1 };
+inline constexpr int kNumStreams = 2;
+
+/// A loaded code object, an event, a kernel: numbers that the device hands out.
+enum class CodeId : int32_t {};
+enum class EventId : int32_t {};
+enum class KernelId : int32_t {};
+
+/// One launch: a kernel over a grid of rows x columns.
+struct DeviceLaunch {
+  KernelId kernel;
+  const uint64_t* arguments; // device memory: words, word 0 is the number of rows
+  int64_t rows;
+  int64_t cols;
+  int64_t rowTile; // 0: all rows
+  int64_t colTile;
+  int64_t scratchBytes; // at most what reserveScratch() was given
+};
+
+/// Work that a stream runs between its commands, on the host: a collective. The object
+/// outlives its run.
+class StreamCall {
+public:
+  virtual ~StreamCall() = default;
+  virtual absl::Status run() = 0;
+};
+
+class Device {
+public:
+  virtual ~Device() = default;
+
+  /// Returns "cpu": the `target` of the plans it runs.
+  virtual const char* name() const = 0;
+  /// Returns the best level of the code objects it runs (a CpuLevel here).
+  virtual int codeLevel() const = 0;
+  /// Lowers it to what all ranks have; before kernels are found.
+  virtual void limitCodeLevel(int level) = 0;
+
+  // Memory.
+  /// Returns `sizeBytes` of zeroed memory, aligned to a page at least; null for 0 bytes.
+  /// Errors  OutOfMemory; DeviceUnsupported for a space it does not have.
+  virtual absl::StatusOr<void*> allocate(MemorySpace space,
+                                         MemoryClass memoryClass,
+                                         int64_t sizeBytes) = 0;
+  virtual void release(void* memory) = 0;
+  /// Counts bytes that a library holds (negative: holds no longer).
+  virtual void countBytes(MemoryClass memoryClass, int64_t sizeBytes) = 0;
+  virtual BytesByClass bytesByClass() const = 0;
+
+  // Code.
+  /// Loads a code object. Errors  CodeNotLoadable.
+  virtual absl::StatusOr<CodeId> loadCode(absl::Span<const uint8_t> image) = 0;
+  /// Returns a kernel of a code object. Errors  KernelMissing.
+  virtual absl::StatusOr<KernelId> findKernel(CodeId code,
+                                              absl::string_view symbol) = 0;
+  /// Returns a kernel of Kernels.def. Errors  KernelMissing.
+  virtual absl::StatusOr<KernelId> findHandTunedKernel(absl::string_view name,
+                                                       int version) = 0;
+  /// Returns what another kernel calls it by: the value of a SlotKernel word.
+  virtual uint64_t kernelAddress(KernelId kernel) const = 0;
+  /// Returns the scratch of one launch with these words; 0 for a generated kernel.
+  virtual int64_t scratchBytes(KernelId kernel,
+                               const uint64_t* words) const = 0;
+  /// Makes room for launches with this much scratch on every thread.
+  virtual absl::Status reserveScratch(int64_t bytesPerThread) = 0;
+
+  // Commands, enqueued in the order of these calls. After a command failed, the later
+  // ones of its stream do nothing.
+  virtual void launch(const DeviceLaunch& launch) = 0; // on the compute stream
+  virtual void copy(Stream stream, void* to, const void* from,
+                    int64_t sizeBytes) = 0;
+  /// Repeats a 4-byte pattern.
+  virtual void fill(Stream stream, void* to, uint32_t pattern,
+                    int64_t sizeBytes) = 0;
+  /// Calls of all streams run one at a time, in the order of these calls.
+  virtual void call(Stream stream, StreamCall& work) = 0;
+
+  // Order between streams.
+  virtual EventId createEvent() = 0;
+  virtual void record(EventId event, Stream stream) = 0;
+  virtual void wait(Stream stream, EventId event) = 0;
+  /// Waits until everything enqueued has run, and returns the first error since the last
+  /// synchronize().
+  virtual absl::Status synchronize() = 0;
+  /// Returns the seconds that the calling thread waited for the communication stream or
+  /// ran its calls itself, since creation.
+  virtual double waitSeconds() const = 0;
+};
+
+struct CpuDeviceOptions {
+  int numThreads = 1;
+  bool pinThreads = false;
+  int firstCpu = 0;
+};
+
+/// Makes the cpu device. Its compute stream is the calling thread with a thread pool;
+/// its communication stream is a thread of its own, started on first use.
+std::unique_ptr<Device> createCpuDevice(const CpuDeviceOptions& options);
+
+} // namespace llmrt

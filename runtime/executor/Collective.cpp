@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// Commands of communication: one call of a communicator, on either stream. A failure
+// aborts the fabric, so that no rank waits for this one.
+#include "runtime/executor/Command.h"
+
+#include <cstring>
+
+namespace llmrt {
+namespace {
+
+/// A communication command with its addresses.
+struct CollectiveArgs {
+  fb::CommandKind kind;
+  Communicator* communicator; // null: this rank is alone
+  uint8_t* send;              // null if the command has none
+  uint8_t* recv;
+  int64_t sizeBytes;
+  DType dtype;
+  int root;
+  int peer;
+  int recvPeer;
+};
+
+class CollectiveCommand final : public Command, public StreamCall {
+public:
+  CollectiveCommand(Rank& rank, Stream stream, const CollectiveArgs& args,
+                    const CollectiveTag& tag)
+      : rank_(rank), stream_(stream), args_(args), tag_(tag) {}
+
+  void enqueue() override { rank_.device.call(stream_, *this); }
+
+  absl::Status run() override {
+    rank_.communicationRecorder.begin(tag_);
+    absl::Status status = args_.communicator ? communicate() : stayAlone();
+    rank_.communicationRecorder.end(status.ok());
+    if (!status.ok())
+      rank_.fabric.abort(status);
+    return status;
+  }
+
+private:
+  absl::Status communicate() {
+    Communicator& group = *args_.communicator;
+    const CollectiveArgs& a = args_;
+    int64_t numElements = a.sizeBytes / dtypeBytes(a.dtype);
+    switch (a.kind) {
+    case fb::CommandKind::AllGather:
+      return group.allGather(a.send, a.recv, a.sizeBytes, tag_);
+    case fb::CommandKind::ReduceScatter:
+      return group.reduceScatter(a.send, a.recv, numElements, a.dtype, tag_);
+    case fb::CommandKind::AllReduce:
+      copyIfApart();
+      return group.allReduce(a.recv, numElements, a.dtype, tag_);
+    case fb::CommandKind::AllToAll:
+      return group.allToAll(a.send, a.recv, a.sizeBytes, tag_);
+    case fb::CommandKind::Broadcast:
+      if (group.rank() == a.root)
+        copyIfApart();
+      return group.broadcast(a.recv, a.sizeBytes, a.root, tag_);
+    case fb::CommandKind::Send:
+      return group.send(a.send, a.sizeBytes, a.peer, tag_);
+    case fb::CommandKind::Recv:
+      return group.recv(a.recv, a.sizeBytes, a.peer, tag_);
+    case fb::CommandKind::Exchange:
+      return group.exchange(a.send, a.sizeBytes, a.peer, a.recv, a.sizeBytes,
+                            a.recvPeer, tag_);
+    default:
+      return absl::InternalError("not a communication command");
+    }
+  }
+
+  // A group of one: every collective is a copy.
+  absl::Status stayAlone() {
+    copyIfApart();
+    return absl::OkStatus();
+  }
+
+  void copyIfApart() {
+    if (args_.send && args_.recv && args_.send != args_.recv)
+      std::memmove(args_.recv, args_.send, args_.sizeBytes);
+  }
+
+  Rank& rank_;
+  Stream stream_;
+  CollectiveArgs args_;
+  CollectiveTag tag_;
+};
+
+} // namespace
+
+CommandPtr prepareCollective(const fb::Command& command,
+                             PrepareContext& context) {
+  const Rank& rank = context.rank;
+  CollectiveArgs args;
+  args.kind = command.kind();
+  args.communicator = rank.communicators.find(spanOf(command.axes()));
+  args.send = nullptr;
+  args.recv = nullptr;
+  if (command.send_buffer() >= 0)
+    args.send = rank.address(command.send_buffer()) +
+                atCoordinates(command.send_offset(), rank.coordinates, 0);
+  if (command.recv_buffer() >= 0)
+    args.recv = rank.address(command.recv_buffer());
+  args.sizeBytes = command.bytes();
+  args.dtype = static_cast<DType>(command.dtype());
+  args.root = command.root();
+  args.peer = command.peer();
+  args.recvPeer = command.recv_peer();
+  return std::make_unique<CollectiveCommand>(
+      context.rank, static_cast<Stream>(command.stream()), args,
+      tagOf(command, context));
+}
+
+} // namespace llmrt

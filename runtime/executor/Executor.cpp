@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prepare, initialise, execute. A rank that fails aborts the fabric.
+#include "runtime/executor/Executor.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/executor/LoadWeights.h"
+#include "runtime/executor/Poison.h"
+#include "runtime/executor/Program.h"
+#include "runtime/executor/Rank.h"
+#include "runtime/kernels/KernelRegistry.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+namespace llmrt {
+namespace {
+
+absl::string_view viewOf(const ::flatbuffers::String* text) {
+  return text ? absl::string_view(text->data(), text->size())
+              : absl::string_view();
+}
+
+class PlanExecutor final : public Executor {
+public:
+  PlanExecutor(const fb::Plan& plan, Fabric& fabric,
+               const ExecutorOptions& options)
+      : options_(options),
+        device_(createCpuDevice({.numThreads = options.numThreads})),
+        rank_{plan,
+              *plan.stages()->Get(stageOfCoordinates(
+                  plan, coordinatesOfRank(plan, fabric.rank()))),
+              fabric,
+              *device_,
+              coordinatesOfRank(plan, fabric.rank()),
+              {},
+              {},
+              {},
+              FlightRecorder(fabric.rank()),
+              FlightRecorder(fabric.rank())} {}
+
+  ~PlanExecutor() override { (void)device_->synchronize(); }
+
+  absl::Status prepare() {
+    LLMRT_RETURN_IF_ERROR(agreeOnCodeLevel());
+    LLMRT_ASSIGN_OR_RETURN(rank_.communicators,
+                           Communicators::create(rank_.plan, rank_.fabric,
+                                                 rank_.coordinates));
+    device_->countBytes(MemoryClass::Communication,
+                        rank_.communicators.reservedBytes());
+    LLMRT_RETURN_IF_ERROR(loadKernels());
+    LLMRT_RETURN_IF_ERROR(allocateArenas());
+    return preparePrograms();
+  }
+
+  absl::Status initialise() override {
+    return abortOnError([&]() -> absl::Status {
+      LLMRT_RETURN_IF_ERROR(loadWeights(rank_, options_));
+      if (initialise_)
+        initialise_->enqueue(0);
+      return device_->synchronize();
+    }());
+  }
+
+  int findEntry(absl::string_view name) const override {
+    for (unsigned i = 0; i < rank_.plan.entries()->size(); ++i)
+      if (viewOf(rank_.plan.entries()->Get(i)->name()) == name)
+        return i;
+    return -1;
+  }
+
+  absl::Span<uint8_t> input(int entry, absl::string_view name) override {
+    return find(rank_.stage.inputs(), entry, name);
+  }
+
+  absl::Span<const uint8_t> output(int entry,
+                                   absl::string_view name) const override {
+    return find(rank_.stage.outputs(), entry, name);
+  }
+
+  absl::Status execute(int entry, int64_t validRows,
+                       ExecuteStatistics* statistics) override {
+    if (entry < 0 || entry >= static_cast<int>(programs_.size()))
+      return absl::InvalidArgumentError(absl::StrCat("no entry ", entry));
+    const fb::Entry* e = rank_.plan.entries()->Get(entry);
+    int64_t rows = e->sequences() * e->rows_per_sequence();
+    if (validRows < 0 || validRows > rows)
+      return absl::InvalidArgumentError(
+          absl::StrCat(validRows, " valid rows of ", rows));
+    auto begin = std::chrono::steady_clock::now();
+    double waitedBefore = device_->waitSeconds();
+    if (options_.poison)
+      poison_.fillDeadMemory(*device_);
+    programs_[entry]->enqueue(validRows);
+    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
+    if (statistics) {
+      std::chrono::duration<double> elapsed =
+          std::chrono::steady_clock::now() - begin;
+      statistics->seconds = elapsed.count();
+      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
+      statistics->commands = programs_[entry]->numCommands();
+    }
+    return absl::OkStatus();
+  }
+
+  int stage() const override {
+    return stageOfCoordinates(rank_.plan, rank_.coordinates);
+  }
+  absl::Span<const int> coordinates() const override {
+    return rank_.coordinates;
+  }
+  std::string recorderDump() const override {
+    return absl::StrCat("kernels\n", rank_.computeRecorder.dump(),
+                        "communication\n", rank_.communicationRecorder.dump());
+  }
+  MemoryReport memory() const override;
+
+private:
+  absl::Status abortOnError(absl::Status status) {
+    if (!status.ok())
+      rank_.fabric.abort(status);
+    return status;
+  }
+
+  absl::Status agreeOnCodeLevel();
+  absl::Status loadKernels();
+  absl::Status allocateArenas();
+  absl::Status preparePrograms();
+  absl::Span<uint8_t>
+  find(const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
+       int entry, absl::string_view name) const;
+
+  ExecutorOptions options_;
+  std::unique_ptr<Device> device_;
+  Rank rank_;
+  std::unique_ptr<Program> initialise_;
+  std::vector<std::unique_ptr<Program>> programs_; // by entry
+  Poison poison_;
+};
+
+// Kernels of different levels give different bits, so all ranks take the lowest.
+absl::Status PlanExecutor::agreeOnCodeLevel() {
+  if (rank_.fabric.size() == 1)
+    return absl::OkStatus();
+  std::vector<int> everyone(rank_.fabric.size());
+  std::iota(everyone.begin(), everyone.end(), 0);
+  LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> world,
+                         rank_.fabric.createCommunicator(everyone));
+  int64_t mine = device_->codeLevel();
+  std::vector<int64_t> levels(everyone.size());
+  CollectiveTag tag{-1, "AllGather", "the CPU level", "prepare"};
+  LLMRT_RETURN_IF_ERROR(
+      world->allGather(&mine, levels.data(), sizeof(mine), tag));
+  device_->limitCodeLevel(*std::min_element(levels.begin(), levels.end()));
+  return absl::OkStatus();
+}
+
+absl::Status PlanExecutor::loadKernels() {
+  const fb::Plan& plan = rank_.plan;
+  const fb::CodeObject* best = nullptr;
+  int lowest = INT32_MAX;
+  for (unsigned i = 0; plan.code() && i < plan.code()->size(); ++i) {
+    const fb::CodeObject* code = plan.code()->Get(i);
+    lowest = std::min(lowest, code->level());
+    if (code->level() <= device_->codeLevel() &&
+        (!best || code->level() > best->level()))
+      best = code;
+  }
+  std::optional<CodeId> code;
+  if (best) {
+    LLMRT_ASSIGN_OR_RETURN(code, device_->loadCode(absl::Span<const uint8_t>(
+                                     best->image()->data(),
+                                     best->image()->size())));
+  }
+  for (unsigned i = 0; plan.kernels() && i < plan.kernels()->size(); ++i) {
+    const fb::Kernel* kernel = plan.kernels()->Get(i);
+    absl::string_view name = viewOf(kernel->name());
+    bool isGenerated = kernel->kind() == fb::KernelKind::Generated;
+    if (isGenerated && !code) {
+      auto levelName = [](int level) {
+        return std::string(cpuLevelName(static_cast<CpuLevel>(level)));
+      };
+      return makeError(ErrorCode::CpuTooOld,
+                       absl::StrCat("the plan has code for ", levelName(lowest),
+                                    " and better, the ranks have ",
+                                    levelName(device_->codeLevel())),
+                       "compile for this machine, or unset LLMRT_CPU_LEVEL");
+    }
+    KernelId id;
+    if (isGenerated) {
+      LLMRT_ASSIGN_OR_RETURN(id, device_->findKernel(*code, name));
+    } else {
+      LLMRT_ASSIGN_OR_RETURN(
+          id, device_->findHandTunedKernel(name, kernel->version()));
+    }
+    rank_.kernels.push_back(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlanExecutor::allocateArenas() {
+  for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
+       ++i) {
+    const fb::Arena* arena = rank_.stage.arenas()->Get(i);
+    // The arena holds buffers of many classes; its own class is what is left of it.
+    LLMRT_ASSIGN_OR_RETURN(
+        void* memory,
+        device_->allocate(static_cast<MemorySpace>(arena->space()),
+                          MemoryClass::Workspace, arena->size_bytes()));
+    rank_.arenas[static_cast<int>(arena->space())] =
+        static_cast<uint8_t*>(memory);
+  }
+  if (options_.poison)
+    poison_ = Poison(rank_);
+  return absl::OkStatus();
+}
+
+absl::Status PlanExecutor::preparePrograms() {
+  if (rank_.stage.initialise()) {
+    LLMRT_ASSIGN_OR_RETURN(
+        initialise_,
+        Program::create(*rank_.stage.initialise(), nullptr, rank_));
+  }
+  programs_.resize(rank_.plan.entries()->size());
+  for (const fb::Program* program : *rank_.stage.programs()) {
+    LLMRT_ASSIGN_OR_RETURN(
+        programs_[program->entry()],
+        Program::create(*program, rank_.plan.entries()->Get(program->entry()),
+                        rank_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Span<uint8_t> PlanExecutor::find(
+    const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
+    int entry, absl::string_view name) const {
+  if (!all)
+    return {};
+  for (const fb::EntryBuffers* buffers : *all) {
+    if (buffers->entry() != entry || !buffers->buffers())
+      continue;
+    for (const fb::NamedBuffer* named : *buffers->buffers()) {
+      if (viewOf(named->name()) != name)
+        continue;
+      int64_t sizeBytes = dtypeBytes(static_cast<DType>(named->dtype()));
+      if (named->shape())
+        for (int64_t dim : *named->shape())
+          sizeBytes *= dim;
+      return {rank_.address(named->buffer()), static_cast<size_t>(sizeBytes)};
+    }
+  }
+  return {};
+}
+
+MemoryReport PlanExecutor::memory() const {
+  MemoryReport report;
+  report.outside = device_->bytesByClass();
+  if (rank_.stage.arenas())
+    for (const fb::Arena* arena : *rank_.stage.arenas())
+      report.arenaBytes += arena->size_bytes();
+  report.outside[static_cast<int>(MemoryClass::Workspace)] -= report.arenaBytes;
+  if (rank_.plan.memory())
+    for (const fb::MemoryRow* row : *rank_.plan.memory())
+      if (row->stage() == stage())
+        report.planned[static_cast<int>(row->memory_class())] +=
+            row->size_bytes();
+  return report;
+}
+
+absl::Status checkMesh(const fb::Plan& plan, const Fabric& fabric) {
+  if (viewOf(plan.target()) != "cpu")
+    return makeError(ErrorCode::DeviceUnsupported,
+                     absl::StrCat("the plan is for target '",
+                                  viewOf(plan.target()),
+                                  "', this program runs cpu plans"),
+                     "compile with --target=cpu");
+  if (numRanks(plan) == fabric.size())
+    return absl::OkStatus();
+  std::string mesh;
+  for (const fb::Axis* axis : *plan.axes())
+    absl::StrAppend(&mesh, mesh.empty() ? "" : ",", viewOf(axis->name()), "=",
+                    axis->size());
+  return makeError(ErrorCode::MeshMismatch,
+                   absl::StrCat("the plan is for ", numRanks(plan),
+                                " ranks (mesh ", mesh, "), ", fabric.size(),
+                                " are running"),
+                   absl::StrCat("start ", numRanks(plan),
+                                " ranks, or compile for ", fabric.size()));
+}
+
+} // namespace
+
+absl::StatusOr<std::unique_ptr<Executor>>
+Executor::create(const fb::Plan& plan, Fabric& fabric,
+                 const ExecutorOptions& options) {
+  absl::Status status = checkMesh(plan, fabric);
+  if (status.ok()) {
+    auto executor = std::make_unique<PlanExecutor>(plan, fabric, options);
+    status = executor->prepare();
+    if (status.ok())
+      return executor;
+  }
+  fabric.abort(status);
+  return status;
+}
+
+} // namespace llmrt

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loading is cut into pieces of about a megabyte that threads take in turn. A piece is a
+// run of elements of the local box, or of lines of its panels (a line: one element of K of
+// each output of a panel), so that a ZeRO shard is a run like any other.
+#include "runtime/executor/LoadWeights.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/executor/LocalBox.h"
+#include "runtime/executor/ParameterReader.h"
+#include "runtime/io/Dequantize.h"
+#include "runtime/kernels/Pack.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/strip.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+namespace llmrt {
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+/// Elements of K packed at a time: 64 rows of them stay in the second-level cache.
+constexpr int64_t kPackedCols = 1024;
+constexpr int64_t kRunElements = 16384;
+
+struct LoadedParameter {
+  std::unique_ptr<ParameterReader> reader;
+  LocalBox box;
+  DType dtype;
+  bool isPanel;
+  uint8_t* destination; // of byte 0 of the laid-out box, were it all here
+};
+
+/// Units [begin, end): elements, or lines of panels.
+struct Piece {
+  const LoadedParameter* parameter;
+  int64_t begin;
+  int64_t end;
+};
+
+/// Where the weights of the sets are.
+class WeightSets {
+public:
+  static absl::StatusOr<WeightSets> open(const std::vector<WeightLocation>& all);
+  absl::StatusOr<std::unique_ptr<ParameterReader>>
+  createReader(const fb::Parameter& parameter) const;
+
+private:
+  struct Set {
+    std::string name;
+    std::unique_ptr<WeightSource> source; // null: random
+    uint64_t seed;
+  };
+  std::vector<Set> sets_;
+};
+
+absl::StatusOr<WeightSets>
+WeightSets::open(const std::vector<WeightLocation>& all) {
+  WeightSets sets;
+  for (const WeightLocation& location : all) {
+    Set set{location.set, nullptr, 0};
+    absl::string_view path = location.path;
+    if (!absl::ConsumePrefix(&path, "random:")) {
+      LLMRT_ASSIGN_OR_RETURN(set.source, WeightSource::open(location.path));
+    } else if (!absl::SimpleAtoi(path, &set.seed)) {
+      return makeError(ErrorCode::WeightSeedInvalid,
+                       absl::StrCat("'", path, "' is not a seed"),
+                       "write --weights=random:SEED with a whole number from "
+                       "0 to 2^64-1");
+    }
+    sets.sets_.push_back(std::move(set));
+  }
+  return sets;
+}
+
+absl::StatusOr<std::unique_ptr<ParameterReader>>
+WeightSets::createReader(const fb::Parameter& parameter) const {
+  const char* name = parameter.weight_set() && parameter.weight_set()->size()
+                         ? parameter.weight_set()->c_str()
+                         : "model";
+  for (const Set& set : sets_)
+    if (set.name == name)
+      return set.source ? createFileReader(parameter, *set.source)
+                        : createInitReader(parameter, set.seed);
+  return makeError(ErrorCode::WeightSetMissing,
+                   absl::StrCat("no weights are given for the set '", name,
+                                "' of parameter ", parameter.name()->c_str()),
+                   absl::StrCat("add --weights=", name, "=PATH"));
+}
+
+// Reads local elements (row, [col, col + numCols)) of one row, zeros for padding.
+absl::Status readRow(const LoadedParameter& p, int64_t row, int64_t col,
+                     int64_t numCols, float* out) {
+  int64_t globalRow = p.box.globalRow(row);
+  int64_t valid =
+      globalRow < 0 ? 0
+                    : std::clamp<int64_t>(p.box.validCols() - col, 0, numCols);
+  std::fill(out + valid, out + numCols, 0.0f);
+  if (valid == 0)
+    return absl::OkStatus();
+  return p.reader->read(globalRow, 1, p.box.firstCol() + col, valid, out,
+                        valid);
+}
+
+// Copies stored elements without conversion; false if they are not stored that way.
+bool copyRow(const LoadedParameter& p, int64_t row, int64_t col,
+             int64_t numCols, uint8_t* out) {
+  int64_t globalRow = p.box.globalRow(row);
+  if (globalRow < 0 || col + numCols > p.box.validCols())
+    return false;
+  auto stored = p.reader->stored(globalRow, p.box.firstCol() + col);
+  if (!stored || stored->dtype != p.dtype)
+    return false;
+  std::memcpy(out, stored->data, numCols * dtypeBytes(p.dtype));
+  return true;
+}
+
+absl::Status loadElements(const LoadedParameter& p, int64_t begin, int64_t end,
+                          std::vector<float>& staging) {
+  staging.resize(std::max<size_t>(staging.size(), kRunElements));
+  int64_t elementBytes = dtypeBytes(p.dtype);
+  while (begin < end) {
+    int64_t row = begin / p.box.cols();
+    int64_t col = begin % p.box.cols();
+    int64_t count = std::min({end - begin, p.box.cols() - col, kRunElements});
+    uint8_t* out = p.destination + begin * elementBytes;
+    if (!copyRow(p, row, col, count, out)) {
+      LLMRT_RETURN_IF_ERROR(readRow(p, row, col, count, staging.data()));
+      if (p.dtype == DType::F32)
+        std::memcpy(out, staging.data(), count * elementBytes);
+      else
+        convertToBf16(staging.data(), count, reinterpret_cast<uint16_t*>(out));
+    }
+    begin += count;
+  }
+  return absl::OkStatus();
+}
+
+// Packs elements [col, col + numCols) of K of one panel.
+absl::Status loadPanelPart(const LoadedParameter& p, int64_t panel, int64_t col,
+                           int64_t numCols, std::vector<float>& staging) {
+  int64_t panelRows = kPanelBytes / dtypeBytes(p.dtype);
+  int64_t firstRow = panel * panelRows;
+  int64_t globalRow = p.box.globalRow(firstRow);
+  // Valid rows come first, so the panel's are the next ones of the logical tensor.
+  int64_t validRows = 0;
+  while (validRows < panelRows && firstRow + validRows < p.box.rows() &&
+         p.box.globalRow(firstRow + validRows) >= 0)
+    ++validRows;
+  int64_t validCols =
+      std::clamp<int64_t>(p.box.validCols() - col, 0, numCols);
+
+  PackPanelsArgs args;
+  args.N = validRows;
+  args.K = numCols;
+  args.panels =
+      p.destination + (panel * p.box.cols() + col) * kPanelBytes;
+  args.panelDtype = p.dtype;
+  args.panelBegin = 0;
+  args.panelEnd = 1;
+  std::optional<StoredRows> stored;
+  if (validRows > 0 && validCols == numCols)
+    stored = p.reader->stored(globalRow, p.box.firstCol() + col);
+  if (stored) {
+    args.source = stored->data;
+    args.sourceDtype = stored->dtype;
+    args.rowStride = stored->rowStride;
+    packPanels(args);
+    return absl::OkStatus();
+  }
+  if (validCols < numCols || staging.size() < size_t(panelRows * numCols))
+    staging.assign(std::max<size_t>(staging.size(), panelRows * numCols), 0.0f);
+  if (validRows > 0 && validCols > 0)
+    LLMRT_RETURN_IF_ERROR(p.reader->read(globalRow, validRows,
+                                         p.box.firstCol() + col, validCols,
+                                         staging.data(), numCols));
+  args.source = staging.data();
+  args.sourceDtype = DType::F32;
+  args.rowStride = numCols;
+  packPanels(args);
+  return absl::OkStatus();
+}
+
+absl::Status loadLines(const LoadedParameter& p, int64_t begin, int64_t end,
+                       std::vector<float>& staging) {
+  while (begin < end) {
+    int64_t panel = begin / p.box.cols();
+    int64_t col = begin % p.box.cols();
+    int64_t count = std::min({end - begin, p.box.cols() - col, kPackedCols});
+    LLMRT_RETURN_IF_ERROR(loadPanelPart(p, panel, col, count, staging));
+    begin += count;
+  }
+  return absl::OkStatus();
+}
+
+// Appends the pieces of this rank's part of a parameter.
+void cutIntoPieces(const fb::Parameter& parameter, const Rank& rank,
+                   LoadedParameter& loaded, std::vector<Piece>& pieces) {
+  int64_t unitBytes = loaded.isPanel ? kPanelBytes : dtypeBytes(loaded.dtype);
+  int64_t panelRows = kPanelBytes / dtypeBytes(loaded.dtype);
+  int64_t rows = loaded.isPanel
+                     ? (loaded.box.rows() + panelRows - 1) / panelRows
+                     : loaded.box.rows();
+  int64_t begin = 0;
+  int64_t end = rows * loaded.box.cols();
+  absl::Span<const int> shardAxes = spanOf(parameter.shard_axes());
+  if (!shardAxes.empty()) {
+    int64_t shardUnits = parameter.shard_bytes() / unitBytes;
+    begin = shardUnits *
+            indexAlongAxes(rank.plan, rank.coordinates, shardAxes);
+    end = std::min(end, begin + shardUnits);
+  }
+  loaded.destination = rank.address(parameter.buffer()) - begin * unitBytes;
+  int64_t pieceUnits = kPieceBytes / unitBytes;
+  for (; begin < end; begin += pieceUnits)
+    pieces.push_back({&loaded, begin, std::min(end, begin + pieceUnits)});
+}
+
+/// The pieces, and the first error in their order.
+class PieceQueue {
+public:
+  explicit PieceQueue(const std::vector<Piece>& pieces) : pieces_(pieces) {}
+
+  void work() {
+    std::vector<float> staging;
+    for (size_t i = next_++; i < pieces_.size(); i = next_++) {
+      const Piece& piece = pieces_[i];
+      absl::Status status =
+          piece.parameter->isPanel
+              ? loadLines(*piece.parameter, piece.begin, piece.end, staging)
+              : loadElements(*piece.parameter, piece.begin, piece.end, staging);
+      if (!status.ok())
+        return fail(i, status);
+    }
+  }
+  const absl::Status& status() const { return status_; }
+
+private:
+  void fail(size_t piece, const absl::Status& status) {
+    std::lock_guard lock(mutex_);
+    if (status_.ok() || piece < failed_) {
+      status_ = status;
+      failed_ = piece;
+    }
+  }
+
+  const std::vector<Piece>& pieces_;
+  std::atomic<size_t> next_{0};
+  std::mutex mutex_;
+  absl::Status status_;
+  size_t failed_ = 0;
+};
+
+} // namespace
+
+absl::Status loadWeights(const Rank& rank, const ExecutorOptions& options) {
+  if (!rank.stage.parameters() || rank.stage.parameters()->size() == 0)
+    return absl::OkStatus();
+  LLMRT_ASSIGN_OR_RETURN(WeightSets sets, WeightSets::open(options.weights));
+  std::vector<LoadedParameter> loaded;
+  loaded.reserve(rank.stage.parameters()->size()); // pieces point into it
+  std::vector<Piece> pieces;
+  for (const fb::Parameter* parameter : *rank.stage.parameters()) {
+    LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<ParameterReader> reader,
+                           sets.createReader(*parameter));
+    loaded.push_back({std::move(reader), LocalBox(*parameter, rank.coordinates),
+                      static_cast<DType>(parameter->dtype()),
+                      parameter->layout() == fb::WeightLayout::Panel, nullptr});
+    cutIntoPieces(*parameter, rank, loaded.back(), pieces);
+  }
+  PieceQueue queue(pieces);
+  std::vector<std::thread> threads;
+  for (int t = 1; t < options.numThreads; ++t)
+    threads.emplace_back([&] { queue.work(); });
+  queue.work();
+  for (std::thread& thread : threads)
+    thread.join();
+  return queue.status();
+}
+
+} // namespace llmrt

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to the executor: what preparing a command needs to know of this rank.
+#pragma once
+
+#include "runtime/comm/FlightRecorder.h"
+#include "runtime/device/Device.h"
+#include "runtime/executor/Communicators.h"
+#include "runtime/plan/Mesh.h"
+
+#include <array>
+#include <vector>
+
+namespace llmrt {
+
+struct Rank {
+  const fb::Plan& plan;
+  const fb::Stage& stage;
+  Fabric& fabric;
+  Device& device;
+  std::vector<int> coordinates;
+  Communicators communicators;
+  std::vector<KernelId> kernels; // by number in the plan
+  std::array<uint8_t*, 3> arenas{}; // by MemorySpace
+  FlightRecorder computeRecorder;
+  FlightRecorder communicationRecorder; // written by the thread that communicates
+
+  uint8_t* address(int buffer) const {
+    const fb::Buffer* b = stage.buffers()->Get(buffer);
+    return arenas[static_cast<int>(b->space())] + b->offset();
+  }
+  int64_t sizeBytes(int buffer) const {
+    return stage.buffers()->Get(buffer)->size_bytes();
+  }
+};
+
+} // namespace llmrt
