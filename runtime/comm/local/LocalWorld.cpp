@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Waiting is the heart of it. With a core for each thread a rank spins, because waking
-// a sleeper costs more than a small collective; with fewer cores it sleeps at once,
-// because the rank it waits for needs the core.
+// Waiting is the heart of it. A rank spins, because waking a sleeper costs more than a
+// small collective; soon it gives its core away at each turn, because the rank it waits
+// for may need it; then it sleeps, the earlier the fewer cores there are.
 #include "runtime/comm/local/LocalWorld.h"
 
 #include "runtime/comm/CollectiveErrors.h"
@@ -18,8 +18,12 @@
 namespace llmrt::local {
 namespace {
 
+// Measured on two cores beside a compiler job: without giving the core away two ranks
+// need 105 us for an 8 KB all-reduce, with it 6 us (1.5 us on idle cores).
+constexpr int64_t kHoldNanos = 3'000;
 constexpr int64_t kSpinNanosWithCores = 100'000;
-constexpr int64_t kSpinNanosOversubscribed = 2'000;
+constexpr int64_t kSpinNanosOversubscribed = 20'000;
+constexpr int kLooksPerTurn = 16;
 constexpr int64_t kSleepNanos = 50'000'000; // between looks at abort and time
 
 int64_t nowNanos() {
@@ -144,16 +148,17 @@ absl::Status World::waitSlowly(WaitWord& word, uint32_t target, int worldRank,
                                const CollectiveTag& tag,
                                absl::FunctionRef<int()> firstMissing) {
   int64_t start = nowNanos();
-  int64_t spinEnd = start + spinNanos_;
-  do {
-    for (int i = 0; i < 32; ++i) {
+  for (int64_t now = start; now < start + spinNanos_; now = nowNanos()) {
+    if (now > start + kHoldNanos)
+      sched_yield();
+    for (int i = 0; i < kLooksPerTurn; ++i) {
       if (word.reached(target))
         return absl::OkStatus();
       pauseCore();
     }
     if (isAborted())
       return abortStatus();
-  } while (nowNanos() < spinEnd);
+  }
 
   auto deadline =
       start + static_cast<int64_t>(std::min(options.timeoutSeconds, 1e9) * 1e9);

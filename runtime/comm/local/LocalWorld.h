@@ -101,13 +101,12 @@ public:
   /// Returns when `word` reaches `target`. `firstMissing` names a world rank that
   /// keeps it from there, or -1. A rank that itself waits for another is not the
   /// culprit of a time-out: the chain is followed to its end.
-  absl::Status waitFor(const WaitWord& word, uint32_t target, int worldRank,
+  absl::Status waitFor(WaitWord& word, uint32_t target, int worldRank,
                        const CollectiveTag& tag,
                        absl::FunctionRef<int()> firstMissing) {
     if (word.reached(target))
       return absl::OkStatus();
-    return waitSlowly(const_cast<WaitWord&>(word), target, worldRank, tag,
-                      firstMissing);
+    return waitSlowly(word, target, worldRank, tag, firstMissing);
   }
 
   /// Sleeps as long as the simulated link needs for these bytes.

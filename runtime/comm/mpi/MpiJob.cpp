@@ -50,7 +50,7 @@ absl::StatusOr<MpiJob*> MpiJob::join() {
   auto made = std::make_unique<MpiJob>();
   LLMRT_RETURN_IF_ERROR(made->initialise());
   job = made.release();
-  std::atexit([] { job->finalise(); });
+  on_exit([](int exitCode, void*) { job->finalise(exitCode); }, nullptr);
   return job;
 }
 
@@ -89,7 +89,11 @@ absl::Status MpiJob::initialise() {
   return absl::OkStatus();
 }
 
-void MpiJob::finalise() {
+void MpiJob::finalise(int exitCode) {
+  // A rank that failed and forgot to say so must not leave its peers waiting.
+  if (exitCode != 0)
+    abort(absl::InternalError(
+        absl::StrFormat("it ended with exit code %d", exitCode)));
   if (!isAborted()) {
     MPI_Finalize();
     return;

@@ -67,7 +67,8 @@ private:
   bool isAborted() const { return isAborted_.load(std::memory_order_acquire); }
   absl::Status abortStatus() const;
   absl::Status initialise();
-  void finalise();
+  /// Runs when the process ends.
+  void finalise(int exitCode);
   void keepAbort(const absl::Status& status);
   void sendControl(const ControlMessage& message, int peer);
   /// Handles what has come; `waitsFor` is this rank's answer. Returns the answer to

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One rank of a job that fails: MpiJobTest starts it with mpirun and reads its lines.
-//   mpi-job-case CASE      a case of FailureCases.h, or: ok, kill
+//   mpi-job-case CASE      a case of FailureCases.h, or: ok, kill, exit
 #include "tests/runtime/comm/FailureCases.h"
 
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 using namespace llmrt;
@@ -17,10 +18,13 @@ absl::Status playOk(Fabric& fabric) {
   return comm.ok() ? (*comm)->barrier({}) : comm.status();
 }
 
-absl::Status playKill(Fabric& fabric) {
+/// Rank 1 ends without a word.
+absl::Status playSilentEnd(Fabric& fabric, const std::string& name) {
   absl::Status status = playOk(fabric);
-  if (fabric.rank() == 1)
+  if (fabric.rank() == 1 && name == "kill")
     std::raise(SIGKILL);
+  if (fabric.rank() == 1)
+    std::exit(3);
   auto comm = fabric.createCommunicator({0, 1});
   return comm.ok() ? (*comm)->barrier({}) : comm.status();
 }
@@ -30,17 +34,18 @@ absl::Status playKill(Fabric& fabric) {
 int main(int argc, char** argv) {
   std::string name = argc > 1 ? argv[1] : "";
   FabricOptions options;
+  bool endsSilently = name == "kill" || name == "exit";
   options.timeoutSeconds =
-      name == "kill" ? 300 : llmrt::testing::kCaseTimeoutSeconds;
+      endsSilently ? 300 : llmrt::testing::kCaseTimeoutSeconds;
   auto fabric = createMpiFabric(options);
   if (!fabric.ok()) {
     std::printf("no fabric: %s\n", fabric.status().ToString().c_str());
     return 2;
   }
   absl::Status status =
-      name == "ok"     ? playOk(**fabric)
-      : name == "kill" ? playKill(**fabric)
-                       : llmrt::testing::playFailureCase(**fabric, name);
+      name == "ok"   ? playOk(**fabric)
+      : endsSilently ? playSilentEnd(**fabric, name)
+                     : llmrt::testing::playFailureCase(**fabric, name);
   std::printf("[rank %d: %s]\n", (*fabric)->rank(), status.ToString().c_str());
   std::fflush(stdout);
   if (status.ok())

@@ -77,5 +77,11 @@ TEST(MpiJob, AKilledRankEndsTheJob) {
   EXPECT_THAT(result.output, HasSubstr("signal 9"));
 }
 
+TEST(MpiJob, ARankThatExitsWithoutAbortEndsTheJob) {
+  JobResult result = runJob(2, "exit");
+  EXPECT_NE(result.exitCode, 0) << result.output;
+  EXPECT_LT(result.seconds, 10) << "the others waited for the rank that left";
+}
+
 } // namespace
 } // namespace llmrt::testing
