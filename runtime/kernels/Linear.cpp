@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear: products of the rows of x with up to three weights. Few rows read the weights
-// as streams, once; more rows are packed block by block, so that a strip of weights is
-// used from cache by all of them. Both add in the same order, so that a row's result
-// does not depend on the path.
+// linear: products of the rows of x with up to three weights. One to four rows read the
+// weights as several streams at once; more rows are packed, so that a strip of weights is
+// used from cache by all of them. Every path adds in the same order, so that a row's
+// result does not depend on it.
 //
 // Constraints  dtype f32 or bf16; count 1..3; zip 1 needs count 2 and N0 = N1; tiles
 // begin at multiples of 64 columns. Panel weights are padded to whole panels.
@@ -33,12 +33,12 @@ struct Call {
   void* slot;
 };
 
-void runEpilogue(const Call& call, const LinearWeight& weight, int64_t begin,
-                 int64_t end) {
+void runEpilogue(const Call& call, const LinearWeight& weight, int64_t row,
+                 int64_t rows, int64_t begin, int64_t end) {
   end = least(end, weight.N);
   if (!weight.epilogue || begin >= end)
     return;
-  LlmrtTile tile{call.rowBegin, call.rowEnd, begin, end};
+  LlmrtTile tile{row, row + rows, begin, end};
   weight.epilogue(weight.epilogueArgs, &tile, call.slot);
 }
 
@@ -61,12 +61,16 @@ LLMRT_INLINE void streamTile(const float* x, int64_t ldx, const W* w,
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       const W* line = w + p * panelStride + k * panelCols;
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        Vec b = load(line + v * kLanes);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; v += 2) {
+        Vec b[2];
+        loadPair(line + v * kLanes, b[0], b[1]);
 #pragma GCC unroll 4
-        for (int m = 0; m < M; ++m)
-          sum[m][p][v] = fma(splat(x[m * ldx + k]), b, sum[m][p][v]);
+        for (int m = 0; m < M; ++m) {
+          Vec a = splat(x[m * ldx + k]);
+          sum[m][p][v] = fma(a, b[0], sum[m][p][v]);
+          sum[m][p][v + 1] = fma(a, b[1], sum[m][p][v + 1]);
+        }
       }
     }
   }
@@ -74,9 +78,12 @@ LLMRT_INLINE void streamTile(const float* x, int64_t ldx, const W* w,
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p)
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; v += 2) {
+        fromPairOrder(w, sum[m][p][v], sum[m][p][v + 1]);
         out[(m * P + p) * V + v] = sum[m][p][v];
+        out[(m * P + p) * V + v + 1] = sum[m][p][v + 1];
+      }
 }
 
 template <int M, int P, typename W>
@@ -139,20 +146,10 @@ void streamWeight(const Call& call, const LinearWeight& weight, int64_t begin,
 // ---- more rows: packed blocks ----
 
 void packRows(const Call& call, int64_t row, int64_t rows, int64_t kBegin,
-              int64_t kCount) {
+              int64_t kCount, float* packed) {
   for (int64_t r = 0; r < rows; ++r)
-    __builtin_memcpy(call.packedX + r * kProductRowStride,
+    __builtin_memcpy(packed + r * kProductRowStride,
                      call.x + (row + r) * call.ldx + kBegin, kCount * 4);
-}
-
-// Copies a strip of weights [kCount, kStripCols] to scratch as f32.
-template <typename W>
-void widenStrip(const W* w, int64_t kCount, float* out) {
-  constexpr int64_t panelCols = kPanelBytes / sizeof(W);
-  for (int64_t k = 0; k < kCount; ++k)
-#pragma GCC unroll 8
-    for (int64_t c = 0; c < kStripCols; c += kLanes)
-      store(out + k * kStripCols + c, load(w + k * panelCols + c));
 }
 
 template <typename W>
@@ -163,19 +160,30 @@ void transposeStrip(const W* w, int64_t K, int64_t cols, int64_t kCount,
       out[k * kStripCols + c] = c < cols ? widen(w[c * K + k]) : 0.0f;
 }
 
+/// Packed rows of x and the part of K that they hold.
+struct Block {
+  const float* packed;
+  int64_t row;
+  int64_t rows;
+  int64_t kBegin;
+  int64_t kCount;
+};
+
 // All packed rows times one strip. A strip that N cuts short goes through a full one.
 template <typename W>
-void multiplyStrip(const Call& call, const LinearWeight& weight, const W* w,
-                   int64_t wStride, int64_t row, int64_t rows, int64_t col,
-                   int64_t kCount, bool accumulate) {
-  int64_t cols = least(kStripCols, weight.N - col);
-  for (int64_t c = 0; c < kStripCols; c += 2 * kLanes)
-    for (int64_t r = 0; r < rows; r += kTileRows) {
-      int64_t tileRows = least(kTileRows, rows - r);
-      const float* x = call.packedX + r * kProductRowStride;
-      float* y = weight.y + (row + r) * weight.ldy + col + c;
+void multiplyStrip(const LinearWeight& weight, const Block& block, const W* w,
+                   int64_t wStride, int64_t col) {
+  const int64_t cols = least(kStripCols, weight.N - col);
+  const bool accumulate = block.kBegin > 0;
+  const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
+  const int64_t step = (block.rows + tiles - 1) / tiles;
+  for (int64_t c = 0; c < cols; c += 2 * kLanes)
+    for (int64_t r = 0; r < block.rows; r += step) {
+      int64_t tileRows = least(step, block.rows - r);
+      const float* x = block.packed + r * kProductRowStride;
+      float* y = weight.y + (block.row + r) * weight.ldy + col + c;
       if (c + 2 * kLanes <= cols) {
-        productRows<2>(tileRows, x, w + c, wStride, kCount, y, weight.ldy,
+        productRows<2>(tileRows, x, w + c, wStride, block.kCount, y, weight.ldy,
                        accumulate);
         continue;
       }
@@ -184,74 +192,103 @@ void multiplyStrip(const Call& call, const LinearWeight& weight, const W* w,
       for (int64_t m = 0; m < tileRows; ++m)
         for (int64_t i = 0; accumulate && i < valid; ++i)
           whole[m * 2 * kLanes + i] = y[m * weight.ldy + i];
-      productRows<2>(tileRows, x, w + c, wStride, kCount, whole, 2 * kLanes,
-                     accumulate);
+      productRows<2>(tileRows, x, w + c, wStride, block.kCount, whole,
+                     2 * kLanes, accumulate);
       for (int64_t m = 0; m < tileRows; ++m)
         for (int64_t i = 0; i < valid; ++i)
           y[m * weight.ldy + i] = whole[m * 2 * kLanes + i];
     }
 }
 
+// Columns [begin, end) of a weight, at most kEpilogueCols of them.
 template <typename W>
-void blockStrip(const Call& call, const LinearWeight& weight, int64_t row,
-                int64_t rows, int64_t col, int64_t kBegin, int64_t kCount) {
-  if (col >= weight.N)
-    return;
+void multiplyBlock(const Call& call, const LinearWeight& weight,
+                   const Block& block, int64_t begin, int64_t end) {
   constexpr int64_t panelCols = kPanelBytes / sizeof(W);
   const W* all = static_cast<const W*>(weight.w);
   const int64_t K = call.args.K;
-  const bool accumulate = kBegin > 0;
-  if (call.args.layout == static_cast<int64_t>(WeightLayout::RowMajor)) {
-    transposeStrip(all + col * K + kBegin, K, weight.N - col, kCount,
-                   call.strip);
-    return multiplyStrip(call, weight, call.strip, kStripCols, row, rows, col,
-                         kCount, accumulate);
+  for (int64_t col = begin; col < least(end, weight.N); col += kStripCols) {
+    if (call.args.layout == static_cast<int64_t>(WeightLayout::RowMajor)) {
+      transposeStrip(all + col * K + block.kBegin, K, weight.N - col,
+                     block.kCount, call.strip);
+      multiplyStrip(weight, block, call.strip, kStripCols, col);
+      continue;
+    }
+    const W* w = all + (col / panelCols * K + block.kBegin) * panelCols +
+                 col % panelCols;
+    multiplyStrip(weight, block, w, panelCols, col);
   }
-  const W* w = all + (col / panelCols * K + kBegin) * panelCols +
-               col % panelCols;
-  if (sizeof(W) < sizeof(float) && rows > 2 * kTileRows) {
-    widenStrip(w, kCount, call.strip);
-    return multiplyStrip(call, weight, call.strip, kStripCols, row, rows, col,
-                         kCount, accumulate);
+}
+
+// So few rows that all of them are packed at once, and each panel is read in one go.
+template <typename W>
+void blockFewRows(const Call& call, const LinearWeight* weights, int count,
+                  int64_t begin, int64_t end) {
+  const int64_t K = call.args.K;
+  Block block{nullptr, call.rowBegin, call.rowEnd - call.rowBegin, 0, 0};
+  auto blockAt = [&](int64_t k) {
+    block.packed = call.packedX + k / kProductBlock * block.rows * kProductRowStride;
+    block.kBegin = k;
+    block.kCount = least(kProductBlock, K - k);
+    return const_cast<float*>(block.packed);
+  };
+  for (int64_t k = 0; k < K; k += kProductBlock) {
+    float* packed = blockAt(k);
+    packRows(call, block.row, block.rows, k, block.kCount, packed);
   }
-  multiplyStrip(call, weight, w, panelCols, row, rows, col, kCount, accumulate);
+  for (int64_t col = begin; col < end; col += kEpilogueCols) {
+    int64_t colEnd = least(end, col + kEpilogueCols);
+    for (int j = 0; j < count; ++j)
+      for (int64_t k = 0; k < K; k += kProductBlock) {
+        blockAt(k);
+        multiplyBlock<W>(call, weights[j], block, col, colEnd);
+      }
+    for (int j = 0; j < count; ++j)
+      runEpilogue(call, weights[j], block.row, block.rows, col, colEnd);
+  }
+}
+
+// Rows and K in blocks, so that what is packed stays in the second-level cache. Row
+// blocks are of one size, in whole register tiles: a small last one would read all
+// weights for little work.
+template <typename W>
+void blockManyRows(const Call& call, const LinearWeight* weights, int count,
+                   int64_t begin, int64_t end) {
+  const int64_t K = call.args.K;
+  const int64_t all = call.rowEnd - call.rowBegin;
+  const int64_t blocks = (all + kLinearRowBlock - 1) / kLinearRowBlock;
+  const int64_t step =
+      least(kLinearRowBlock, roundUp((all + blocks - 1) / blocks, kTileRows));
+  for (int64_t row = call.rowBegin; row < call.rowEnd; row += step)
+    for (int64_t k = 0; k < K; k += kProductBlock) {
+      Block block{call.packedX, row, least(step, call.rowEnd - row), k,
+                  least(kProductBlock, K - k)};
+      packRows(call, row, block.rows, k, block.kCount, call.packedX);
+      for (int64_t col = begin; col < end; col += kEpilogueCols) {
+        int64_t colEnd = least(end, col + kEpilogueCols);
+        for (int j = 0; j < count; ++j)
+          multiplyBlock<W>(call, weights[j], block, col, colEnd);
+        for (int j = 0; j < count && k + block.kCount == K; ++j)
+          runEpilogue(call, weights[j], row, block.rows, col, colEnd);
+      }
+    }
 }
 
 // ---- one weight, or two zipped ----
 
 template <typename W>
-void blockWeights(const Call& call, const LinearWeight* weights, int count,
-                  int64_t begin, int64_t end) {
-  for (int64_t row = call.rowBegin; row < call.rowEnd; row += kLinearRowBlock) {
-    int64_t rows = least(kLinearRowBlock, call.rowEnd - row);
-    Call part = call;
-    part.rowBegin = row;
-    part.rowEnd = row + rows;
-    for (int64_t k = 0; k < call.args.K; k += kProductBlock) {
-      int64_t kCount = least(kProductBlock, call.args.K - k);
-      packRows(call, row, rows, k, kCount);
-      for (int64_t col = begin; col < end; col += kEpilogueCols) {
-        int64_t colEnd = least(end, col + kEpilogueCols);
-        for (int j = 0; j < count; ++j)
-          for (int64_t c = col; c < colEnd; c += kStripCols)
-            blockStrip<W>(call, weights[j], row, rows, c, k, kCount);
-        for (int j = 0; j < count && k + kCount == call.args.K; ++j)
-          runEpilogue(part, weights[j], col, colEnd);
-      }
-    }
-  }
-}
-
-template <typename W>
 void multiplyWeights(const Call& call, const LinearWeight* weights, int count,
                      int64_t begin, int64_t end) {
-  if (call.rowEnd - call.rowBegin > kStreamRows ||
+  const int64_t rows = call.rowEnd - call.rowBegin;
+  if (rows > kLinearFewRows)
+    return blockManyRows<W>(call, weights, count, begin, end);
+  if (rows > kStreamRows ||
       call.args.layout == static_cast<int64_t>(WeightLayout::RowMajor))
-    return blockWeights<W>(call, weights, count, begin, end);
+    return blockFewRows<W>(call, weights, count, begin, end);
   for (int j = 0; j < count; ++j)
     streamWeight<W>(call, weights[j], begin, end);
   for (int j = 0; j < count; ++j)
-    runEpilogue(call, weights[j], begin, end);
+    runEpilogue(call, weights[j], call.rowBegin, rows, begin, end);
 }
 
 template <typename W>

@@ -9,6 +9,16 @@
 
 namespace llmrt::LLMRT_LEVEL {
 
+/// How many steps of k ahead weights are fetched: 2 KiB of a stream.
+inline constexpr int64_t kPrefetchAhead = 48;
+
+template <int64_t bytes>
+LLMRT_INLINE void prefetchLines(const void* p) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < bytes; i += 64)
+    __builtin_prefetch(static_cast<const char*>(p) + i);
+}
+
 /// y[m][c] (+)= sum over k of x[m * kProductRowStride + k] * w[k * wStride + c], for
 /// M rows and V vectors of columns. The constant row stride of x lets M rows share one
 /// address register.
@@ -17,15 +27,20 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
                  float* y, int64_t ldy, bool accumulate) {
   Vec sum[M][V];
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v)
       sum[m][v] = accumulate ? load(y + m * ldy + v * kLanes) : zero();
+    if constexpr (V == 2)
+      toPairOrder(w, sum[m][0], sum[m][1]);
+  }
   for (int64_t k = 0; k < K; ++k) {
     Vec b[V];
-#pragma GCC unroll 2
-    for (int v = 0; v < V; ++v)
-      b[v] = load(w + v * kLanes);
+    prefetchLines<128>(w + kPrefetchAhead * wStride);
+    if constexpr (V == 2)
+      loadPair(w, b[0], b[1]);
+    else
+      b[0] = load(w);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
       Vec a = splat(x[m * kProductRowStride]);
@@ -37,10 +52,13 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
     w += wStride;
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
+    if constexpr (V == 2)
+      fromPairOrder(w, sum[m][0], sum[m][1]);
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v)
       store(y + m * ldy + v * kLanes, sum[m][v]);
+  }
 }
 
 /// productTile for M = 1..kTileRows known at run time.

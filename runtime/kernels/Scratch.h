@@ -11,10 +11,12 @@ namespace llmrt {
 
 /// Reduction elements of one block of a product, and the distance between rows of a
 /// packed block of x (not a multiple of the 4 KiB at which cache sets alias).
-inline constexpr int64_t kProductBlock = 256;
+inline constexpr int64_t kProductBlock = 512;
 inline constexpr int64_t kProductRowStride = kProductBlock + 16;
 /// The most rows of x that `linear` packs at once (half of a 1 MiB second-level cache).
-inline constexpr int64_t kLinearRowBlock = 504;
+inline constexpr int64_t kLinearRowBlock = 280;
+/// The most rows that `linear` packs whole.
+inline constexpr int64_t kLinearFewRows = 16;
 /// The most rows of one register tile at any level.
 inline constexpr int64_t kMaxTileRows = 14;
 /// Columns of one strip of a product: the width of an f32 panel.
@@ -28,7 +30,7 @@ static inline constexpr int64_t roundUp(int64_t value, int64_t multiple) {
 
 /// The parts of the scratch of `linear`, as byte offsets.
 struct LinearScratch {
-  int64_t packedX;      // [min(rows, kLinearRowBlock), kProductRowStride] f32
+  int64_t packedX;      // see linearPackedFloats
   int64_t strip;        // [kProductBlock, kStripCols] f32
   int64_t prologueOut;  // [rows, K] f32
   int64_t prologueArgs; // [prologueWords]
@@ -36,11 +38,19 @@ struct LinearScratch {
   int64_t totalBytes;
 };
 
+/// Few rows: [ceil(K / kProductBlock), rows, kProductRowStride]; more: one block of rows
+/// and K, [min(rows, kLinearRowBlock), kProductRowStride].
+static inline int64_t linearPackedFloats(int64_t rows, int64_t K) {
+  int64_t few = rows < kLinearFewRows ? rows : kLinearFewRows;
+  int64_t some = rows < kLinearRowBlock ? rows : kLinearRowBlock;
+  int64_t whole = roundUp(K, kProductBlock) / kProductBlock * few;
+  return (whole > some ? whole : some) * kProductRowStride;
+}
+
 static inline LinearScratch linearScratch(const LinearArgs& a) {
   LinearScratch s;
-  int64_t packedRows = a.rows < kLinearRowBlock ? a.rows : kLinearRowBlock;
   s.packedX = 0;
-  s.strip = s.packedX + roundUp(packedRows * kProductRowStride * 4, 64);
+  s.strip = s.packedX + roundUp(linearPackedFloats(a.rows, a.K) * 4, 64);
   s.prologueOut = s.strip + kProductBlock * kStripCols * 4;
   s.prologueArgs =
       s.prologueOut + (a.prologue ? roundUp(a.rows * a.K * 4, 64) : 0);

@@ -88,6 +88,23 @@ LLMRT_INLINE Vec ifLessInt(VecInt x, VecInt y, Vec a, Vec b) {
   return _mm512_mask_blend_ps(_mm512_cmplt_epi32_mask(x, y), b, a);
 }
 
+LLMRT_INLINE VecInt loadInt(const void* p) { return _mm512_loadu_si512(p); }
+LLMRT_INLINE void interleave(Vec& a, Vec& b) {
+  const VecInt low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2,
+                                      17, 1, 16, 0);
+  const VecInt high = addInt(low, splatInt(8));
+  Vec first = _mm512_permutex2var_ps(a, low, b);
+  b = _mm512_permutex2var_ps(a, high, b);
+  a = first;
+}
+LLMRT_INLINE void deinterleave(Vec& a, Vec& b) {
+  const VecInt even = shiftLeft<1>(laneIndex());
+  const VecInt odd = addInt(even, splatInt(1));
+  Vec first = _mm512_permutex2var_ps(a, even, b);
+  b = _mm512_permutex2var_ps(a, odd, b);
+  a = first;
+}
+
 #elif defined(__AVX2__)
 
 inline constexpr int kLanes = 8;
@@ -132,6 +149,22 @@ LLMRT_INLINE Vec ifLessInt(VecInt x, VecInt y, Vec a, Vec b) {
   return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(_mm256_cmpgt_epi32(y, x)));
 }
 
+LLMRT_INLINE VecInt loadInt(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+LLMRT_INLINE void interleave(Vec& a, Vec& b) {
+  Vec low = _mm256_unpacklo_ps(a, b); // 0 1 of each, then 4 5 of each
+  Vec high = _mm256_unpackhi_ps(a, b);
+  a = _mm256_permute2f128_ps(low, high, 0x20);
+  b = _mm256_permute2f128_ps(low, high, 0x31);
+}
+LLMRT_INLINE void deinterleave(Vec& a, Vec& b) {
+  Vec low = _mm256_permute2f128_ps(a, b, 0x20);
+  Vec high = _mm256_permute2f128_ps(a, b, 0x31);
+  a = _mm256_shuffle_ps(low, high, 0x88);
+  b = _mm256_shuffle_ps(low, high, 0xDD);
+}
+
 #else
 
 inline constexpr int kLanes = 4;
@@ -162,6 +195,19 @@ LLMRT_INLINE VecInt shiftLeft(VecInt a) {
   return _mm_slli_epi32(a, count);
 }
 LLMRT_INLINE VecInt laneIndex() { return _mm_set_epi32(3, 2, 1, 0); }
+LLMRT_INLINE VecInt loadInt(const void* p) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+LLMRT_INLINE void interleave(Vec& a, Vec& b) {
+  Vec first = _mm_unpacklo_ps(a, b);
+  b = _mm_unpackhi_ps(a, b);
+  a = first;
+}
+LLMRT_INLINE void deinterleave(Vec& a, Vec& b) {
+  Vec first = _mm_shuffle_ps(a, b, 0x88);
+  b = _mm_shuffle_ps(a, b, 0xDD);
+  a = first;
+}
 LLMRT_INLINE Vec choose(__m128 mask, Vec a, Vec b) {
   return _mm_or_ps(_mm_and_ps(mask, a), _mm_andnot_ps(mask, b));
 }
@@ -177,6 +223,27 @@ LLMRT_INLINE Vec ifLessInt(VecInt x, VecInt y, Vec a, Vec b) {
 // Plus, minus, times and divided by are the compiler's own operators on Vec.
 
 LLMRT_INLINE Vec zero() { return splat(0.0f); }
+
+/// Loads two vectors of columns, in the order that costs least: f32 as they lie, bf16
+/// the even columns and then the odd ones (a shift and a mask instead of two widenings).
+LLMRT_INLINE void loadPair(const float* p, Vec& a, Vec& b) {
+  a = load(p);
+  b = load(p + kLanes);
+}
+LLMRT_INLINE void loadPair(const BF16* p, Vec& a, Vec& b) {
+  VecInt both = loadInt(p);
+  a = fromBits(shiftLeft<16>(both));
+  b = fromBits(andInt(both, splatInt(static_cast<int>(0xFFFF0000u))));
+}
+/// Puts a pair into loadPair's order of W, and back into the order of columns.
+LLMRT_INLINE void toPairOrder(const float*, Vec&, Vec&) {}
+LLMRT_INLINE void toPairOrder(const BF16*, Vec& a, Vec& b) {
+  deinterleave(a, b);
+}
+LLMRT_INLINE void fromPairOrder(const float*, Vec&, Vec&) {}
+LLMRT_INLINE void fromPairOrder(const BF16*, Vec& a, Vec& b) {
+  interleave(a, b);
+}
 
 /// Stores the first n lanes.
 LLMRT_INLINE void storePart(float* p, Vec v, int64_t n) {

@@ -100,10 +100,13 @@ __attribute__((target("avx2,fma"))) void chainsNarrow(float* out) {
   _mm256_storeu_ps(out, sum[0]);
 }
 
-void multiplyAdds(const uint64_t*, const LlmrtTile*, void* scratch) {
-  if (__builtin_cpu_supports("avx512f"))
-    return chainsWide(static_cast<float*>(scratch));
-  chainsNarrow(static_cast<float*>(scratch));
+void multiplyAdds(const uint64_t*, const LlmrtTile* tile, void* scratch) {
+  for (int64_t c = tile->colBegin; c < tile->colEnd; ++c) {
+    if (__builtin_cpu_supports("avx512f"))
+      chainsWide(static_cast<float*>(scratch));
+    else
+      chainsNarrow(static_cast<float*>(scratch));
+  }
 }
 
 } // namespace
