@@ -51,30 +51,25 @@ LogicalResult convertToLlvmDialect(ModuleOp module) {
   return applyFullConversion(module, target, std::move(patterns));
 }
 
-/// The kernels as one module of LLVM's vector code, in bitcode.
-FailureOr<std::string> makeBitcode(ModuleOp module,
-                                   ArrayRef<plan::KernelOp> kernels) {
-  OwningOpRef<ModuleOp> work = ModuleOp::create(module.getLoc());
-  OpBuilder builder = OpBuilder::atBlockEnd(work->getBody());
-  for (plan::KernelOp kernel : kernels) {
-    FailureOr<func::FuncOp> form = lowerKernelToLinalg(kernel, builder);
-    if (failed(form) ||
-        failed(lowerLinalgToVector(*form, kernel.getElementwise(), builder)))
-      return failure();
-    form->erase();
-  }
-  if (failed(convertToLlvmDialect(*work)))
+/// What no input can cause: a defect of this compiler or of its surroundings.
+InFlightDiagnostic emitDefect(ModuleOp module) {
+  return module.emitError("LLMC-E1007: cannot generate code: ");
+}
+
+/// Simplified LLVM IR of a module of vector code, in bitcode: the same for all levels.
+FailureOr<std::string> makeBitcode(ModuleOp code) {
+  if (failed(convertToLlvmDialect(code)))
     return failure();
   llvm::LLVMContext llvmContext;
-  std::unique_ptr<llvm::Module> code =
-      translateModuleToLLVMIR(*work, llvmContext, "kernels");
-  if (!code)
-    return module.emitError("cannot translate generated kernels to LLVM");
-  if (llvm::Error error = optimizeForCpu(*code))
-    return module.emitError(llvm::toString(std::move(error)));
+  std::unique_ptr<llvm::Module> module =
+      translateModuleToLLVMIR(code, llvmContext, "kernels");
+  if (!module)
+    return emitDefect(code) << "no translation to LLVM";
+  if (llvm::Error error = optimizeForCpu(*module))
+    return emitDefect(code) << llvm::toString(std::move(error));
   std::string bitcode;
   llvm::raw_string_ostream stream(bitcode);
-  llvm::WriteBitcodeToFile(*code, stream);
+  llvm::WriteBitcodeToFile(*module, stream);
   return bitcode;
 }
 
@@ -98,7 +93,21 @@ generateCpuCode(ModuleOp module, ArrayRef<plan::KernelOp> kernels,
   context->appendDialectRegistry(registry);
   for (StringRef name : registry.getDialectNames())
     context->getOrLoadDialect(name);
-  FailureOr<std::string> bitcode = makeBitcode(module, kernels);
+  OwningOpRef<ModuleOp> code = ModuleOp::create(module.getLoc());
+  OpBuilder builder = OpBuilder::atBlockEnd(code->getBody());
+  for (plan::KernelOp kernel : kernels) {
+    FailureOr<func::FuncOp> form = lowerKernelToLinalg(kernel, builder);
+    if (failed(form) ||
+        failed(lowerLinalgToVector(*form, kernel.getElementwise(), builder)))
+      return failure();
+    form->erase();
+  }
+  return compileVectorCode(*code, levels);
+}
+
+FailureOr<std::vector<CodeObject>> compileVectorCode(ModuleOp code,
+                                                     ArrayRef<int> levels) {
+  FailureOr<std::string> bitcode = makeBitcode(code);
   if (failed(bitcode))
     return failure();
   using Object = llvm::Expected<llvm::SmallVector<char, 0>>;
@@ -127,7 +136,7 @@ generateCpuCode(ModuleOp module, ArrayRef<plan::KernelOp> kernels,
     result.push_back({"cpu", levels[i], std::move(*image)});
   }
   if (!failureText.empty())
-    return module.emitError("cannot generate code: ") << failureText;
+    return emitDefect(code) << failureText;
   return result;
 }
 

@@ -38,4 +38,9 @@ mlir::FailureOr<std::vector<CodeObject>>
 generateCpuCode(mlir::ModuleOp module, llvm::ArrayRef<plan::KernelOp> kernels,
                 llvm::ArrayRef<int> levels);
 
+/// Takes the last steps alone: `code` holds functions made by lowerLinalgToVector, and
+/// is converted in place.
+mlir::FailureOr<std::vector<CodeObject>>
+compileVectorCode(mlir::ModuleOp code, llvm::ArrayRef<int> levels);
+
 } // namespace llmc

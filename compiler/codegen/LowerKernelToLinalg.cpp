@@ -308,16 +308,16 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
                   !tensor.isDynamicDim(1);
     if ((!isVector && !isRows) || !(tensor.getElementType().isF32() ||
                                     tensor.getElementType().isBF16()))
-      return kernel.emitOpError("expects f32 or bf16 tensors of dynamic rows, or "
-                                "vectors, got ")
+      return kernel.emitOpError("LLMC-E1003: expects f32 or bf16 tensors of "
+                                "dynamic rows, or vectors, got ")
              << type;
     if (tensor.getShape().back() < 1 || tensor.getShape().back() > INT32_MAX)
-      return kernel.emitOpError("expects a width from 1 to 2^31 - 1, got ")
+      return kernel.emitOpError("LLMC-E1003: expects a width from 1 to 2^31 - 1, got ")
              << type;
     if (isVector)
       return success();
     if (width != 0 && width != tensor.getDimSize(1))
-      return kernel.emitOpError("expects rows of one width, got ")
+      return kernel.emitOpError("LLMC-E1003: expects rows of one width, got ")
              << width << " and " << tensor.getDimSize(1);
     width = tensor.getDimSize(1);
     return success();
@@ -332,7 +332,7 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
         return failure();
   auto yield = dyn_cast<plan::YieldOp>(body.back());
   if (!yield || yield.getValues().empty() || width == 0)
-    return kernel.emitOpError("expects at least one tensor of rows as result");
+    return kernel.emitOpError("LLMC-E1003: expects at least one tensor of rows as result");
   for (Type type : yield.getValues().getTypes())
     if (failed(check(type, /*isArgument=*/false)))
       return failure();
@@ -344,7 +344,7 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
 FailureOr<func::FuncOp> lowerKernelToLinalg(plan::KernelOp kernel,
                                             OpBuilder& builder) {
   if (!kernel.isGenerated())
-    return kernel.emitOpError("expects a kernel with a body to generate");
+    return kernel.emitOpError("LLMC-E1003: expects a kernel with a body to generate");
   if (failed(verifyTypes(kernel)))
     return failure();
   Block& body = kernel.getBody().front();
@@ -375,7 +375,7 @@ FailureOr<func::FuncOp> lowerKernelToLinalg(plan::KernelOp kernel,
             .Default([](Operation*) { return Value(); });
     if (!result) {
       func.erase();
-      return op.emitOpError("is no row op that code can be generated for");
+      return op.emitOpError("LLMC-E1003: is no row op that code can be generated for");
     }
     l.values.map(op.getResult(0), result);
   }

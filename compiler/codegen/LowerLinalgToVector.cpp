@@ -69,7 +69,8 @@ FailureOr<Schedule> makeSchedule(func::FuncOp form) {
       ++walk;
       int64_t summed = lastDim(op.getInputs()[0]);
       if (s.unitWidth != 0 && s.unitWidth != summed)
-        return form.emitError("a kernel cannot hold norms of different widths, got ")
+        return form.emitError("LLMC-E1003: one kernel cannot hold norms of "
+                              "different widths, got ")
                << s.unitWidth << " and " << summed;
       s.unitWidth = summed;
     }
@@ -447,7 +448,7 @@ FailureOr<LLVM::LLVMFuncOp> lowerLinalgToVector(func::FuncOp form,
   if (failed(schedule))
     return failure();
   if (isElementwise && schedule->numWalks > 0)
-    return form.emitError("an elementwise kernel cannot hold a norm");
+    return form.emitError("LLMC-E1003: an elementwise kernel cannot hold a norm");
   OpBuilder::InsertionGuard guard(builder);
   return Emitter(form, *schedule, builder).emit(isElementwise);
 }

@@ -107,6 +107,8 @@ LogicalResult AllGatherOp::verify() {
   auto from = cast<RankedTensorType>(getX().getType());
   auto to = cast<RankedTensorType>(getResult().getType());
   int64_t dim = getDim();
+  if (from.getRank() == 1 && to.getRank() > 1 && dim == 0)
+    return success(); // runs of the flattened result
   if (from.getRank() == to.getRank() && dim >= 0 && dim < from.getRank()) {
     bool isSame = true;
     for (int64_t i = 0; i < from.getRank(); ++i)
@@ -128,6 +130,13 @@ LogicalResult ReduceScatterOp::verify() {
     return success();
   return emitOpError("(C2) expects dimension 0 in whole parts, got ")
          << from << " and " << to;
+}
+
+LogicalResult BroadcastOp::verify() {
+  if (!getX() || getX().getType() == getResult().getType())
+    return success();
+  return emitOpError("(C1) expects an operand of the result's type, got ")
+         << getX().getType() << " and " << getResult().getType();
 }
 
 LogicalResult StartOp::verify() {

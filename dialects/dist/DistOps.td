@@ -88,7 +88,8 @@ def Dist_AllGatherOp : Dist_Op<"all_gather", [Pure]> {
   let summary = "concatenate the parts of all ranks along a dimension";
   let description = [{
     (C1) same element type; (C2) result dimension `dim` is at most N times the operand's
-    (what is beyond is padding of the last parts and is dropped), the others equal.
+    (what is beyond is padding of the last parts and is dropped), the others equal; or the
+    operand is flat and its N runs are the flattened result, then padding.
       dim 0: rank 0 [1 2], rank 1 [3 4]   ->   every rank [1 2 3 4]
   }];
   let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$dim), Dist_Why);
@@ -116,12 +117,16 @@ def Dist_AllReduceOp : Dist_Op<"all_reduce", [Pure, AllTypesMatch<["x", "result"
   let assemblyFormat = "$x $axes attr-dict `:` type($x)";
 }
 
-def Dist_BroadcastOp : Dist_Op<"broadcast", [Pure, AllTypesMatch<["x", "result"]>]> {
+def Dist_BroadcastOp : Dist_Op<"broadcast"> {
   let summary = "every rank gets the value of the root";
-  let description = [{`root` is the coordinate along the axis. On other ranks x is not read.}];
-  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$root), Dist_Why);
+  let description = [{
+    `root` is the coordinate along the axis. A program that only other ranks run (another
+    pipeline stage) has no operand. (C1) the operand has the result's type.
+  }];
+  let arguments = !con((ins Optional<AnyRankedTensor>:$x, StrArrayAttr:$axes, I64Attr:$root), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
-  let assemblyFormat = "$x $axes `root` $root attr-dict `:` type($x)";
+  let assemblyFormat = "($x^)? $axes `root` $root attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Dist_SendOp : Dist_Op<"send"> {

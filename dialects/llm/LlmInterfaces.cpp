@@ -47,13 +47,14 @@ int64_t operandAndResultBytes(Operation* op) {
 ShardingRule EmbeddingOp::getShardingRule() {
   return {{kParallel, kReduction, kParallel},
           {{kNone, kNone}, {1, 2}},
-          {{0, 2}}};
+          {{0, 2}},
+          {}};
 }
 
 int64_t EmbeddingOp::getFlops() { return 0; }
 
 ShardingRule LinearOp::getShardingRule() {
-  return {{kParallel, kReduction, kParallel}, {{0, 1}, {2, 1}}, {{0, 2}}};
+  return {{kParallel, kReduction, kParallel}, {{0, 1}, {2, 1}}, {{0, 2}}, {}};
 }
 
 int64_t LinearOp::getFlops() {
@@ -62,7 +63,7 @@ int64_t LinearOp::getFlops() {
 }
 
 ShardingRule AddBiasOp::getShardingRule() {
-  return {{kParallel, kParallel}, {{0, 1}, {1}}, {{0, 1}}};
+  return {{kParallel, kParallel}, {{0, 1}, {1}}, {{0, 1}}, {}};
 }
 
 int64_t AddBiasOp::getFlops() { return elements(getResult()); }
@@ -73,19 +74,23 @@ ShardingRule RmsNormOp::getShardingRule() {
                    cast<ShapedType>(getX().getType()).getDimSize(1);
   return {{kParallel, isPerHead ? kParallel : kFull, kFull},
           {{0, 1}, {2}},
-          {{0, 1}}};
+          {{0, 1}},
+          {1, cast<ShapedType>(getWeight().getType()).getDimSize(0), 1}};
 }
 
 int64_t RmsNormOp::getFlops() { return 4 * elements(getResult()); }
 
 ShardingRule LayerNormOp::getShardingRule() {
-  return {{kParallel, kFull}, {{0, 1}, {1}, {1}}, {{0, 1}}};
+  return {{kParallel, kFull}, {{0, 1}, {1}, {1}}, {{0, 1}}, {}};
 }
 
 int64_t LayerNormOp::getFlops() { return 7 * elements(getResult()); }
 
 ShardingRule RopeOp::getShardingRule() {
-  return {{kParallel, kParallel}, {{0, 1}, {kNone, kNone}}, {{0, 1}}};
+  return {{kParallel, kParallel},
+          {{0, 1}, {kNone, kNone}},
+          {{0, 1}},
+          {1, static_cast<int64_t>(getHeadDim())}};
 }
 
 int64_t RopeOp::getFlops() { return 3 * elements(getResult()); }
@@ -120,7 +125,8 @@ ShardingRule AttentionOp::getShardingRule() {
   // Heads (factor 1) compute alone; rows of a sequence need each other (factor 0).
   return {{kFull, kParallel},
           {{0, 1}, {0, 1}, {0, 1}, {kNone, kNone}},
-          {{0, 1}}};
+          {{0, 1}},
+          {1, static_cast<int64_t>(getHeadDim())}};
 }
 
 int64_t AttentionOp::getFlops() {
@@ -135,6 +141,7 @@ int64_t OutputRowsOp::getFlops() { return 0; }
 ShardingRule KvAppendOp::getShardingRule() {
   return {{kFull, kParallel},
           {{kNone, kNone, 1, kNone}, {0, 1}, {kNone, kNone}, {kNone, kNone}},
+          {},
           {}};
 }
 
@@ -145,7 +152,8 @@ ShardingRule CachedAttentionOp::getShardingRule() {
            {kNone, kNone, 1, kNone},
            {kNone, kNone},
            {kNone, kNone}},
-          {{0, 1}}};
+          {{0, 1}},
+          {1, static_cast<int64_t>(getHeadDim())}};
 }
 
 int64_t CachedAttentionOp::getFlops() {
@@ -158,7 +166,7 @@ int64_t CachedAttentionOp::getFlops() {
 }
 
 ShardingRule SelectRowsOp::getShardingRule() {
-  return {{kFull, kParallel, kFull}, {{0, 1}, {2}}, {{2, 1}}};
+  return {{kFull, kParallel, kFull}, {{0, 1}, {2}}, {{2, 1}}, {}};
 }
 
 int64_t SelectRowsOp::getFlops() { return 0; }

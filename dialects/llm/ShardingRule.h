@@ -22,6 +22,9 @@ struct ShardingRule {
   llvm::SmallVector<FactorKind> factors;
   llvm::SmallVector<llvm::SmallVector<int>> operands;
   llvm::SmallVector<llvm::SmallVector<int>> results;
+  /// For each factor, the run of elements of a tensor dimension that must stay on one
+  /// rank (a head); 1 where empty.
+  llvm::SmallVector<int64_t> granularity;
 };
 
 /// Sum of the bytes of all tensor operands and results with static shapes.

@@ -86,9 +86,20 @@ def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments]> {
     I64Attr:$columns, OptionalAttr<ArrayAttr>:$slots);
   let results = (outs Variadic<AnyRankedTensor>:$results);
   let assemblyFormat = [{
-    $kernel `(` $inputs `;` $inouts `)` attr-dict `:` functional-type(operands, results)
+    $kernel `(` $inputs `)` `inout` `(` $inouts `)` attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;
+}
+
+def Plan_RopeTableOp : Plan_Op<"rope_table", [Pure]> {
+  let summary = "cosines and sines of all positions";
+  let description = [{
+    A constant `[positions, 2, rotary / 2]` f32, computed once by the initialise program.
+    Equal tables of a stage are one buffer.
+  }];
+  let arguments = (ins AnyAttr:$params);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$params attr-dict `->` type($result)";
 }
 
 //===-- plan phase ----------------------------------------------------------------===//

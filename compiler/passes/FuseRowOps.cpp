@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Groups row ops that follow each other in data flow into plan.fused regions. A group is
+// emitted where its last member stood, so an op may join only if nothing between reads
+// what the group has computed so far.
+#include "compiler/passes/Passes.h"
+#include "compiler/passes/RowOps.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+using namespace mlir;
+
+namespace llmc {
+#define GEN_PASS_DEF_FUSEROWOPS
+#include "compiler/passes/Passes.h.inc"
+
+namespace {
+
+/// Members in program order. Empty once merged or emitted.
+using Group = SmallVector<Operation*>;
+
+Type rowsType(Operation* op) { return op->getResult(0).getType(); }
+
+/// Returns true if `op`, later than all members, may join: it has their shape and all
+/// other readers of the group come after it.
+bool canJoin(const Group& group, Operation* op) {
+  if (rowsType(group.front()) != rowsType(op))
+    return false;
+  llvm::SmallPtrSet<Operation*, 8> members(group.begin(), group.end());
+  for (Operation* member : group)
+    for (Operation* user : member->getUsers())
+      if (user != op && !members.contains(user) &&
+          user->getBlock() == op->getBlock() && user->isBeforeInBlock(op))
+        return false;
+  return true;
+}
+
+void fuseBlock(Block& block) {
+  SmallVector<Group> groups;
+  DenseMap<Operation*, unsigned> groupOf;
+  for (Operation& op : block) {
+    if (!isRowOp(&op))
+      continue;
+    // The group of the operand computed last; joining one group is enough, and keeps
+    // the decision local.
+    std::optional<unsigned> target;
+    for (Value operand : op.getOperands()) {
+      auto found = groupOf.find(operand.getDefiningOp());
+      if (found == groupOf.end() || !canJoin(groups[found->second], &op))
+        continue;
+      if (!target || groups[*target].back()->isBeforeInBlock(
+                         groups[found->second].back()))
+        target = found->second;
+    }
+    if (!target) {
+      target = groups.size();
+      groups.emplace_back();
+    }
+    groups[*target].push_back(&op);
+    groupOf[&op] = *target;
+  }
+  for (const Group& group : groups)
+    fuseOps(group);
+}
+
+struct FuseRowOpsPass : impl::FuseRowOpsBase<FuseRowOpsPass> {
+  void runOnOperation() override {
+    for (auto func : getOperation().getOps<func::FuncOp>())
+      fuseBlock(func.getBody().front());
+  }
+};
+
+} // namespace
+} // namespace llmc

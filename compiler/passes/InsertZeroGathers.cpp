@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// ZeRO stage 3 for inference: a rank keeps one run of each matrix and gathers the whole
+// at each use. Gathers stand at call sites, where parameters are read; block functions
+// do not change.
+#include "compiler/passes/Launches.h"
+#include "compiler/passes/Options.h"
+#include "compiler/passes/Passes.h"
+
+using namespace mlir;
+
+namespace llmc {
+#define GEN_PASS_DEF_INSERTZEROGATHERS
+#include "compiler/passes/Passes.h.inc"
+
+namespace {
+
+/// Elements of one rank's run: whole panels of outputs, the same for every rank.
+int64_t runElements(RankedTensorType type, int64_t ranks) {
+  int64_t panel = panelWidth(type.getElementType());
+  int64_t panels = (type.getDimSize(0) + panel - 1) / panel;
+  return (panels + ranks - 1) / ranks * panel * type.getDimSize(1);
+}
+
+struct InsertZeroGathersPass
+    : impl::InsertZeroGathersBase<InsertZeroGathersPass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    int64_t ranks = meshAxisSize(module, "dp");
+    if (Options::read(module).zero < 3 || ranks == 1)
+      return;
+    Builder b(module.getContext());
+    for (auto param : module.getOps<llm::ParamOp>()) {
+      auto type = param.getComputeType();
+      if (type.getRank() == 2)
+        param.setShardAttr(dist::ShardAttr::get(
+            &getContext(), {b.getStringAttr("dp")}, runElements(type, ranks)));
+    }
+    SymbolTable symbols(module);
+    SmallVector<llm::GetParamOp> reads;
+    module.walk([&](llm::GetParamOp op) { reads.push_back(op); });
+    for (llm::GetParamOp op : reads) {
+      auto param = symbols.lookup<llm::ParamOp>(op.getParam());
+      auto shard = dyn_cast_or_null<dist::ShardAttr>(param.getShardAttr());
+      if (!shard)
+        continue;
+      gather(op, shard);
+    }
+  }
+
+  /// Reads the shard, and gathers it before each reader.
+  void gather(llm::GetParamOp op, dist::ShardAttr shard) {
+    auto full = cast<RankedTensorType>(op.getResult().getType());
+    SmallVector<OpOperand*> uses;
+    for (OpOperand& use : op.getResult().getUses())
+      uses.push_back(&use);
+    op.getResult().setType(
+        RankedTensorType::get({shard.getElements()}, full.getElementType()));
+    OpBuilder b(op);
+    SmallVector<Attribute> axes(shard.getAxes().begin(),
+                                shard.getAxes().end());
+    for (OpOperand* use : uses) {
+      b.setInsertionPoint(use->getOwner());
+      auto gathered = dist::ZeroGatherOp::create(
+          b, use->getOwner()->getLoc(), full, op.getResult(),
+          b.getArrayAttr(axes), b.getStringAttr(op.getParam()),
+          b.getStringAttr("insert-zero-gathers"));
+      use->set(gathered.getFull());
+    }
+  }
+};
+
+} // namespace
+} // namespace llmc

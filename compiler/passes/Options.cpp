@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compiler/passes/Options.h"
+
+#include "dialects/dist/Dist.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/Location.h"
+
+using namespace mlir;
+
+namespace llmc {
+namespace {
+
+void readInt(DictionaryAttr dict, llvm::StringRef name, int64_t& out) {
+  if (auto attr = dict.getAs<IntegerAttr>(name))
+    out = attr.getInt();
+}
+
+void readString(DictionaryAttr dict, llvm::StringRef name, std::string& out) {
+  if (auto attr = dict.getAs<StringAttr>(name))
+    out = attr.getValue().str();
+}
+
+} // namespace
+
+Options Options::read(ModuleOp module) {
+  Options options;
+  auto dict =
+      module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kOptionsAttr);
+  if (auto model = module->getAttrOfType<DictionaryAttr>(
+          llm::LlmDialect::kModelAttr))
+    readInt(model, "context_length", options.seq);
+  if (!dict)
+    return options;
+  readString(dict, "mode", options.mode);
+  readString(dict, "target", options.target);
+  readString(dict, "dtype", options.dtype);
+  readInt(dict, "batch", options.batch);
+  readInt(dict, "seq", options.seq);
+  readInt(dict, "chunk", options.chunk);
+  readInt(dict, "zero", options.zero);
+  if (auto attr = dict.getAs<BoolAttr>("sequence_parallel"))
+    options.sequenceParallel = attr.getValue();
+  return options;
+}
+
+void Options::write(ModuleOp module) const {
+  Builder b(module.getContext());
+  SmallVector<NamedAttribute> attrs = {
+      b.getNamedAttr("mode", b.getStringAttr(mode)),
+      b.getNamedAttr("target", b.getStringAttr(target)),
+      b.getNamedAttr("dtype", b.getStringAttr(dtype)),
+      b.getNamedAttr("batch", b.getI64IntegerAttr(batch)),
+      b.getNamedAttr("seq", b.getI64IntegerAttr(seq)),
+      b.getNamedAttr("chunk", b.getI64IntegerAttr(chunk)),
+      b.getNamedAttr("zero", b.getI64IntegerAttr(zero)),
+      b.getNamedAttr("sequence_parallel", b.getBoolAttr(sequenceParallel)),
+  };
+  module->setAttr(llm::LlmDialect::kOptionsAttr, b.getDictionaryAttr(attrs));
+}
+
+int64_t meshAxisSize(ModuleOp module, llvm::StringRef axis) {
+  for (auto mesh : module.getOps<dist::MeshOp>())
+    return mesh.getAxisSize(axis);
+  return 1;
+}
+
+std::string locationName(Location loc) {
+  if (auto name = dyn_cast<NameLoc>(loc))
+    return name.getName().str();
+  if (auto call = dyn_cast<CallSiteLoc>(loc)) {
+    std::string caller = locationName(call.getCaller());
+    std::string callee = locationName(call.getCallee());
+    return caller.empty() ? callee : caller + "/" + callee;
+  }
+  if (auto fused = dyn_cast<FusedLoc>(loc))
+    for (Location part : fused.getLocations())
+      if (std::string name = locationName(part); !name.empty())
+        return name;
+  return "";
+}
+
+} // namespace llmc

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compile options as the module carries them (`llm.options`), typed.
+#pragma once
+
+#include "mlir/IR/BuiltinOps.h"
+
+#include <cstdint>
+#include <string>
+
+namespace llmc {
+
+/// See docs/reference/llmc.md for each option.
+struct Options {
+  std::string mode = "infer";
+  std::string target = "cpu";
+  std::string dtype = "f32";
+  int64_t batch = 1;
+  int64_t seq = 0;   // cache tokens of one sequence; 0: the model's context length
+  int64_t chunk = 128; // rows of a prefill chunk
+  int64_t zero = 0;
+  bool sequenceParallel = true;
+
+  /// Reads the options of a module; absent ones keep their defaults.
+  static Options read(mlir::ModuleOp module);
+  /// Writes all options to the module.
+  void write(mlir::ModuleOp module) const;
+};
+
+/// Size of a mesh axis of the module's `dist.mesh`; 1 without one.
+int64_t meshAxisSize(mlir::ModuleOp module, llvm::StringRef axis);
+
+/// Name of an op for provenance: the names of its location, outermost first, joined by
+/// "/"; or the op's own name.
+std::string locationName(mlir::Location loc);
+
+} // namespace llmc

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every pass of the compiler: name, why, what it needs and leaves. Order is in
+// Pipeline.cpp alone. All compile options are attributes of the module (`llm.options`,
+// `dist.mesh`), so that a dump compiles again without flags.
+#ifndef LLMC_COMPILER_PASSES_PASSES_TD
+#define LLMC_COMPILER_PASSES_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+class Llmc_Pass<string stem> : Pass<"llmc-" # stem, "::mlir::ModuleOp"> {
+  let dependentDialects = ["::mlir::func::FuncDialect", "::llmc::llm::LlmDialect", "::llmc::dist::DistDialect",
+                           "::llmc::plan::PlanDialect"];
+}
+
+def BuildInferenceStep : Llmc_Pass<"build-inference-step"> {
+  let summary = "Make the entry points of inference from the model";
+  let description = [{
+    A model says what one forward pass over whole sequences computes. Serving runs it in
+    pieces over a key/value cache. This pass makes three entries from `@forward`:
+    `prefill` (1 sequence x a chunk of rows, the last row reaches the head), `decode`
+    (batch x 1) and `score` (1 x chunk, logits of all rows). It fixes every rounding point:
+    matrices and caches take the compute dtype, activations and sums stay f32.
+
+    Needs `llm.options` (batch, seq, chunk, dtype). Leaves static shapes, block functions
+    specialised to each block of rows, caches as symbols, `llm.sample` in prefill and decode.
+
+    Before: `%o = llm.attention %q, %k, %v, %positions ...`
+    After:  `llm.kv_append %keys, %k, %positions, %table ...`
+            `llm.kv_append %values, %v, %positions, %table ...`
+            `%o = llm.cached_attention %q, %keys, %values, %positions, %table ...`
+  }];
+}
+
+def PropagateTensorSplit : Llmc_Pass<"propagate-tensor-split"> {
+  let summary = "Decide what each tensor-split rank holds of every value";
+  let description = [{
+    Parameters say how they may be cut (`split`). Sharding rules carry the cut through the
+    ops; where an op cannot work on what its operand is, a `dist.reshard` is put between.
+    Between two matrix products rows may be cut instead (sequence parallelism: option
+    `sequence_parallel`), so that norms work on a part of the rows.
+
+    Needs a step and the mesh. Leaves global types, `dist.sharding` on every result that
+    is not whole, and reshards.
+
+    Before: `%y = llm.linear %x, %w`            (w split along dim 1)
+    After:  `%y = llm.linear %x, %w {dist.sharding = #dist.sharding<partial ["tp"]>}`
+            `%z = dist.reshard %y from #dist.sharding<partial ["tp"]> to #dist.sharding<>`
+  }];
+}
+
+def PartitionTensorSplit : Llmc_Pass<"partition-tensor-split"> {
+  let summary = "Rewrite values to what one tensor-split rank holds";
+  let description = [{
+    Types become local. Units that do not divide are padded; key/value heads that several
+    ranks read are replicated. Parameters get `local_type` and `slice`; values that differ by
+    rank become `#dist.by_coordinate`.
+
+    Needs `dist.sharding` attributes. Leaves none.
+  }];
+}
+
+def AssignPipelineStages : Llmc_Pass<"assign-pipeline-stages"> {
+  let summary = "Give each layer to a pipeline stage, balanced by cost";
+  let description = [{
+    Layers (calls of block functions) are cut into `pp` contiguous runs so that the largest
+    cost is smallest; the embedding's cost counts on the first stage, the head's on the last.
+    Leaves `dist.pipeline_stage` on each value that crosses, and `dist.stage` on calls.
+  }];
+}
+
+def SplitPipelineStages : Llmc_Pass<"split-pipeline-stages"> {
+  let summary = "Make one function for each entry and pipeline stage";
+  let description = [{
+    Values that cross become `dist.send` and `dist.recv`; the sampled token is broadcast
+    from the last stage to all.
+    Before: `@decode` with `dist.pipeline_stage`. After: `@decode` with attribute `dist.stage = 0`,
+    `@decode.stage1`, ...
+  }];
+}
+
+def InsertZeroGathers : Llmc_Pass<"insert-zero-gathers"> {
+  let summary = "Shard parameters over the data axis and gather them at their uses";
+  let description = [{
+    ZeRO stage 3 (Rajbhandari et al. 2020): a rank holds one run of each matrix and
+    gathers the whole just before use; the copy dies after its last use. Vectors stay whole:
+    they are small and a gather costs a latency. The unit of a run is one panel of outputs
+    (128 bytes of rows), so that a run can be stored as the matrix product wants it.
+    Before: `%w = llm.get_param @q : tensor<576x576xf32>`
+    After:  `%s = llm.get_param @q : tensor<184320xf32>`
+            `%w = dist.zero_gather %s ["dp"] : (tensor<184320xf32>) -> tensor<576x576xf32>`
+  }];
+}
+
+def LowerToCollectives : Llmc_Pass<"lower-to-collectives"> {
+  let summary = "Turn reshards and gathers into collectives";
+  let description = [{
+    partial to whole: all_reduce. partial to split: reduce_scatter. split to whole: all_gather.
+    whole to split: slice_rows. zero_gather: all_gather of flat runs.
+  }];
+}
+
+def InlineBlocks : Llmc_Pass<"inline-blocks"> {
+  let summary = "Inline block functions into the entries";
+  let description = [{
+    From here on layers are neighbours: fusion, prefetch and memory are decided at call
+    sites. Locations become "layers.3/attn.q". Leaves one flat function per entry and stage.
+  }];
+}
+
+def PrefetchCollectives : Llmc_Pass<"prefetch-collectives"> {
+  let summary = "Start parameter gathers one layer ahead";
+  let description = [{
+    A gather that starts when it is needed stalls the compute stream. Each ZeRO gather becomes
+    start and wait; the start moves to the first use of the previous group of gathers (the
+    gathers of one layer), so that it runs beside that layer's compute.
+    Switched off, gathers run in place.
+  }];
+}
+
+def MergeLinears : Llmc_Pass<"merge-linears"> {
+  let summary = "Run matrix products that share their input as one";
+  let description = [{
+    Query, key and value products (up to three) read the same rows; one launch fills the
+    threads better and reads x once. A gate and an up product followed by a gated activation are
+    zipped, so that a tile has both. Works on `plan.launch`.
+  }];
+}
+
+def FuseRowOps : Llmc_Pass<"fuse-row-ops"> {
+  let summary = "Group row ops that follow each other into one kernel";
+  let description = [{
+    Norms, residual adds, activations and biases are bound by memory. Neighbours in data flow
+    on the same rows become one `plan.fused`, which keeps intermediate rows in registers.
+    Switched off, each op is a `plan.fused` of its own.
+    Before: `%1 = llm.add %x, %r`, `%2 = llm.rms_norm %1, %w`
+    After:  `%1, %2 = plan.fused (%x, %r, %w) {...}`
+  }];
+}
+
+def FuseRopeAppend : Llmc_Pass<"fuse-rope-append"> {
+  let summary = "Turn queries and keys and fill the cache in one kernel";
+  let description = [{
+    `rope` of q, `rope` of k and two `kv_append` become one `rope_append` launch.
+  }];
+}
+
+def SelectKernels : Llmc_Pass<"select-kernels"> {
+  let summary = "Turn the remaining ops into launches of hand-tuned kernels";
+  let description = [{
+    `linear`, `embedding`, `rope`, `kv_append`, `cached_attention`, `select_rows`, `sample`
+    and the rearranging part of all_gather become `plan.launch` of kernels in Kernels.def.
+    Row operations are `plan.fused` by now.
+  }];
+}
+
+def FuseSlots : Llmc_Pass<"fuse-slots"> {
+  let summary = "Run row kernels inside the matrix product before or after them";
+  let description = [{
+    A `plan.fused` of elementwise ops that only reads products of one `linear` becomes its
+    epilogue; one with a single result that only one `linear` of at most 16 rows reads
+    becomes its prologue. Bits do not change: the slot runs the same generated kernel.
+  }];
+}
+
+def OutlineKernels : Llmc_Pass<"outline-kernels"> {
+  let summary = "Make each distinct fused region a kernel symbol, stored once";
+  let description = [{
+    `plan.fused` becomes `plan.launch` of a `plan.kernel`; equal bodies share one.
+  }];
+}
+
+def LowerToPlan : Llmc_Pass<"lower-to-plan"> {
+  let summary = "Turn tensors into buffers and ops into commands";
+  let description = [{
+    Leaves `plan.stage` ops with buffers (without offsets), parameters and programs, and
+    the `plan.kernel`s. Functions are gone.
+  }];
+}
+
+def AssignMemory : Llmc_Pass<"assign-memory"> {
+  let summary = "Give each buffer an offset in its stage's arena";
+  let description = [{
+    Exact liveness in each program over the order of commands, communication included: a
+    buffer of an asynchronous collective lives from its start to its wait. First fit by
+    decreasing size (Sekiyama et al. 2018); entries of a stage share the arena, since only one
+    runs at a time.
+  }];
+}
+
+#endif

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of llmc. Each takes its parsed options and returns an exit code: 0, 1 for
+// a failure (printed once), 2 for a command line that makes no sense.
+#pragma once
+
+#include "absl/status/status.h"
+#include "mlir/IR/MLIRContext.h"
+
+#include <string>
+#include <vector>
+
+namespace llmc {
+
+/// What the command line said, for all commands.
+struct CommandLine {
+  std::string command;
+  std::vector<std::string> positional;
+  std::string output;
+  // import
+  std::string newModel;
+  // compile
+  std::string mode, target, mesh, dtype, weightsFormat;
+  int64_t zero = 0, batch = 0, seq = 0, chunk = 0;
+  std::string memoryLimit;
+  std::string compileTo, compileFrom, dumpFolder;
+  std::vector<std::string> disabled;
+  bool noSequenceParallel = false;
+  // inspect, check
+  std::string outputForm, budget;
+};
+
+int runImport(const CommandLine& line, mlir::MLIRContext& context);
+int runCompile(const CommandLine& line, mlir::MLIRContext& context);
+int runListPhases();
+int runListPasses();
+int runInspect(const CommandLine& line, mlir::MLIRContext& context);
+int runExplain(const CommandLine& line);
+int runDiff(const CommandLine& line);
+int runCheck(const CommandLine& line);
+
+/// Prints "llmc: message" once and returns 1.
+int fail(const absl::Status& status);
+
+/// Registers the dialects of the project with a context.
+void loadDialects(mlir::MLIRContext& context);
+
+} // namespace llmc
