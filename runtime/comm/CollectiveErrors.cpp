@@ -34,8 +34,9 @@ absl::Status makeTimeoutError(int culprit, int waiter, const CollectiveTag& tag,
 absl::Status makeMismatchError(int rank, int peer, const CollectiveTag& tag,
                                const std::string& difference) {
   return makeError(ErrorCode::CollectiveMismatch,
-                   absl::StrFormat("ranks %d and %d disagree about %s: %s", rank,
-                                   peer, describeCollective(tag), difference),
+                   absl::StrFormat("ranks %d and %d disagree about %s: %s",
+                                   rank, peer, describeCollective(tag),
+                                   difference),
                    "run the same plan with the same options on every rank");
 }
 

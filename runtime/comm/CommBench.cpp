@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// comm-bench: latency and bandwidth of a communicator, as JSON in Google Benchmark's
-// shape. Under mpirun it measures `mpi`, else `local` with as many ranks as the first
-// argument says (2). Best and median of repeated batches, because hosts are noisy.
+// comm-bench: latency and bandwidth of a communicator, as JSON in Google
+// Benchmark's shape. Under mpirun it measures `mpi`, else `local` with as many
+// ranks as the first argument says (2). Best and median of repeated batches,
+// because hosts are noisy.
 #include "runtime/comm/Communicator.h"
 #include "runtime/comm/Launch.h"
 
@@ -21,7 +22,7 @@ using llmrt::DType;
 
 struct Measure {
   const char* name;
-  int numCalls;    // in one batch
+  int numCalls;      // in one batch
   int64_t sizeBytes; // that cross the link of one rank in one call
   std::function<absl::Status(Communicator&, std::vector<float>&)> call;
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Communication between ranks. A Fabric is all ranks of a run (threads of one process,
-// or MPI processes); a Communicator is one group of them along some mesh axes. Buffers
-// are host memory here; the CUDA back-ends bring their own implementations. Results are
-// bit-identical on every back-end: reductions add in rank order, by our own algorithm.
+// Communication between ranks. A Fabric is all ranks of a run (threads of one
+// process, or MPI processes); a Communicator is one group of them along some
+// mesh axes. Buffers are host memory here; the CUDA back-ends bring their own
+// implementations. Results are bit-identical on every back-end: reductions add
+// in rank order, by our own algorithm.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -18,41 +19,45 @@
 
 namespace llmrt {
 
-/// What a collective is for: named in the error when it times out, and kept by the
-/// flight recorder. The texts live as long as the plan.
+/// What a collective is for: named in the error when it times out, and kept by
+/// the flight recorder. The texts live as long as the plan.
 struct CollectiveTag {
-  int64_t command = -1;      // index of the command in its program
-  const char* kind = "";     // "all_gather"
-  const char* subject = "";  // the parameter or tensor
-  const char* pass = "";     // the pass that put it there
+  int64_t command = -1;     // index of the command in its program
+  const char* kind = "";    // "all_gather"
+  const char* subject = ""; // the parameter or tensor
+  const char* pass = "";    // the pass that put it there
 };
 
-/// One group of ranks. Every member makes the same calls in the same order, one at a
-/// time. A call returns when this rank's result is complete and its inputs may be
-/// overwritten.
-/// Errors  CollectiveTimeout names the world rank that did not come, and aborts the
-///         fabric, so that every rank returns the same error; CollectiveAborted after
-///         abort() of any rank; CollectiveMismatch when members call differently;
-///         BadCommunicatorArgument; TransportFailed.
+/// One group of ranks. Every member makes the same calls in the same order, one
+/// at a time. A call returns when this rank's result is complete and its inputs
+/// may be overwritten.
+/// Errors  CollectiveTimeout names the world rank that did not come, and aborts
+///         the fabric, so that every rank returns the same error;
+///         CollectiveAborted after abort() of any rank; CollectiveMismatch
+///         when members call differently; BadCommunicatorArgument;
+///         TransportFailed.
 class Communicator {
 public:
   virtual ~Communicator() = default;
   virtual int rank() const = 0; // in this group
   virtual int size() const = 0;
-  /// Bytes that this group holds for itself on this rank (staging, receive buffers).
+  /// Bytes that this group holds for itself on this rank (staging, receive
+  /// buffers).
   virtual int64_t reservedBytes() const = 0;
 
-  /// recv holds size() blocks of sizeBytes in rank order. send may be its own block of
-  /// recv.
-  virtual absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
+  /// recv holds size() blocks of sizeBytes in rank order. send may be its own
+  /// block of recv.
+  virtual absl::Status allGather(const void* send, void* recv,
+                                 int64_t sizeBytes,
                                  const CollectiveTag& tag) = 0;
-  /// send holds size() blocks of numElements; recv gets the sum of block rank() over
-  /// ranks, added in rank order ((r0 + r1) + r2 ...; f32, or bf16 with f32 sums rounded
-  /// once). recv may be block rank() of send.
+  /// send holds size() blocks of numElements; recv gets the sum of block rank()
+  /// over ranks, added in rank order ((r0 + r1) + r2 ...; f32, or bf16 with f32
+  /// sums rounded once). recv may be block rank() of send.
   virtual absl::Status reduceScatter(const void* send, void* recv,
                                      int64_t numElements, DType dtype,
                                      const CollectiveTag& tag) = 0;
-  /// In place; bits equal reduceScatter followed by allGather for any numElements.
+  /// In place; bits equal reduceScatter followed by allGather for any
+  /// numElements.
   virtual absl::Status allReduce(void* data, int64_t numElements, DType dtype,
                                  const CollectiveTag& tag) = 0;
   /// Block i of send goes to rank i; block i of recv comes from rank i.
@@ -61,23 +66,26 @@ public:
   virtual absl::Status broadcast(void* data, int64_t sizeBytes, int root,
                                  const CollectiveTag& tag) = 0;
   /// A send grouped with a receive: either peer may be -1 (none).
-  virtual absl::Status exchange(const void* send, int64_t sendBytes, int sendPeer,
-                                void* recv, int64_t recvBytes, int recvPeer,
-                                const CollectiveTag& tag) = 0;
+  virtual absl::Status exchange(const void* send, int64_t sendBytes,
+                                int sendPeer, void* recv, int64_t recvBytes,
+                                int recvPeer, const CollectiveTag& tag) = 0;
+
   absl::Status send(const void* data, int64_t sizeBytes, int peer,
                     const CollectiveTag& tag) {
     return exchange(data, sizeBytes, peer, nullptr, 0, -1, tag);
   }
+
   absl::Status recv(void* data, int64_t sizeBytes, int peer,
                     const CollectiveTag& tag) {
     return exchange(nullptr, 0, -1, data, sizeBytes, peer, tag);
   }
+
   virtual absl::Status barrier(const CollectiveTag& tag) = 0;
 };
 
-/// Simulated link of the `local` back-end, for tests of overlap: every transfer also
-/// sleeps latencySeconds + the bytes that cross this rank's link / bytesPerSecond.
-/// 0: none.
+/// Simulated link of the `local` back-end, for tests of overlap: every transfer
+/// also sleeps latencySeconds + the bytes that cross this rank's link /
+/// bytesPerSecond. 0: none.
 struct SimulatedLink {
   double bytesPerSecond = 0;
   double latencySeconds = 0;
@@ -90,13 +98,15 @@ public:
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual const char* name() const = 0; // "local", "mpi"
-  /// Makes the group of the given world ranks (this rank among them, in group order).
-  /// Collective over exactly these ranks; groups are made in the same order on all.
+  /// Makes the group of the given world ranks (this rank among them, in group
+  /// order). Collective over exactly these ranks; groups are made in the same
+  /// order on all.
   virtual absl::StatusOr<std::unique_ptr<Communicator>>
   createCommunicator(absl::Span<const int> worldRanks) = 0;
-  /// Aborts every communicator of every rank; callable from any thread, never blocks
-  /// for long; the first reason wins. Later calls of every rank return it inside a
-  /// CollectiveAborted that names this rank (a CollectiveTimeout as it is).
+  /// Aborts every communicator of every rank; callable from any thread, never
+  /// blocks for long; the first reason wins. Later calls of every rank return
+  /// it inside a CollectiveAborted that names this rank (a CollectiveTimeout as
+  /// it is).
   virtual void abort(const absl::Status& reason) = 0;
   /// Returns ok until this rank knows of an abort; then what its calls return.
   virtual absl::Status abortStatus() const = 0;
@@ -109,11 +119,12 @@ struct FabricOptions {
 };
 
 /// Makes `numRanks` fabrics that are threads of this process.
-std::vector<std::unique_ptr<Fabric>> createLocalFabrics(int numRanks,
-                                                        const FabricOptions& options);
+std::vector<std::unique_ptr<Fabric>>
+createLocalFabrics(int numRanks, const FabricOptions& options);
 
 /// Joins the MPI job of this process (MPI_Init_thread on first use). Errors
 /// MpiUnavailable.
-absl::StatusOr<std::unique_ptr<Fabric>> createMpiFabric(const FabricOptions& options);
+absl::StatusOr<std::unique_ptr<Fabric>>
+createMpiFabric(const FabricOptions& options);
 
 } // namespace llmrt

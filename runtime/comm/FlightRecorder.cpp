@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each entry is a small sequence lock: a reader that sees its sequence number change
-// drops the entry.
+// Each entry is a small sequence lock: a reader that sees its sequence number
+// change drops the entry.
 #include "runtime/comm/FlightRecorder.h"
 
 #include "absl/strings/str_format.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The last commands of one rank, always on: what a run that hangs or stops was doing.
-// Not a profiler: it keeps a fixed number of entries and forgets the rest.
+// The last commands of one rank, always on: what a run that hangs or stops was
+// doing. Not a profiler: it keeps a fixed number of entries and forgets the
+// rest.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -10,8 +11,9 @@
 
 namespace llmrt {
 
-/// Written by the one thread that issues this rank's commands; dump() may be called by
-/// any thread at any time, also while a command runs or hangs. Lock-free.
+/// Written by the one thread that issues this rank's commands; dump() may be
+/// called by any thread at any time, also while a command runs or hangs.
+/// Lock-free.
 class FlightRecorder {
 public:
   static constexpr int kNumEntries = 256;
@@ -24,12 +26,14 @@ public:
   /// Ends the entry of the last begin().
   void end(bool ok = true);
   /// Returns the entries as text, oldest first, one line for each:
-  /// "rank 1  #812 +3.204512 s  command 17 all_gather layers.3.mlp [lower-collectives]
-  /// done 12.5 us"; state running, done or failed; running ones with their age.
+  /// "rank 1  #812 +3.204512 s  command 17 all_gather layers.3.mlp
+  /// [lower-collectives] done 12.5 us"; state running, done or failed; running
+  /// ones with their age.
   std::string dump() const;
 
 private:
   enum class State : uint8_t { Running, Done, Failed };
+
   struct Entry {
     std::atomic<int64_t> sequence{-1}; // -1 while it is being overwritten
     std::atomic<int64_t> command{0};

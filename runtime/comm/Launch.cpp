@@ -51,8 +51,10 @@ constexpr RankNames kTorchrun = {Launcher::Torchrun, "RANK", "WORLD_SIZE",
 /// Returns nullopt unless rank and size are both set.
 absl::StatusOr<std::optional<LaunchInfo>> readRanks(EnvironmentLookup lookup,
                                                     const RankNames& names) {
-  LLMRT_ASSIGN_OR_RETURN(std::optional<int> rank, readCount(lookup, names.rank));
-  LLMRT_ASSIGN_OR_RETURN(std::optional<int> size, readCount(lookup, names.size));
+  LLMRT_ASSIGN_OR_RETURN(std::optional<int> rank,
+                         readCount(lookup, names.rank));
+  LLMRT_ASSIGN_OR_RETURN(std::optional<int> size,
+                         readCount(lookup, names.size));
   LLMRT_ASSIGN_OR_RETURN(std::optional<int> localRank,
                          readCount(lookup, names.localRank));
   if (!rank && !size)
@@ -76,10 +78,9 @@ absl::StatusOr<std::optional<LaunchInfo>> readRanks(EnvironmentLookup lookup,
   return std::optional<LaunchInfo>(launch);
 }
 
-/// A Slurm allocation sets these variables in batch scripts and shells too; only a step
-/// with PMI has peers that MPI_Init finds.
-absl::StatusOr<std::optional<LaunchInfo>>
-readSlurm(EnvironmentLookup lookup) {
+/// A Slurm allocation sets these variables in batch scripts and shells too;
+/// only a step with PMI has peers that MPI_Init finds.
+absl::StatusOr<std::optional<LaunchInfo>> readSlurm(EnvironmentLookup lookup) {
   bool hasPmi = lookup("PMIX_RANK") || lookup("PMI_RANK") || lookup("PMI_FD");
   if (!hasPmi || !lookup(kSlurm.rank) || !lookup(kSlurm.size))
     return std::optional<LaunchInfo>();
@@ -91,7 +92,8 @@ readSlurm(EnvironmentLookup lookup) {
 
 absl::StatusOr<std::optional<LaunchInfo>>
 readTorchrun(EnvironmentLookup lookup) {
-  // Job scripts set single ones of these names for their own use; torchrun sets all.
+  // Job scripts set single ones of these names for their own use; torchrun sets
+  // all.
   if (!lookup(kTorchrun.rank) || !lookup(kTorchrun.size))
     return std::optional<LaunchInfo>();
   LLMRT_ASSIGN_OR_RETURN(std::optional<LaunchInfo> launch,
@@ -106,7 +108,8 @@ readTorchrun(EnvironmentLookup lookup) {
   return launch;
 }
 
-/// SM_HOSTS is a JSON list of names: ["algo-1","algo-2"]; one process for each host.
+/// SM_HOSTS is a JSON list of names: ["algo-1","algo-2"]; one process for each
+/// host.
 absl::StatusOr<std::optional<LaunchInfo>>
 readSageMaker(EnvironmentLookup lookup) {
   std::optional<std::string> hosts = lookup("SM_HOSTS");

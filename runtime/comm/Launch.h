@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who started this process: reads the variables that launchers set. It starts nothing
-// and joins nothing.
+// Who started this process: reads the variables that launchers set. It starts
+// nothing and joins nothing.
 #pragma once
 
 #include "absl/functional/function_ref.h"
@@ -35,17 +35,18 @@ struct LaunchInfo {
 using EnvironmentLookup =
     absl::FunctionRef<std::optional<std::string>(const char* name)>;
 
-/// Recognises, in this order: Open MPI's mpirun; a Slurm step of several tasks with
-/// PMI; torchrun; SageMaker's hosts.
+/// Recognises, in this order: Open MPI's mpirun; a Slurm step of several tasks
+/// with PMI; torchrun; SageMaker's hosts.
 /// Errors  LaunchContradiction if variables are incomplete, absurd or disagree.
 absl::StatusOr<LaunchInfo> detectLaunch(EnvironmentLookup lookup);
 
 /// The same from the environment of this process.
 absl::StatusOr<LaunchInfo> detectLaunch();
 
-/// Refuses what a CPU plan of `planRanks` ranks cannot run under: a launcher of several
-/// processes that is not MPI (MpiLauncherNeeded), or another number of processes
-/// (LaunchContradiction). Ok for one process: its ranks are threads then.
+/// Refuses what a CPU plan of `planRanks` ranks cannot run under: a launcher of
+/// several processes that is not MPI (MpiLauncherNeeded), or another number of
+/// processes (LaunchContradiction). Ok for one process: its ranks are threads
+/// then.
 absl::Status checkLaunchForCpu(const LaunchInfo& launch, int planRanks);
 
 } // namespace llmrt

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums are element by element, so the vector width changes no bit: the AVX2 variant is
-// the same source compiled twice. Vectors are explicit, because the result may overwrite
-// a summand and compilers then give up.
+// Sums are element by element, so the vector width changes no bit: the AVX2
+// variant is the same source compiled twice. Vectors are explicit, because the
+// result may overwrite a summand and compilers then give up.
 #include "runtime/comm/RankOrderSum.h"
 
 #include <cassert>
@@ -112,9 +112,7 @@ AddFn chooseAdd(DType dtype) {
   return kHasAvx2 ? addF32Avx2 : addF32;
 }
 #else
-AddFn chooseAdd(DType dtype) {
-  return dtype == DType::BF16 ? addBf16 : addF32;
-}
+AddFn chooseAdd(DType dtype) { return dtype == DType::BF16 ? addBf16 : addF32; }
 #endif
 
 } // namespace

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small messages: each rank copies its data to staging memory, the group meets once,
-// and every rank does the whole sum itself. Staging memory is double: a rank that
-// writes phase p + 2 has met the others in p + 1, which they entered after they had
-// read p. Large messages: ranks read each other's buffers directly, and meet again
-// before they may change.
+// Small messages: each rank copies its data to staging memory, the group meets
+// once, and every rank does the whole sum itself. Staging memory is double: a
+// rank that writes phase p + 2 has met the others in p + 1, which they entered
+// after they had read p. Large messages: ranks read each other's buffers
+// directly, and meet again before they may change.
 #include "runtime/comm/local/LocalCommunicator.h"
 
 #include "runtime/base/Error.h"
@@ -25,7 +25,8 @@ void copyBytes(void* to, const void* from, int64_t sizeBytes) {
     std::memcpy(to, from, sizeBytes);
 }
 
-/// The run of elements that `rank` reduces: runs differ by one cache line at most.
+/// The run of elements that `rank` reduces: runs differ by one cache line at
+/// most.
 struct Segment {
   int64_t begin;
   int64_t length;
@@ -140,7 +141,8 @@ absl::Status LocalCommunicator::allGather(const void* send, void* recv,
                                           const CollectiveTag& tag) {
   LLMRT_RETURN_IF_ERROR(enter(AllGather, send, sizeBytes, tag));
   auto* blocks = static_cast<uint8_t*>(recv);
-  // Each rank starts with its right neighbour, so that they read different buffers.
+  // Each rank starts with its right neighbour, so that they read different
+  // buffers.
   for (int i = 0; i < size(); ++i) {
     int r = (rank_ + i) % size();
     copyBytes(blocks + r * sizeBytes, shown(r), sizeBytes);
@@ -178,8 +180,8 @@ absl::Status LocalCommunicator::allReduce(void* data, int64_t numElements,
     world_->crossLink((size() - 1) * sizeBytes);
     return absl::OkStatus();
   }
-  // This rank alone reads its own segment of every buffer, so the sum may overwrite
-  // it in this rank's buffer, where the others fetch it.
+  // This rank alone reads its own segment of every buffer, so the sum may
+  // overwrite it in this rank's buffer, where the others fetch it.
   auto* bytes = static_cast<uint8_t*>(data);
   Segment own = segmentOf(rank_, size(), numElements);
   for (int r = 0; r < size(); ++r)

@@ -12,8 +12,11 @@ public:
                     int rank);
 
   int rank() const override { return rank_; }
+
   int size() const override { return group_->size(); }
+
   int64_t reservedBytes() const override { return group_->reservedBytes(); }
+
   absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
                          const CollectiveTag& tag) override;
   absl::Status reduceScatter(const void* send, void* recv, int64_t numElements,
@@ -50,11 +53,14 @@ private:
   absl::Status meet(const CollectiveTag& tag);
   absl::Status checkPosts(const CollectiveTag& tag) const;
   bool isStaged() const;
-  /// Marks that this rank reads other ranks' buffers; fails if the run is aborted.
+  /// Marks that this rank reads other ranks' buffers; fails if the run is
+  /// aborted.
   absl::Status startReading();
   void stopReading();
-  /// After an abort the caller frees its buffers: waits for ranks that copy from them.
+  /// After an abort the caller frees its buffers: waits for ranks that copy
+  /// from them.
   absl::Status waitForReaders(absl::Status status) const;
+
   int worldRank() const { return group_->worldRanks[rank_]; }
 
   std::shared_ptr<World> world_;
@@ -62,10 +68,12 @@ private:
   int rank_;
   uint32_t phase_ = 0;      // how often the group met
   uint32_t shownPhase_ = 0; // of the last enter()
+
   struct PeerCounts {
     uint32_t numSent = 0;
     uint32_t numReceived = 0;
   };
+
   std::vector<PeerCounts> peers_;
 };
 

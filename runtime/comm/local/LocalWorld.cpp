@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Waiting is the heart of it. A rank spins, because waking a sleeper costs more than a
-// small collective; soon it gives its core away at each turn, because the rank it waits
-// for may need it; then it sleeps, the earlier the fewer cores there are.
+// Waiting is the heart of it. A rank spins, because waking a sleeper costs more
+// than a small collective; soon it gives its core away at each turn, because
+// the rank it waits for may need it; then it sleeps, the earlier the fewer
+// cores there are.
 #include "runtime/comm/local/LocalWorld.h"
 
 #include "runtime/comm/CollectiveErrors.h"
@@ -18,8 +19,9 @@
 namespace llmrt::local {
 namespace {
 
-// Measured on two cores beside a compiler job: without giving the core away two ranks
-// need 105 us for an 8 KB all-reduce, with it 6 us (1.5 us on idle cores).
+// Measured on two cores beside a compiler job: without giving the core away two
+// ranks need 105 us for an 8 KB all-reduce, with it 6 us (1.5 us on idle
+// cores).
 constexpr int64_t kHoldNanos = 3'000;
 constexpr int64_t kSpinNanosWithCores = 100'000;
 constexpr int64_t kSpinNanosOversubscribed = 20'000;
@@ -85,8 +87,8 @@ World::World(int ranks, const FabricOptions& fabricOptions)
     : numRanks(ranks), options(fabricOptions), waitsFor_(ranks) {
   for (auto& rank : waitsFor_)
     rank.store(-1);
-  bool hasCores = numRanks * std::max(1, options.threadsPerRank) <=
-                  numUsableCores();
+  bool hasCores =
+      numRanks * std::max(1, options.threadsPerRank) <= numUsableCores();
   spinNanos_ = hasCores ? kSpinNanosWithCores : kSpinNanosOversubscribed;
 }
 

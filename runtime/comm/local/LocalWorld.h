@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the rank threads of one process share: who waits for whom, the abort, and the
-// memory of each group. Private to runtime/comm/local.
+// What the rank threads of one process share: who waits for whom, the abort,
+// and the memory of each group. Private to runtime/comm/local.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -18,7 +18,8 @@ namespace llmrt::local {
 /// Two cache lines, because processors fetch lines in pairs.
 inline constexpr int64_t kLineBytes = 128;
 
-/// A counter that threads wait for: they spin for a while, then sleep in the kernel.
+/// A counter that threads wait for: they spin for a while, then sleep in the
+/// kernel.
 struct alignas(kLineBytes) WaitWord {
   std::atomic<uint32_t> value{0};
   std::atomic<uint32_t> numSleepers{0};
@@ -27,13 +28,14 @@ struct alignas(kLineBytes) WaitWord {
     uint32_t ahead = value.load(std::memory_order_acquire) - target;
     return static_cast<int32_t>(ahead) >= 0;
   }
+
   /// Adds one; wakes the sleepers if the sum is `wakeAt`.
   void advance(uint32_t wakeAt);
   void wakeSleepers();
 };
 
-/// What a rank says about the collective it entered. Two of each, used in turns: a
-/// rank is at most one phase ahead of the slowest.
+/// What a rank says about the collective it entered. Two of each, used in
+/// turns: a rank is at most one phase ahead of the slowest.
 struct alignas(kLineBytes) Post {
   const void* data = nullptr;
   int64_t sizeBytes = 0;
@@ -50,30 +52,37 @@ struct Channel {
 
 /// The memory of one group.
 struct Group {
-  /// Messages up to this size are copied to staging memory, which saves two of three
-  /// meetings.
+  /// Messages up to this size are copied to staging memory, which saves two of
+  /// three meetings.
   static constexpr int64_t kStagedBytes = 32768;
 
   Group(std::vector<int> worldRanks);
 
   int size() const { return static_cast<int>(worldRanks.size()); }
+
   uint8_t* staging(uint32_t phase, int rank) {
-    return staging_.get() + ((phase & 1) * worldRanks.size() + rank) * kStagedBytes;
+    return staging_.get() +
+           ((phase & 1) * worldRanks.size() + rank) * kStagedBytes;
   }
+
   Post& post(uint32_t phase, int rank) {
     return posts_[(phase & 1) * worldRanks.size() + rank];
   }
+
   Channel& channel(int from, int to) {
     return channels_[from * worldRanks.size() + to];
   }
+
   int64_t reservedBytes() const;
 
   const std::vector<int> worldRanks;
   WaitWord numArrived; // size() for each phase
+
   struct alignas(kLineBytes) RankState {
     std::atomic<uint32_t> numArrived{0}; // names the missing ones
     std::atomic<bool> isReading{false};  // another rank's buffer
   };
+
   std::vector<RankState> rankStates;
 
 private:
@@ -82,9 +91,11 @@ private:
       ::operator delete(p, std::align_val_t(kLineBytes));
     }
   };
+
   std::vector<Post> posts_;
   std::vector<Channel> channels_;
-  std::unique_ptr<uint8_t, AlignedDelete> staging_; // touched first by its owner
+  std::unique_ptr<uint8_t, AlignedDelete>
+      staging_; // touched first by its owner
 };
 
 class World {
@@ -95,12 +106,14 @@ public:
   std::shared_ptr<Group> joinGroup(const std::vector<int>& worldRanks,
                                    int occurrence);
   void abort(int rank, const absl::Status& reason);
+
   bool isAborted() const { return isAborted_.load(std::memory_order_seq_cst); }
+
   absl::Status abortStatus() const;
 
-  /// Returns when `word` reaches `target`. `firstMissing` names a world rank that
-  /// keeps it from there, or -1. A rank that itself waits for another is not the
-  /// culprit of a time-out: the chain is followed to its end.
+  /// Returns when `word` reaches `target`. `firstMissing` names a world rank
+  /// that keeps it from there, or -1. A rank that itself waits for another is
+  /// not the culprit of a time-out: the chain is followed to its end.
   absl::Status waitFor(WaitWord& word, uint32_t target, int worldRank,
                        const CollectiveTag& tag,
                        absl::FunctionRef<int()> firstMissing) {
@@ -126,10 +139,12 @@ private:
   std::atomic<bool> isAborted_{false};
   mutable std::mutex mutex_; // of the members below
   absl::Status abortStatus_;
+
   struct Joining {
     std::shared_ptr<Group> group;
     int numJoined = 0;
   };
+
   std::map<std::pair<std::vector<int>, int>, Joining> joining_;
   std::vector<std::weak_ptr<Group>> groups_;
 };

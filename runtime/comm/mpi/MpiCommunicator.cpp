@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// MPI moves bytes between pairs; sums are our own, in rank order. MPI's own reductions
-// choose their order by message size and library version. Every collective sends
-// directly to each member, so a missing message names the rank that is missing.
+// MPI moves bytes between pairs; sums are our own, in rank order. MPI's own
+// reductions choose their order by message size and library version. Every
+// collective sends directly to each member, so a missing message names the rank
+// that is missing.
 #include "runtime/comm/mpi/MpiCommunicator.h"
 
 #include "runtime/base/Error.h"
@@ -18,7 +19,8 @@ namespace {
 
 /// Of one communicator, for sums.
 constexpr int64_t kReceiveBytes = 4 << 20;
-/// Up to here every rank sends all it has to every rank: one trip instead of two.
+/// Up to here every rank sends all it has to every rank: one trip instead of
+/// two.
 constexpr int64_t kSmallBytes = 32768;
 
 } // namespace
@@ -139,8 +141,7 @@ absl::Status MpiCommunicator::reduceRuns(const void* sendData, void* recvData,
     return std::clamp<int64_t>(layout.length(rank) - begin, 0, chunkElements);
   };
   auto post = [&](int64_t begin) {
-    uint8_t* half =
-        received_.data() + (begin / chunkElements % 2) * halfBytes;
+    uint8_t* half = received_.data() + (begin / chunkElements % 2) * halfBytes;
     for (int r = 0; r < size(); ++r) {
       if (r != rank_)
         receive(half + r * chunkElements * elementBytes,

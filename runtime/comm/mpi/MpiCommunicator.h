@@ -12,7 +12,9 @@ public:
                   double timeoutSeconds);
 
   int rank() const override { return rank_; }
+
   int size() const override { return static_cast<int>(worldRanks_.size()); }
+
   int64_t reservedBytes() const override;
   absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
                          const CollectiveTag& tag) override;
@@ -40,15 +42,17 @@ private:
 
   absl::Status reduceSmall(void* data, int64_t numElements, DType dtype,
                            const CollectiveTag& tag);
-  /// Sums run rank() of every rank's `send` into `recv`, in rounds that bound the
-  /// receive buffer; the next round arrives while this one is added.
+  /// Sums run rank() of every rank's `send` into `recv`, in rounds that bound
+  /// the receive buffer; the next round arrives while this one is added.
   absl::Status reduceRuns(const void* send, void* recv, const Layout& layout,
                           DType dtype, const CollectiveTag& tag);
   void receive(void* data, int64_t sizeBytes, int peer);
   void send(const void* data, int64_t sizeBytes, int peer);
+
   absl::Status complete(const CollectiveTag& tag) {
     return job_->complete(transfers_, timeoutSeconds_, tag);
   }
+
   /// Starts a collective: refuses if the run is aborted.
   absl::Status start();
 

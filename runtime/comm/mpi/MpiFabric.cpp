@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fabric whose ranks are processes of an MPI job. Groups are message tags on one
-// communicator, so making one needs no message and cannot hang.
+// The fabric whose ranks are processes of an MPI job. Groups are message tags
+// on one communicator, so making one needs no message and cannot hang.
 #include "runtime/comm/mpi/MpiCommunicator.h"
 
 #include "runtime/base/Error.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nothing here blocks inside MPI: requests are tested in a loop that also looks at the
-// clock, at aborts and at questions. After an abort MPI_Finalize is left out, because
-// it waits for all ranks; the launcher then ends the job.
+// Nothing here blocks inside MPI: requests are tested in a loop that also looks
+// at the clock, at aborts and at questions. After an abort MPI_Finalize is left
+// out, because it waits for all ranks; the launcher then ends the job.
 #include "runtime/comm/mpi/MpiJob.h"
 
 #include "runtime/base/Error.h"
@@ -63,9 +63,9 @@ absl::Status MpiJob::initialise() {
   int isInitialised = 0;
   int isFinalised = 0;
   int level = MPI_THREAD_SINGLE;
-  // Open MPI sends messages above this size between processes of one host in two
-  // trips; its default of 4 KiB triples the time of a decode step's 8 KiB sums. A
-  // value that the user set stays.
+  // Open MPI sends messages above this size between processes of one host in
+  // two trips; its default of 4 KiB triples the time of a decode step's 8 KiB
+  // sums. A value that the user set stays.
   setenv("OMPI_MCA_btl_vader_eager_limit", "33000", /*overwrite=*/0);
   MPI_Initialized(&isInitialised);
   MPI_Finalized(&isFinalised);
@@ -145,8 +145,8 @@ void MpiJob::postReceive(Transfers& transfers, void* data, int64_t sizeBytes,
   } while (sizeBytes > 0);
 }
 
-void MpiJob::postSend(Transfers& transfers, const void* data,
-                      int64_t sizeBytes, int peer, int tag) {
+void MpiJob::postSend(Transfers& transfers, const void* data, int64_t sizeBytes,
+                      int peer, int tag) {
   std::lock_guard<std::mutex> lock(mpiMutex_);
   const auto* bytes = static_cast<const uint8_t*>(data);
   do {
@@ -186,8 +186,8 @@ bool MpiJob::testAll(Transfers& transfers, absl::Status& status,
                          transfers.statuses.data());
   if (code != MPI_SUCCESS) {
     for (int i = 0; i < count; ++i) {
-      int error = code == MPI_ERR_IN_STATUS ? transfers.statuses[i].MPI_ERROR
-                                            : code;
+      int error =
+          code == MPI_ERR_IN_STATUS ? transfers.statuses[i].MPI_ERROR : code;
       if (error != MPI_SUCCESS && error != MPI_ERR_PENDING) {
         status = transportError(error, transfers.peers[i], tag);
         return true;

@@ -43,14 +43,16 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// A value of mixed magnitude, so that the order of additions shows in the bits.
+/// A value of mixed magnitude, so that the order of additions shows in the
+/// bits.
 float valueOf(int rank, int64_t index) {
   uint64_t bits = mix(uint64_t(rank) * 1000003 + uint64_t(index) + 1);
   float unit = float(int64_t(bits & 0xffffff) - 0x800000) / 0x800000;
   return std::ldexp(unit, int((bits >> 32) % 9) - 4);
 }
 
-/// Rounds to bf16 by choosing the nearer neighbour, the even one of two equal ones.
+/// Rounds to bf16 by choosing the nearer neighbour, the even one of two equal
+/// ones.
 uint16_t roundToBf16(float value) {
   uint32_t bits = std::bit_cast<uint32_t>(value);
   uint16_t below = bits >> 16; // towards zero
@@ -217,9 +219,9 @@ TEST_P(CommunicatorSuite, AllGatherInAndOutOfPlace) {
       }
       Bytes send = pattern(comm.rank(), 0, n);
       Bytes recv(n * comm.size());
-      EXPECT_THAT(comm.allGather(send.data(), recv.data(), n,
-                                 testTag("all_gather")),
-                  IsOk());
+      EXPECT_THAT(
+          comm.allGather(send.data(), recv.data(), n, testTag("all_gather")),
+          IsOk());
       EXPECT_TRUE(recv == expected) << n;
       Bytes inPlace(n * comm.size());
       std::copy(send.begin(), send.end(), inPlace.begin() + comm.rank() * n);
@@ -243,9 +245,9 @@ TEST_P(CommunicatorSuite, AllToAllTransposesBlocks) {
         expected.insert(expected.end(), in.begin(), in.end());
       }
       Bytes recv(n * comm.size());
-      EXPECT_THAT(comm.allToAll(send.data(), recv.data(), n,
-                                testTag("all_to_all")),
-                  IsOk());
+      EXPECT_THAT(
+          comm.allToAll(send.data(), recv.data(), n, testTag("all_to_all")),
+          IsOk());
       EXPECT_TRUE(recv == expected) << n;
     }
   });
@@ -370,7 +372,8 @@ TEST_P(CommunicatorSuite, WrongArgumentsAreRefused) {
     EXPECT_FALSE(fabric.createCommunicator({fabric.rank(), size}).ok());
     EXPECT_FALSE(
         fabric.createCommunicator({fabric.rank(), fabric.rank()}).ok());
-    EXPECT_FALSE(fabric.createCommunicator({(fabric.rank() + 1) % size, -1}).ok());
+    EXPECT_FALSE(
+        fabric.createCommunicator({(fabric.rank() + 1) % size, -1}).ok());
     auto comm = fabric.createCommunicator(allRanks(size));
     ASSERT_TRUE(comm.ok());
     int32_t value = 0;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The conformance suite of communicators: what every back-end must do, compared bit for
-// bit with a serial reference. A back-end instantiates it with a RankRunner. Failures
-// (aborts, time-outs) are in FailureCases.h, because they end an MPI job.
+// The conformance suite of communicators: what every back-end must do, compared
+// bit for bit with a serial reference. A back-end instantiates it with a
+// RankRunner. Failures (aborts, time-outs) are in FailureCases.h, because they
+// end an MPI job.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -30,8 +31,8 @@ std::shared_ptr<RankRunner> makeLocalRunner(int numRanks);
 class CommunicatorSuite
     : public ::testing::TestWithParam<std::shared_ptr<RankRunner>> {
 protected:
-  /// Runs `body` on every rank with a communicator of all ranks, and times out after
-  /// a minute.
+  /// Runs `body` on every rank with a communicator of all ranks, and times out
+  /// after a minute.
   void runAll(const std::function<void(Communicator&)>& body) const;
   void runFabric(const std::function<void(Fabric&)>& body) const;
 };

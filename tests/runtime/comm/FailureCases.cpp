@@ -98,8 +98,8 @@ absl::Status playAbortFromThread(Fabric& fabric, Communicator& comm) {
   return status;
 }
 
-/// Rank 0 waits for rank 1, which waits for rank 2, which does not come: rank 0's time
-/// ends first, and yet rank 2 is to blame.
+/// Rank 0 waits for rank 1, which waits for rank 2, which does not come: rank
+/// 0's time ends first, and yet rank 2 is to blame.
 absl::Status playChain(Fabric& fabric, Communicator& comm) {
   float value = 0;
   if (fabric.rank() == 2)
@@ -112,9 +112,8 @@ absl::Status playChain(Fabric& fabric, Communicator& comm) {
 
 absl::Status playMismatch(Fabric& fabric, Communicator& comm) {
   absl::Status status =
-      fabric.rank() == 0
-          ? comm.send(buffer().data(), 4000, 1, tagOf("send"))
-          : comm.recv(buffer().data(), 3996, 0, tagOf("recv"));
+      fabric.rank() == 0 ? comm.send(buffer().data(), 4000, 1, tagOf("send"))
+                         : comm.recv(buffer().data(), 3996, 0, tagOf("recv"));
   return status.ok() ? allReduce(comm, 2048) : status;
 }
 
@@ -122,7 +121,8 @@ absl::Status playMismatch(Fabric& fabric, Communicator& comm) {
 
 const std::vector<FailureCase>& failureCases() {
   static const auto* kCases = new std::vector<FailureCase>{
-      {"abort", 3, "rank 1 stopped the run: LLMC-E0105: cannot write out.jsonl"},
+      {"abort", 3,
+       "rank 1 stopped the run: LLMC-E0105: cannot write out.jsonl"},
       {"abort_from_thread", 3,
        "rank 1 stopped the run: interrupted by the user"},
       {"chain", 3,
@@ -130,7 +130,8 @@ const std::vector<FailureCase>& failureCases() {
        "layers.3.mlp.down (command 17, put there by lower-collectives)"},
       {"mismatch", 2, "LLMC-E0706: ranks 1 and 0 disagree about recv"},
       {"all_reduce", 3, "rank 2 did not come within 0.4 s to all_reduce of"},
-      {"all_reduce_large", 3, "rank 2 did not come within 0.4 s to all_reduce of"},
+      {"all_reduce_large", 3,
+       "rank 2 did not come within 0.4 s to all_reduce of"},
       {"all_gather", 4, "rank 3 did not come within 0.4 s to all_gather of"},
       {"reduce_scatter", 3,
        "rank 2 did not come within 0.4 s to reduce_scatter of"},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens when ranks fail: run in process over `local`, and as whole jobs over
-// `mpi`, because a failure ends an MPI job.
+// What happens when ranks fail: run in process over `local`, and as whole jobs
+// over `mpi`, because a failure ends an MPI job.
 #pragma once
 
 #include "runtime/comm/Communicator.h"

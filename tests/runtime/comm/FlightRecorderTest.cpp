@@ -28,9 +28,8 @@ TEST(FlightRecorder, SaysWhatRunsAndWhatIsDone) {
   recorder.begin({19, "send", "hidden", "insert-pipeline"});
   std::vector<std::string> lines = linesOf(recorder);
   ASSERT_EQ(lines.size(), 3u);
-  EXPECT_THAT(lines[0],
-              HasSubstr("command 17 all_gather layers.3.mlp "
-                        "[lower-collectives] done"));
+  EXPECT_THAT(lines[0], HasSubstr("command 17 all_gather layers.3.mlp "
+                                  "[lower-collectives] done"));
   EXPECT_THAT(lines[0], HasSubstr("rank 3  #0 "));
   EXPECT_THAT(lines[1], HasSubstr("command 18 kernel"));
   EXPECT_THAT(lines[1], HasSubstr("failed"));

@@ -13,13 +13,12 @@ using ::testing::HasSubstr;
 using Environment = std::map<std::string, std::string>;
 
 absl::StatusOr<LaunchInfo> detect(const Environment& environment) {
-  return detectLaunch(
-      [&](const char* name) -> std::optional<std::string> {
-        auto place = environment.find(name);
-        if (place == environment.end())
-          return std::nullopt;
-        return place->second;
-      });
+  return detectLaunch([&](const char* name) -> std::optional<std::string> {
+    auto place = environment.find(name);
+    if (place == environment.end())
+      return std::nullopt;
+    return place->second;
+  });
 }
 
 void expectLaunch(const Environment& environment, Launcher kind, int rank,
@@ -60,9 +59,7 @@ Environment without(Environment environment, const std::string& name) {
   return environment;
 }
 
-TEST(Launch, NoLauncherIsOneRank) {
-  expectLaunch({}, Launcher::None, 0, 0, 1);
-}
+TEST(Launch, NoLauncherIsOneRank) { expectLaunch({}, Launcher::None, 0, 0, 1); }
 
 TEST(Launch, OpenMpi) {
   expectLaunch(kOpenMpi, Launcher::OpenMpi, 5, 1, 8);
@@ -72,17 +69,15 @@ TEST(Launch, OpenMpi) {
 }
 
 TEST(Launch, SlurmStepWithPmi) {
-  Environment step = {{"SLURM_PROCID", "2"},
-                      {"SLURM_NTASKS", "4"},
-                      {"SLURM_LOCALID", "0"}};
+  Environment step = {
+      {"SLURM_PROCID", "2"}, {"SLURM_NTASKS", "4"}, {"SLURM_LOCALID", "0"}};
   expectLaunch(with(step, {{"PMIX_RANK", "2"}}), Launcher::Slurm, 2, 0, 4);
   expectLaunch(with(step, {{"PMI_RANK", "2"}}), Launcher::Slurm, 2, 0, 4);
   // A shell of the allocation, not a step.
   expectLaunch(step, Launcher::None, 0, 0, 1);
-  expectLaunch({{"SLURM_PROCID", "0"},
-                {"SLURM_NTASKS", "1"},
-                {"PMIX_RANK", "0"}},
-               Launcher::None, 0, 0, 1);
+  expectLaunch(
+      {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}, {"PMIX_RANK", "0"}},
+      Launcher::None, 0, 0, 1);
 }
 
 TEST(Launch, Torchrun) {
@@ -93,9 +88,9 @@ TEST(Launch, Torchrun) {
 }
 
 TEST(Launch, SageMakerHosts) {
-  expectLaunch({{"SM_HOSTS", R"(["algo-1", "algo-2"])"},
-                {"SM_CURRENT_HOST", "algo-2"}},
-               Launcher::SageMaker, 1, 0, 2);
+  expectLaunch(
+      {{"SM_HOSTS", R"(["algo-1", "algo-2"])"}, {"SM_CURRENT_HOST", "algo-2"}},
+      Launcher::SageMaker, 1, 0, 2);
   // Its launchers of processes come first.
   Environment hosts = {{"SM_HOSTS", R"(["algo-1"])"},
                        {"SM_CURRENT_HOST", "algo-1"}};
@@ -104,8 +99,8 @@ TEST(Launch, SageMakerHosts) {
 }
 
 TEST(Launch, SameWordsOfTwoLaunchersAgree) {
-  Environment both = with(kOpenMpi, with(kTorchrun, {{"RANK", "5"},
-                                                     {"WORLD_SIZE", "8"}}));
+  Environment both =
+      with(kOpenMpi, with(kTorchrun, {{"RANK", "5"}, {"WORLD_SIZE", "8"}}));
   expectLaunch(both, Launcher::OpenMpi, 5, 1, 8);
   EXPECT_EQ(detect(both)->masterPort, 29500);
 }
@@ -122,8 +117,7 @@ TEST(Launch, Contradictions) {
                       "is not a number");
   expectContradiction(without(kOpenMpi, "OMPI_COMM_WORLD_SIZE"),
                       "OMPI_COMM_WORLD_RANK is set without");
-  expectContradiction(without(kTorchrun, "MASTER_ADDR"),
-                      "without MASTER_ADDR");
+  expectContradiction(without(kTorchrun, "MASTER_ADDR"), "without MASTER_ADDR");
   expectContradiction({{"SM_CURRENT_HOST", "algo-1"}}, "only one of SM_HOSTS");
   expectContradiction(
       {{"SM_HOSTS", R"(["algo-1"])"}, {"SM_CURRENT_HOST", "algo-3"}},

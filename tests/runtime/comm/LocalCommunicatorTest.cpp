@@ -8,8 +8,10 @@ namespace llmrt::testing {
 namespace {
 
 INSTANTIATE_TEST_SUITE_P(Local, CommunicatorSuite,
-                         ::testing::Values(makeLocalRunner(1), makeLocalRunner(2),
-                                           makeLocalRunner(3), makeLocalRunner(4),
+                         ::testing::Values(makeLocalRunner(1),
+                                           makeLocalRunner(2),
+                                           makeLocalRunner(3),
+                                           makeLocalRunner(4),
                                            makeLocalRunner(8)),
                          [](const auto& info) {
                            return "Ranks" + std::to_string(info.param->size());

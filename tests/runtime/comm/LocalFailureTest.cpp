@@ -26,7 +26,8 @@ TEST_P(LocalFailure, EndsEveryRank) {
   std::chrono::duration<double> elapsed =
       std::chrono::steady_clock::now() - start;
   EXPECT_LT(elapsed.count(), 10);
-  EXPECT_THAT(messages, ::testing::Each(::testing::HasSubstr(GetParam().expected)));
+  EXPECT_THAT(messages,
+              ::testing::Each(::testing::HasSubstr(GetParam().expected)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, LocalFailure,
@@ -56,8 +57,8 @@ TEST(LocalFailure, NoGroupsAfterAnAbort) {
   });
 }
 
-/// Ranks leave in the middle of large transfers and free their buffers at once; the
-/// sanitizer builds see reads of freed memory.
+/// Ranks leave in the middle of large transfers and free their buffers at once;
+/// the sanitizer builds see reads of freed memory.
 TEST(LocalFailure, BuffersMayBeFreedAfterAnAbort) {
   for (int round = 0; round < 30; ++round) {
     makeLocalRunner(3)->run({}, [&](Fabric& fabric) {
@@ -68,8 +69,8 @@ TEST(LocalFailure, BuffersMayBeFreedAfterAnAbort) {
         std::vector<float> data(100000 + 1000 * round);
         if (fabric.rank() == 0 && call == 3)
           fabric.abort(absl::InternalError("stop"));
-        status = (*comm)->allReduce(data.data(), data.size(), DType::F32,
-                                    testTag());
+        status =
+            (*comm)->allReduce(data.data(), data.size(), DType::F32, testTag());
       }
       EXPECT_FALSE(status.ok());
     });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the conformance suite over MPI: this program is one rank, started by mpirun.
+// Runs the conformance suite over MPI: this program is one rank, started by
+// mpirun.
 #include "tests/runtime/comm/CommunicatorSuite.h"
 
 namespace llmrt::testing {

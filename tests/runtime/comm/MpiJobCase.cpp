@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One rank of a job that fails: MpiJobTest starts it with mpirun and reads its lines.
+// One rank of a job that fails: MpiJobTest starts it with mpirun and reads its
+// lines.
 //   mpi-job-case CASE      a case of FailureCases.h, or: ok, kill, exit
 #include "tests/runtime/comm/FailureCases.h"
 
@@ -42,15 +43,16 @@ int main(int argc, char** argv) {
     std::printf("no fabric: %s\n", fabric.status().ToString().c_str());
     return 2;
   }
-  absl::Status status =
-      name == "ok"   ? playOk(**fabric)
-      : endsSilently ? playSilentEnd(**fabric, name)
-                     : llmrt::testing::playFailureCase(**fabric, name);
+  absl::Status status = name == "ok" ? playOk(**fabric)
+                        : endsSilently
+                            ? playSilentEnd(**fabric, name)
+                            : llmrt::testing::playFailureCase(**fabric, name);
   std::printf("[rank %d: %s]\n", (*fabric)->rank(), status.ToString().c_str());
   std::fflush(stdout);
   if (status.ok())
     return 0;
-  // mpirun kills the other ranks when the first one ends: let all of them speak.
+  // mpirun kills the other ranks when the first one ends: let all of them
+  // speak.
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   return 1;
 }

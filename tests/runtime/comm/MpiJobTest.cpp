@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failures of whole MPI jobs, seen from outside: what each rank printed, the exit code
-// of mpirun, and the time it took. This program is no rank itself.
+// Failures of whole MPI jobs, seen from outside: what each rank printed, the
+// exit code of mpirun, and the time it took. This program is no rank itself.
 #include "tests/runtime/comm/FailureCases.h"
 
 #include "absl/strings/str_format.h"
@@ -37,9 +37,9 @@ JobResult runJob(int numRanks, const std::string& name) {
     result.output.append(text, count);
   int status = pclose(pipe);
   result.exitCode = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  result.seconds = std::chrono::duration<double>(
-                       std::chrono::steady_clock::now() - start)
-                       .count();
+  result.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+          .count();
   return result;
 }
 
@@ -57,8 +57,7 @@ TEST_P(MpiFailure, EndsEveryRank) {
   EXPECT_EQ(found, GetParam().numRanks) << result.output;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, MpiFailure,
-                         ::testing::ValuesIn(failureCases()),
+INSTANTIATE_TEST_SUITE_P(Cases, MpiFailure, ::testing::ValuesIn(failureCases()),
                          [](const auto& info) {
                            return std::string(info.param.name);
                          });
