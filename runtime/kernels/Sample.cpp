@@ -2,7 +2,7 @@
 // sample: the next token of each sequence, from its logits, on the device.
 //
 // positions [S] are those of the rows that the logits belong to.
-// Scratch  V int32.
+// Scratch  that of sampleToken().
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/SampleToken.h"
 #include "runtime/kernels/Simd.h"
@@ -15,7 +15,7 @@ void sample(const uint64_t* words, const LlmrtTile* tile, void* scratch) {
     a.out[s] = sampleToken({a.logits + s * a.V, a.V, a.temperature[s], a.topK[s],
                             a.topP[s], a.seed[s], a.sequenceId[s],
                             a.positions[s]},
-                           static_cast<int32_t*>(scratch));
+                           scratch);
 }
 
 } // namespace llmrt::LLMRT_LEVEL

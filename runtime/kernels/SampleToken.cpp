@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the next token of one sequence: filters, then one draw. A full sort of a
-// large vocabulary would cost more than the whole model, so candidates are selected in
-// growing batches until the filters are satisfied.
+// Chooses the next token of one sequence: filters, then one draw. A sort of a large
+// vocabulary would cost more than a small model. So both filters are thresholds in the
+// ranking, found by sums over buckets of similar logits; only the bucket in which a
+// threshold lies is sorted. Compiled once, at the baseline level.
 #include "runtime/kernels/SampleToken.h"
 
 #include "runtime/base/Philox.h"
+#include "runtime/kernels/Scratch.h"
+#include "runtime/kernels/VectorMath.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,26 +16,127 @@
 namespace llmrt {
 namespace {
 
-constexpr float kLowest = -std::numeric_limits<float>::infinity();
+using namespace LLMRT_LEVEL;
 
-float logitAt(const SampleChoice& c, int64_t i) {
-  return std::isnan(c.logits[i]) ? kLowest : c.logits[i];
-}
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+/// Logits whose largest is found at once.
+constexpr int64_t kBlock = 256;
+
+/// The last kept candidate: those that rank before it are kept too.
+struct Threshold {
+  float logit;
+  int64_t index;
+};
+
+/// One choice, with the largest logit and every candidate's weight.
+struct Draw {
+  const SampleChoice& choice;
+  float largest;
+  double* buckets;     // [kSampleBuckets]
+  float* weights;      // [V]
+  int32_t* candidates; // [V]
+
+  float logit(int64_t i) const {
+    return std::isnan(choice.logits[i]) ? kLowest : choice.logits[i];
+  }
+  bool isKept(int64_t i, Threshold t) const {
+    float l = logit(i);
+    return l > t.logit || (l == t.logit && i <= t.index);
+  }
+  // Larger logits have no smaller buckets: the upper bits of an order-preserving code.
+  // Adding 0 makes the two zeros, which are equal, one.
+  int64_t bucket(int64_t i) const {
+    uint32_t code = __builtin_bit_cast(uint32_t, logit(i) + 0.0f);
+    code ^= code >> 31 ? 0xFFFFFFFF : 0x80000000;
+    return static_cast<int64_t>(uint64_t{code} * kSampleBuckets >> 32);
+  }
+};
 
 int32_t largestLogit(const SampleChoice& c) {
   int32_t best = 0;
-  float bestLogit = logitAt(c, 0);
-  for (int64_t i = 1; i < c.V; ++i)
-    if (c.logits[i] > bestLogit) {
-      bestLogit = c.logits[i];
-      best = static_cast<int32_t>(i);
-    }
+  float bestLogit = kLowest;
+  for (int64_t begin = 0; begin < c.V; begin += kBlock) {
+    int64_t end = std::min(c.V, begin + kBlock);
+    // A NaN is the first operand and lets the second through.
+    Vec block = splat(kLowest);
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes)
+      block = vmax(load(c.logits + i), block);
+    float largest = largestLane(block);
+    for (; i < end; ++i)
+      largest = c.logits[i] > largest ? c.logits[i] : largest;
+    if (!(largest > bestLogit))
+      continue;
+    bestLogit = largest;
+    best = static_cast<int32_t>(
+        std::find(c.logits + begin, c.logits + end, largest) - c.logits);
+  }
   return best;
 }
 
-double weightAt(const SampleChoice& c, float largest, int64_t i) {
-  return std::exp((static_cast<double>(logitAt(c, i)) - largest) /
-                  c.temperature);
+void weigh(const Draw& d) {
+  const SampleChoice& c = d.choice;
+  const Vec largest = splat(d.largest), temperature = splat(c.temperature);
+  auto weight = [&](const float* logits) {
+    Vec x = vmax(load(logits), splat(kLowest)); // no NaN
+    return expVec((x - largest) / temperature);
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= c.V; i += kLanes)
+    store(d.weights + i, weight(c.logits + i));
+  float rest[kLanes] = {};
+  std::copy(c.logits + i, c.logits + c.V, rest);
+  storePart(d.weights + i, weight(rest), c.V - i);
+}
+
+// Returns the threshold at which the sum of `measure` over the best of the candidates
+// that `within` keeps reaches the goal.
+template <typename Measure>
+Threshold reach(const Draw& d, Threshold within, Measure measure, double goal) {
+  std::fill(d.buckets, d.buckets + kSampleBuckets, 0.0);
+  for (int64_t i = 0; i < d.choice.V; ++i)
+    if (d.isKept(i, within))
+      d.buckets[d.bucket(i)] += measure(i);
+  double sum = 0.0;
+  int64_t bucket = kSampleBuckets - 1;
+  while (bucket > 0 && sum + d.buckets[bucket] < goal)
+    sum += d.buckets[bucket--];
+  int64_t count = 0;
+  for (int64_t i = 0; i < d.choice.V; ++i)
+    if (d.bucket(i) == bucket && d.isKept(i, within))
+      d.candidates[count++] = static_cast<int32_t>(i);
+  std::sort(d.candidates, d.candidates + count, [&](int32_t a, int32_t b) {
+    float la = d.logit(a), lb = d.logit(b);
+    return la != lb ? la > lb : a < b;
+  });
+  for (int64_t i = 0; i < count; ++i) {
+    sum += measure(d.candidates[i]);
+    if (sum >= goal)
+      return {d.logit(d.candidates[i]), d.candidates[i]};
+  }
+  // Rounding left the sum of the parts a little short of the goal.
+  return count > 0 ? Threshold{d.logit(d.candidates[count - 1]),
+                               d.candidates[count - 1]}
+                   : within;
+}
+
+double totalWeight(const Draw& d, Threshold kept) {
+  double total = 0.0;
+  for (int64_t i = 0; i < d.choice.V; ++i)
+    if (d.isKept(i, kept))
+      total += d.weights[i];
+  return total;
+}
+
+Threshold filter(const Draw& d) {
+  const SampleChoice& c = d.choice;
+  Threshold kept{kLowest, c.V};
+  if (c.topK > 0 && c.topK < c.V)
+    kept = reach(d, kept, [](int64_t) { return 1.0; }, c.topK);
+  if (c.topP < 1.0f)
+    kept = reach(d, kept, [&](int64_t i) { return double{d.weights[i]}; },
+                 double{c.topP} * totalWeight(d, kept));
+  return kept;
 }
 
 double uniform(const SampleChoice& c) {
@@ -42,71 +146,26 @@ double uniform(const SampleChoice& c) {
   return uniformFromWords(words[0], words[1]);
 }
 
-// Puts the `count` best of candidates [0, V) in order at the front.
-void rankBest(const SampleChoice& c, int32_t* candidates, int64_t count) {
-  auto better = [&](int32_t a, int32_t b) {
-    float la = logitAt(c, a), lb = logitAt(c, b);
-    return la != lb ? la > lb : a < b;
-  };
-  if (count < c.V)
-    std::nth_element(candidates, candidates + count, candidates + c.V, better);
-  std::sort(candidates, candidates + count, better);
-}
-
-// Returns how many of the best to keep so that their weight reaches topP of `total`,
-// the weight of the first `limit`, ranking only as many as that takes.
-int64_t reachTopP(const SampleChoice& c, float largest, int64_t limit,
-                  double total, int32_t* candidates) {
-  for (int64_t ranked = std::min<int64_t>(limit, 256);;
-       ranked = std::min(limit, ranked * 8)) {
-    rankBest(c, candidates, ranked);
-    double sum = 0.0;
-    for (int64_t i = 0; i < ranked; ++i) {
-      sum += weightAt(c, largest, candidates[i]);
-      if (sum >= static_cast<double>(c.topP) * total)
-        return i + 1;
-    }
-    if (ranked == limit)
-      return limit;
-  }
-}
-
-// Leaves the kept candidates at the front, by index; returns their number.
-int64_t filter(const SampleChoice& c, float largest, int32_t* candidates) {
-  for (int64_t i = 0; i < c.V; ++i)
-    candidates[i] = static_cast<int32_t>(i);
-  int64_t kept = c.topK > 0 ? std::min<int64_t>(c.topK, c.V) : c.V;
-  if (kept < c.V)
-    rankBest(c, candidates, kept);
-  if (c.topP < 1.0f) {
-    double total = 0.0;
-    for (int64_t i = 0; i < kept; ++i)
-      total += weightAt(c, largest, candidates[i]);
-    kept = reachTopP(c, largest, kept, total, candidates);
-  }
-  std::sort(candidates, candidates + kept);
-  return kept;
-}
-
 } // namespace
 
-int32_t sampleToken(const SampleChoice& c, int32_t* candidates) {
+int32_t sampleToken(const SampleChoice& c, void* scratch) {
   int32_t best = largestLogit(c);
-  float largest = logitAt(c, best);
-  if (!(c.temperature > 0.0f) || !std::isfinite(largest) || c.topK == 1)
+  auto* buckets = static_cast<double*>(scratch);
+  auto* weights = reinterpret_cast<float*>(buckets + kSampleBuckets);
+  Draw d{c, c.logits[best], buckets, weights,
+         reinterpret_cast<int32_t*>(weights + c.V)};
+  if (!(c.temperature > 0.0f) || !std::isfinite(d.largest) || c.topK == 1)
     return best;
-  int64_t kept = filter(c, largest, candidates);
-  double total = 0.0;
-  for (int64_t i = 0; i < kept; ++i)
-    total += weightAt(c, largest, candidates[i]);
-  double goal = uniform(c) * total;
+  weigh(d);
+  Threshold kept = filter(d);
+  double goal = uniform(c) * totalWeight(d, kept);
   double sum = 0.0;
   int32_t last = best;
-  for (int64_t i = 0; i < kept; ++i) {
-    double weight = weightAt(c, largest, candidates[i]);
-    sum += weight;
-    if (weight > 0.0)
-      last = candidates[i];
+  for (int64_t i = 0; i < c.V; ++i) {
+    if (d.weights[i] == 0.0f || !d.isKept(i, kept))
+      continue;
+    sum += d.weights[i];
+    last = static_cast<int32_t>(i);
     if (sum > goal)
       return last;
   }

@@ -21,10 +21,11 @@ struct SampleChoice {
 /// Returns the chosen index. NaN counts as the lowest logit; a row without any number
 /// gives 0.
 /// Order   candidates are ranked by logit, then by lower index; the draw walks the kept
-///         ones by index. Probabilities are exp((l - max) / temperature), in double.
+///         ones by index. Probabilities are exp((l - max) / temperature) in f32
+///         (VectorMath.h), summed in double; below 1e-38 they are 0.
 /// Random  Philox4x32-10, key seed, counter (sequenceId, position, 0, 0), the first two
 ///         words as a 53-bit uniform.
-/// Scratch V int32: indices of candidates.
-int32_t sampleToken(const SampleChoice& choice, int32_t* scratch);
+/// Scratch kSampleBuckets f64, V f32 and V int32: sums, weights, candidates.
+int32_t sampleToken(const SampleChoice& choice, void* scratch);
 
 } // namespace llmrt

@@ -21,6 +21,8 @@ inline constexpr int64_t kLinearFewRows = 16;
 inline constexpr int64_t kMaxTileRows = 14;
 /// Columns of one strip of a product: the width of an f32 panel.
 inline constexpr int64_t kStripCols = 32;
+/// Buckets of similar logits of `sample`.
+inline constexpr int64_t kSampleBuckets = 1 << 14;
 /// Scratch that a prologue or an epilogue of `linear` may use.
 inline constexpr int64_t kSlotScratchBytes = 4096;
 
@@ -92,7 +94,7 @@ static inline int64_t ropeAppendScratchBytes(const uint64_t* words) {
   return kPageTokens * readArgs<RopeAppendArgs>(words).D * 4;
 }
 static inline int64_t sampleScratchBytes(const uint64_t* words) {
-  return roundUp(readArgs<SampleArgs>(words).V * 4, 64);
+  return roundUp(kSampleBuckets * 8 + readArgs<SampleArgs>(words).V * 8, 64);
 }
 
 } // namespace llmrt
