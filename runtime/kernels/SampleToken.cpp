@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace llmrt {
 namespace {
@@ -38,6 +39,10 @@ struct Draw {
 
   float logit(int64_t i) const {
     return std::isnan(choice.logits[i]) ? kLowest : choice.logits[i];
+  }
+  bool isBetter(int32_t a, int32_t b) const {
+    float la = logit(a), lb = logit(b);
+    return la != lb ? la > lb : a < b;
   }
   bool isKept(int64_t i, Threshold t) const {
     float l = logit(i);
@@ -105,10 +110,8 @@ Threshold reach(const Draw& d, Threshold within, Measure measure, double goal) {
   for (int64_t i = 0; i < d.choice.V; ++i)
     if (d.bucket(i) == bucket && d.isKept(i, within))
       d.candidates[count++] = static_cast<int32_t>(i);
-  std::sort(d.candidates, d.candidates + count, [&](int32_t a, int32_t b) {
-    float la = d.logit(a), lb = d.logit(b);
-    return la != lb ? la > lb : a < b;
-  });
+  std::sort(d.candidates, d.candidates + count,
+            [&](int32_t a, int32_t b) { return d.isBetter(a, b); });
   for (int64_t i = 0; i < count; ++i) {
     sum += measure(d.candidates[i]);
     if (sum >= goal)
@@ -128,10 +131,21 @@ double totalWeight(const Draw& d, Threshold kept) {
   return total;
 }
 
+// The same for the best `count`: a heap of few is hardly ever touched.
+Threshold reachFew(const Draw& d, int64_t count) {
+  std::iota(d.candidates, d.candidates + d.choice.V, 0);
+  std::partial_sort(d.candidates, d.candidates + count,
+                    d.candidates + d.choice.V,
+                    [&](int32_t a, int32_t b) { return d.isBetter(a, b); });
+  return {d.logit(d.candidates[count - 1]), d.candidates[count - 1]};
+}
+
 Threshold filter(const Draw& d) {
   const SampleChoice& c = d.choice;
   Threshold kept{kLowest, c.V};
-  if (c.topK > 0 && c.topK < c.V)
+  if (c.topK > 0 && c.topK <= c.V / 64)
+    kept = reachFew(d, c.topK);
+  else if (c.topK > 0 && c.topK < c.V)
     kept = reach(d, kept, [](int64_t) { return 1.0; }, c.topK);
   if (c.topP < 1.0f)
     kept = reach(d, kept, [&](int64_t i) { return double{d.weights[i]}; },

@@ -158,11 +158,10 @@ void BM_Gemm(benchmark::State& state) {
   const int64_t M = state.range(0), N = state.range(1), K = state.range(2);
   const DType dtype = state.range(3) ? DType::BF16 : DType::F32;
   std::vector<float> x(M * K, 0.01f), y(M * N), w(N * K, 0.02f);
-  std::vector<char> panels(panelBytes(dtype, N, K));
-  packPanels({w.data(), DType::F32, K, N, K, panels.data(), dtype, 0,
+  char* panels = weights();
+  packPanels({w.data(), DType::F32, K, N, K, panels, dtype, 0,
               (N + panelCols(dtype) - 1) / panelCols(dtype)});
-  LinearArgs args =
-      linearArgs(x.data(), y.data(), panels.data(), M, N, K, dtype);
+  LinearArgs args = linearArgs(x.data(), y.data(), panels, M, N, K, dtype);
   std::vector<Contestant> all;
   all.push_back({[&] {
     runOnPool("linear", reinterpret_cast<uint64_t*>(&args), M, N);
