@@ -9,12 +9,6 @@
 namespace llmrt {
 namespace {
 
-bool isWhiteSpace(char32_t c) {
-  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 ||
-         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 bool isWordCharacter(char32_t c) {
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
   case UTF8PROC_CATEGORY_LU:

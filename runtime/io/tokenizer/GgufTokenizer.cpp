@@ -125,11 +125,14 @@ absl::Status fillByteLevel(const GgufTokenizerData& data,
 
 absl::Status fillSentencePiece(const GgufTokenizerData& data,
                                TokenizerParts& parts) {
+  if (data.removeExtraWhitespaces.value_or(false))
+    return makeError(ErrorCode::TokenizerUnsupported,
+                     "the GGUF file's tokenizer removes extra spaces",
+                     "use a tokenizer of a supported family");
   if (data.scores.size() != data.tokens.size())
     return corrupt("tokens and scores differ in number");
   SentencePieceSpec spec;
   spec.addsDummyPrefix = data.addSpacePrefix.value_or(true);
-  spec.removesExtraSpaces = data.removeExtraWhitespaces.value_or(false);
   spec.byteFallback = true;
   spec.unknownId = static_cast<int32_t>(data.unknownId.value_or(-1));
   for (size_t i = 0; i < data.tokens.size(); ++i) {

@@ -67,32 +67,19 @@ absl::Status replaceAll(const Regex& pattern, std::string_view replacement,
   return absl::OkStatus();
 }
 
-void squeezeSpaces(std::string& text) {
-  std::string out;
-  for (char c : text)
-    if (c != ' ' || (!out.empty() && out.back() != ' '))
-      out += c;
-  if (!out.empty() && out.back() == ' ')
-    out.pop_back();
-  text = std::move(out);
-}
-
 void stripWhiteSpace(bool left, bool right, std::string& text) {
-  auto category = [&](size_t at) {
-    char32_t c = readUtf8(std::string_view(text).substr(at)).codePoint;
-    auto kind = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-    return (c >= 9 && c <= 13) || c == 0x85 ||
-           (kind >= UTF8PROC_CATEGORY_ZS && kind <= UTF8PROC_CATEGORY_ZP);
+  auto isSpaceAt = [&](size_t at) {
+    return isWhiteSpace(readUtf8(std::string_view(text).substr(at)).codePoint);
   };
   size_t begin = 0;
   size_t end = text.size();
-  while (left && begin < end && category(begin))
+  while (left && begin < end && isSpaceAt(begin))
     begin += utf8SizeBytes(text[begin]);
   while (right && end > begin) {
     size_t last = end - 1;
     while (last > begin && (static_cast<uint8_t>(text[last]) & 0xC0) == 0x80)
       --last;
-    if (!category(last))
+    if (!isSpaceAt(last))
       break;
     end = last;
   }
@@ -126,10 +113,6 @@ void Normalizer::addStrip(bool left, bool right) {
   step.stripsRight = right;
 }
 
-void Normalizer::addSqueezeSpaces() {
-  steps_.emplace_back().kind = Kind::SqueezeSpaces;
-}
-
 absl::Status Normalizer::applyStep(const Step& step, std::string& text) const {
   switch (step.kind) {
   case Kind::Form:
@@ -142,9 +125,6 @@ absl::Status Normalizer::applyStep(const Step& step, std::string& text) const {
     return replaceAll(step.pattern.front(), step.text, text);
   case Kind::Strip:
     stripWhiteSpace(step.stripsLeft, step.stripsRight, text);
-    return absl::OkStatus();
-  case Kind::SqueezeSpaces:
-    squeezeSpaces(text);
     return absl::OkStatus();
   }
   return absl::OkStatus();

@@ -34,7 +34,7 @@ public:
   absl::StatusOr<std::string> apply(std::string_view text) const;
 
 private:
-  enum class Kind { Form, Prepend, Replace, Strip, SqueezeSpaces };
+  enum class Kind { Form, Prepend, Replace, Strip };
 
   struct Step {
     Kind kind = Kind::Form;

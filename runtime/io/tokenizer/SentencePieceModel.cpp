@@ -102,6 +102,7 @@ struct ModelSettings {
   int64_t eosId = 2;
   bool escapesSpaces = true;
   bool hasCharacterMap = false;
+  bool removesExtraSpaces = true;
 };
 
 constexpr uint64_t kBpeModelType = 2;
@@ -190,7 +191,7 @@ absl::Status readNormalizerSpec(std::string_view message,
     if (field.number == 3)
       spec.addsDummyPrefix = field.varint != 0;
     else if (field.number == 4)
-      spec.removesExtraSpaces = field.varint != 0;
+      settings.removesExtraSpaces = field.varint != 0;
     else if (field.number == 5)
       settings.escapesSpaces = field.varint != 0;
   }
@@ -200,8 +201,6 @@ absl::Status readNormalizerSpec(std::string_view message,
 
 absl::Status readModel(std::string_view bytes, SentencePieceSpec& spec,
                        ModelSettings& settings) {
-  // The format's default, unlike GGUF's.
-  spec.removesExtraSpaces = true;
   FieldReader reader(bytes);
   Field field;
   while (reader.next(field)) {
@@ -222,6 +221,8 @@ absl::Status readModel(std::string_view bytes, SentencePieceSpec& spec,
     return unsupported("its model type is not BPE");
   if (settings.hasCharacterMap)
     return unsupported("it normalises text by a character map");
+  if (settings.removesExtraSpaces)
+    return unsupported("it removes extra spaces");
   if (!settings.escapesSpaces || settings.suffixesSpaces)
     return unsupported("it does not mark spaces before words");
   return absl::OkStatus();

@@ -76,13 +76,12 @@ absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
   options.unknownId = spec.unknownId;
   parts.model.setOptions(options);
   parts.model.setTokenRanks(ranksOfScores(spec));
-  if (spec.removesExtraSpaces)
-    parts.normalizer.addSqueezeSpaces();
   if (spec.addsDummyPrefix)
     parts.normalizer.addPrepend(" ");
   LLMRT_ASSIGN_OR_RETURN(Regex space, Regex::compileLiteral(" "));
   parts.normalizer.addReplace(std::move(space), std::string(kSpaceMarker));
   parts.decoder.isByteLevel = false;
+  parts.decoder.hasByteTokens = true;
   parts.decoder.replacements.emplace_back(kSpaceMarker, " ");
   parts.decoder.leadingSpaces = spec.addsDummyPrefix ? 1 : 0;
   return absl::OkStatus();

@@ -22,7 +22,6 @@ struct SentencePieceSpec {
 
   std::vector<Piece> pieces;
   bool addsDummyPrefix = true;
-  bool removesExtraSpaces = false;
   bool byteFallback = false;
   int32_t unknownId = -1;
 };

@@ -26,7 +26,7 @@ std::string StreamingDecoder::push(int32_t id) {
   std::string_view text = vocabulary.text(id);
   if (parts_.decoder.isByteLevel) {
     appendBytes(text, out);
-  } else if (kind == TokenKind::Byte) {
+  } else if (kind == TokenKind::Byte && parts_.decoder.hasByteTokens) {
     pending_ += static_cast<char>(byteOfToken(text));
     flushByteTokens(false, out);
   } else {

@@ -22,13 +22,18 @@ absl::Status TokenWriter::addToken(int32_t id, std::string_view written,
   return parts_.vocabulary.set(id, bytes_, kind, isMerged);
 }
 
-absl::Status TokenWriter::addAddedToken(const AddedToken& token) {
+absl::Status TokenWriter::addAddedToken(const AddedToken& given) {
   Vocabulary& vocabulary = parts_.vocabulary;
+  AddedToken token = given;
   bytes_.clear();
-  if (!isByteLevel_ || !appendBytesOfAlphabet(token.content, bytes_))
+  bool isWritten =
+      !isByteLevel_ || appendBytesOfAlphabet(token.content, bytes_);
+  if (!isByteLevel_ || !isWritten)
     bytes_ = token.content;
-  TokenKind kind =
-      token.isSpecial ? TokenKind::Control : TokenKind::UserDefined;
+  // A token of the model's own keeps its id, whatever the list says: so does
+  // the reference.
+  if (int32_t own = isWritten ? vocabulary.find(bytes_) : -1; own >= 0)
+    token.id = own;
   bool isOther = vocabulary.contains(token.id) &&
                  vocabulary.text(token.id) != bytes_ &&
                  vocabulary.text(token.id) != token.content;
@@ -38,18 +43,19 @@ absl::Status TokenWriter::addAddedToken(const AddedToken& token) {
         absl::StrCat("added token ", token.id,
                      " is another token in the vocabulary: ", token.content),
         "get the tokenizer files again");
+  TokenKind kind =
+      token.isSpecial ? TokenKind::Control : TokenKind::UserDefined;
   if (vocabulary.contains(token.id))
     vocabulary.setKind(token.id, kind);
   else
     LLMRT_RETURN_IF_ERROR(
         vocabulary.set(token.id, bytes_, kind, /*isFound=*/false));
-  AddedToken found = token;
-  if (found.isNormalized) {
-    LLMRT_ASSIGN_OR_RETURN(found.content,
-                           parts_.normalizer.apply(found.content));
+  if (token.isNormalized) {
+    LLMRT_ASSIGN_OR_RETURN(token.content,
+                           parts_.normalizer.apply(token.content));
   }
-  (found.isNormalized ? parts_.normalizedTokens : parts_.rawTokens)
-      .add(std::move(found));
+  (token.isNormalized ? parts_.normalizedTokens : parts_.rawTokens)
+      .add(std::move(token));
   return absl::OkStatus();
 }
 

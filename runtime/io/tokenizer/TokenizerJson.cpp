@@ -52,9 +52,11 @@ absl::Status forEachComponent(const json* component, const char* members,
                               Read read) {
   if (!component)
     return absl::OkStatus();
-  LLMRT_ASSIGN_OR_RETURN(std::string type, typeOf(*component));
-  if (type != "Sequence")
-    return read(*component, type);
+  absl::StatusOr<std::string> type = typeOf(*component);
+  if (!type.ok())
+    return type.status();
+  if (*type != "Sequence")
+    return read(*component, *type);
   const json* list = findField(*component, members);
   if (!list || !list->is_array())
     return fieldError(members, "is not a list");
@@ -200,8 +202,12 @@ absl::Status readDecoder(const json& component, const std::string& type,
     out.isByteLevel = true;
     return absl::OkStatus();
   }
-  // Byte tokens are told by their kind; joining is how this decoder works.
-  if (type == "ByteFallback" || type == "Fuse")
+  if (type == "ByteFallback") {
+    out.hasByteTokens = true;
+    return absl::OkStatus();
+  }
+  // Joining is how this decoder works.
+  if (type == "Fuse")
     return absl::OkStatus();
   if (type == "Strip")
     return readStrip(component, out);
@@ -302,12 +308,12 @@ absl::StatusOr<BpeModel::Options> readModelOptions(const json& model,
 }
 
 absl::Status readVocabulary(const TokenizerDocument& document,
-                            bool byteFallback, TokenWriter& writer) {
+                            bool hasByteTokens, TokenWriter& writer) {
   const auto& [tokens, ids] = document.modelVocabulary;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (ids[i] < 0 || ids[i] > std::numeric_limits<int32_t>::max())
       return fieldError("vocab", "has an id out of range");
-    bool isByte = byteFallback && byteOfToken(tokens[i]) >= 0;
+    bool isByte = hasByteTokens && byteOfToken(tokens[i]) >= 0;
     LLMRT_RETURN_IF_ERROR(
         writer.addToken(static_cast<int32_t>(ids[i]), tokens[i],
                         isByte ? TokenKind::Byte : TokenKind::Normal));
@@ -387,7 +393,8 @@ readTokenizerJson(const TokenizerDocument& document,
   LLMRT_ASSIGN_OR_RETURN(BpeModel::Options options,
                          readModelOptions(*model, isByteLevel));
   TokenWriter writer(*parts, isByteLevel);
-  LLMRT_RETURN_IF_ERROR(readVocabulary(document, options.byteFallback, writer));
+  LLMRT_RETURN_IF_ERROR(readVocabulary(
+      document, options.byteFallback || parts->decoder.hasByteTokens, writer));
   parts->vocabulary.buildIndex();
   LLMRT_ASSIGN_OR_RETURN(std::string unknown,
                          readTextField(*model, "unk_token"));

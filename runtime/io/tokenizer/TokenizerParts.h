@@ -20,8 +20,10 @@ namespace llmrt {
 /// How the texts of tokens become text.
 struct DecoderSpec {
   /// Tokens are bytes: join, then replace each maximal part that is no UTF-8.
-  /// Else tokens are characters, and <0x..> tokens are bytes.
+  /// Else tokens are characters.
   bool isByteLevel = true;
+  /// <0x..> tokens are bytes, not text.
+  bool hasByteTokens = false;
   /// Replacements inside each token, in order.
   std::vector<std::pair<std::string, std::string>> replacements;
   /// Spaces removed at the beginning of the text.

@@ -50,6 +50,12 @@ size_t findInvalidUtf8(std::string_view bytes) {
   return std::string_view::npos;
 }
 
+bool isWhiteSpace(char32_t c) {
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 ||
+         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 void appendUtf8(char32_t codePoint, std::string& out) {
   auto add = [&](uint32_t byte) { out += static_cast<char>(byte); };
   if (codePoint < 0x80) {

@@ -42,6 +42,9 @@ inline size_t utf8SizeBytes(char first) {
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+/// Returns true for the characters of the White_Space property.
+bool isWhiteSpace(char32_t codePoint);
+
 /// Appends the UTF-8 of `codePoint` to `out`.
 void appendUtf8(char32_t codePoint, std::string& out);
 
