@@ -9,8 +9,8 @@
 
 namespace llmrt {
 
-/// Adds in rank order: out[i] = (blocks[0][i] + blocks[1][i]) + blocks[2][i] ...
-/// In f32, F32 or BF16 blocks; for bf16 the sum is rounded once, to nearest
+/// Adds in rank order: out[i] = (blocks[0][i] + blocks[1][i]) + blocks[2][i]
+/// ... In f32, F32 or BF16 blocks; for bf16 the sum is rounded once, to nearest
 /// even. The result of an element depends on nothing but its summands.
 /// Alias   out may be one of the blocks.
 void addInRankOrder(void* out, absl::Span<const void* const> blocks,

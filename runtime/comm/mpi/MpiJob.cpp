@@ -22,8 +22,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
-constexpr int kTestsPerLook = 64;
-constexpr double kYieldAfterSeconds = 200e-6;
+constexpr int kTestsPerLook = 32;
+constexpr double kAskAfterSeconds = 200e-6;
 constexpr double kSleepAfterSeconds = 50e-3;
 constexpr double kAnswerSeconds = 0.3;
 constexpr double kAbortSendSeconds = 0.5;
@@ -230,16 +230,15 @@ absl::Status MpiJob::complete(Transfers& transfers, double timeoutSeconds,
     if (round == 0)
       start = Clock::now();
     double waited = secondsSince(start);
-    if (waited > kYieldAfterSeconds) {
-      if (!isAborted()) {
-        std::lock_guard<std::mutex> lock(mpiMutex_);
-        pollControl(firstMissing(transfers));
-      }
-      if (waited > kSleepAfterSeconds)
-        std::this_thread::sleep_for(std::chrono::microseconds(100));
-      else
-        sched_yield();
+    if (waited > kAskAfterSeconds && !isAborted()) {
+      std::lock_guard<std::mutex> lock(mpiMutex_);
+      pollControl(firstMissing(transfers));
     }
+    // The peer may be waiting for this very core.
+    if (waited > kSleepAfterSeconds)
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    else
+      sched_yield();
     if (isAborted())
       status = abortStatus();
     else if (waited > timeoutSeconds)
