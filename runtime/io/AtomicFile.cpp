@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// The first failure removes the temporary file and is returned by all later
+// calls, so that a writer need not look at each one.
 #include "runtime/io/AtomicFile.h"
 
 #include "runtime/base/Error.h"

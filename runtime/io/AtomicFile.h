@@ -17,9 +17,9 @@ namespace llmrt {
 class AtomicFile {
 public:
   /// Creates an empty temporary file beside `path`; a symbolic link is
-  /// followed. Errors  FileNotWritable (no such folder, or `path` is not a
-  /// regular file),
-  ///         DiskFull.
+  /// followed.
+  /// Errors  FileNotWritable (no such folder, or `path` is not a regular
+  ///         file), DiskFull.
   static absl::StatusOr<AtomicFile> create(const std::string& path);
 
   AtomicFile() = default;
@@ -30,8 +30,7 @@ public:
 
   /// Adds bytes at the end; buffered.
   /// Errors  FileNotWritable, DiskFull; the temporary file is then gone, and
-  /// every
-  ///         later call returns the same error.
+  ///         every later call returns the same error.
   absl::Status append(absl::Span<const uint8_t> bytes);
   absl::Status append(absl::string_view text);
 

@@ -20,9 +20,9 @@ bool canReadElements(SourceType type);
 
 /// Converts elements [begin, begin + numElements) of the flattened tensor to
 /// float. `begin` need not be at a block's border. Reads only the blocks it
-/// needs; may be called by any number of threads. Errors TensorTypeUnsupported,
-/// naming tensor and type; OutOfRange if the run is not
-///         inside the tensor.
+/// needs; may be called by any number of threads.
+/// Errors  TensorTypeUnsupported, naming tensor and type; OutOfRange if the run
+///         is not inside the tensor.
 absl::Status readElements(const SourceTensor& tensor, int64_t begin,
                           int64_t numElements, float* out);
 

@@ -59,8 +59,7 @@ public:
   /// Verifies the head and lists metadata and tensors; the data is not touched.
   /// `fileName` is for messages.
   /// Errors  GgufCorrupt: anything outside the file, duplicate names, sizes
-  /// that
-  ///         overflow, data that overlaps or leaves a hole;
+  ///         that overflow, data that overlaps or leaves a hole;
   ///         GgufUnsupportedVersion (also big-endian files);
   ///         GgufUnsupportedType; GgufSplit.
   static absl::StatusOr<GgufFile> parse(absl::Span<const uint8_t> bytes,

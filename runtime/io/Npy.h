@@ -20,7 +20,7 @@ public:
 
   /// Adds one row of numColumns elements of the type given to create().
   /// Errors  FileNotWritable, DiskFull; InvalidArgument for another length or
-  /// type.
+  ///         type.
   absl::Status appendRow(absl::Span<const float> row);
   absl::Status appendRow(absl::Span<const int32_t> row);
 
@@ -40,8 +40,8 @@ private:
 
 /// Verifies a whole .npy file (versions 1 to 3, little-endian, C order) and
 /// returns its array, which points into `bytes` and has an empty name.
-/// `fileName` is for messages. Errors  NpyCorrupt; NpyUnsupported for Fortran
-/// order and other element types.
+/// `fileName` is for messages.
+/// Errors  NpyCorrupt; NpyUnsupported for Fortran order and other types.
 absl::StatusOr<SourceTensor> parseNpy(absl::Span<const uint8_t> bytes,
                                       absl::string_view fileName);
 

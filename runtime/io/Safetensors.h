@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Safetensors: reading one file from its bytes, and writing one. Checkpoints of
-// several files with an index are WeightSource.h's work. Format: 8 bytes of
-// header length, a JSON header, the data.
+// Safetensors: reading one file, or an index, from its bytes, and writing one.
+// Finding and opening the files of a checkpoint is WeightSource.h's work.
+// Format: 8 bytes of header length, a JSON header, the data.
 // https://huggingface.co/docs/safetensors
 #pragma once
 
@@ -21,11 +21,11 @@ struct SafetensorsContents {
 };
 
 /// Verifies a whole safetensors file and lists its tensors, which point into
-/// `bytes`. The data is not touched. `fileName` is for messages. Errors
-/// SafetensorsCorrupt: header length, JSON, nesting, unknown or duplicate
-///         fields and names, shapes that overflow or disagree with the data
-///         size, data that overlaps, leaves a hole or ends elsewhere than the
-///         file; SafetensorsUnknownType.
+/// `bytes`. The data is not touched. `fileName` is for messages.
+/// Errors  SafetensorsCorrupt: header length, JSON, nesting, unknown or
+///         duplicate fields and names, shapes that overflow or disagree with
+///         the data size, data that overlaps, leaves a hole or ends elsewhere
+///         than the file; SafetensorsUnknownType.
 absl::StatusOr<SafetensorsContents>
 parseSafetensors(absl::Span<const uint8_t> bytes, absl::string_view fileName);
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Finding and mapping the files of a checkpoint, and looking tensors up by
+// name.
 #include "runtime/io/WeightSource.h"
 
 #include "runtime/base/Error.h"

@@ -22,13 +22,14 @@ public:
   /// Opens a file by what it begins with (GGUF, else safetensors; a name ending
   /// in .index.json is a safetensors index), or a folder: its
   /// model.safetensors.index.json, else its model.safetensors, else its only
-  /// .safetensors, else its only .gguf. Errors  FileNotReadable,
-  /// WeightsNotFound, WeightsAmbiguous, WeightIndexCorrupt,
-  ///         and those of parseSafetensors() and GgufFile::parse().
+  /// .safetensors, else its only .gguf.
+  /// Errors  FileNotReadable, WeightsNotFound, WeightsAmbiguous,
+  ///         WeightIndexCorrupt, and those of parseSafetensors() and
+  ///         GgufFile::parse().
   static absl::StatusOr<std::unique_ptr<WeightSource>>
   open(const std::string& path);
 
-  /// In file order; with several files, in index order (by name).
+  /// In file order; of an index, by file name and then by tensor name.
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
 
   std::vector<absl::string_view> names() const;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Encodes as gguf.md says, without asking whether the result is sensible.
 #include "tests/support/GgufWriter.h"
 
 #include <fstream>

@@ -25,7 +25,7 @@ std::optional<SourceType> typeNamed(absl::string_view name) {
 
 SourceTensor tensorOf(SourceType type, absl::string_view bytes) {
   SourceTensor tensor;
-  tensor.name = "t";
+  tensor.name.push_back('t'); // gcc 12 warns wrongly about "t"
   tensor.type = type;
   const SourceTypeInfo& info = sourceTypeInfo(type);
   tensor.shape = {static_cast<int64_t>(bytes.size()) / info.blockBytes *

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// A file of the gguf package, and files with one fault each.
 #include "runtime/io/Gguf.h"
 
 #include "runtime/io/Dequantize.h"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Files of NumPy, faults, and the streaming writer.
 #include "runtime/io/Npy.h"
 
 #include "runtime/base/MappedFile.h"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// A file of the safetensors package, files with one fault each, the writer.
 #include "runtime/io/Safetensors.h"
 
 #include "runtime/base/MappedFile.h"
