@@ -268,8 +268,12 @@ Value ModelBuilder::rope(Value x, const RopeConfig& rope) {
                                    rope.theta, rope.isInterleaved, scaling,
                                    rope.factor, rope.lowFreqFactor,
                                    rope.highFreqFactor, rope.originalContext);
+  // Named after what it turns: "layer.self_attn.q_proj.rope".
+  std::string name = "rope";
+  if (auto turned = dyn_cast<NameLoc>(x.getLoc()))
+    name = turned.getName().str() + ".rope";
   return llm::RopeOp::create(
-      s.builder, s.scoped("rope"), x.getType(), x, s.positions,
+      s.builder, s.loc(name), x.getType(), x, s.positions,
       s.builder.getI64IntegerAttr(s.config.headDim), params);
 }
 

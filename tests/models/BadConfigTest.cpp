@@ -4,7 +4,10 @@
 #include "tests/models/ModelText.h"
 
 #include "nlohmann/json.hpp"
+
 #include "gmock/gmock.h"
+#include <iterator>
+#include <random>
 
 namespace llmc {
 namespace {
@@ -175,6 +178,43 @@ TEST(BadConfigFileTest, NotJson) {
   }
 }
 
+/// Whatever a config says, the answer is a model or a coded error: no crash,
+/// and no module that its verifier refuses.
+TEST(BadConfigFileTest, RandomValues) {
+  constexpr int kRoundsPerFixture = 60;
+  const json values[] = {0,       1,         2,
+                         3,       7,         -1,
+                         1e300,   0.5,       64,
+                         1e9,     true,      false,
+                         "silu",  "",        json::array(),
+                         1 << 20, {},        1000,
+                         16,      "llama3",  json::object(),
+                         {1, 2},  INT64_MAX, UINT64_MAX};
+  std::minstd_rand random(1);
+  for (const char* fixture :
+       {"llama3", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2"}) {
+    json good = json::parse(readText(fixturePath(fixture) + "/config.json"));
+    TemporaryFolder folder;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(fixturePath(fixture)))
+      if (entry.path().filename().string().starts_with("model"))
+        folder.link(entry.path(), entry.path().filename());
+    for (int round = 0; round < kRoundsPerFixture; ++round) {
+      json config = good;
+      for (int change = 0; change < 1 + round % 3; ++change) {
+        auto field = config.begin();
+        std::advance(field, random() % config.size());
+        field.value() = values[random() % std::size(values)];
+      }
+      folder.write("config.json", config.dump());
+      std::string error = importError(folder.path());
+      EXPECT_TRUE(error == "imported" || error.starts_with("LLMC-E"))
+          << error << "\n"
+          << config.dump();
+    }
+  }
+}
+
 TEST(BadConfigFileTest, WrongPlaces) {
   EXPECT_THAT(importError("/nonexistent"), HasSubstr("LLMC-E0"));
   EXPECT_THAT(importError(fixturePath("llama2") + "/model.safetensors"),
@@ -211,6 +251,33 @@ TEST(BadGgufTest, NamesItsOwnKeys) {
           "rope.dimension_count");
   refuses("llama.vocab_size" + value(67), "llama.vocab_size" + value(66),
           "E0208", "token_embd.weight");
+}
+
+TEST(BadGgufTest, RotaryDivisorsThatAreNotLlama3) {
+  std::string bad =
+      readText(fixturePath("llama-quantized-gguf") + "/model.gguf");
+  const std::string one("\0\0\x80\x3f", 4), two("\0\0\0\x40", 4);
+  size_t at = bad.find(one + one);
+  ASSERT_NE(at, std::string::npos);
+  bad.replace(at, 4, two);
+  TemporaryFolder folder;
+  folder.write("model.gguf", bad);
+  std::string error = importError(folder.path() + "/model.gguf");
+  EXPECT_THAT(error, HasSubstr("LLMC-E0206"));
+  EXPECT_THAT(error, HasSubstr("rope_freqs.weight"));
+}
+
+TEST(BadWeightsTest, TypeThatCannotBeRead) {
+  std::string bad = readText(fixturePath("llama2") + "/model.safetensors");
+  size_t at = bad.find("\"F16\"");
+  ASSERT_NE(at, std::string::npos);
+  bad[at + 1] = 'I';
+  TemporaryFolder folder;
+  folder.write("model.safetensors", bad);
+  folder.write("config.json", readText(fixturePath("llama2") + "/config.json"));
+  std::string error = importError(folder.path());
+  EXPECT_THAT(error, HasSubstr("LLMC-E0307"));
+  EXPECT_THAT(error, HasSubstr("has type I16"));
 }
 
 } // namespace

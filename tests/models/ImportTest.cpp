@@ -4,6 +4,7 @@
 // end, in tests/e2e.
 #include "tests/models/ModelText.h"
 
+#include "nlohmann/json.hpp"
 #include "gmock/gmock.h"
 
 namespace llmc {
@@ -103,6 +104,39 @@ TEST(ImportTest, WindowsAndBases) {
   EXPECT_THAT(gemma, HasSubstr("theta = 1.000000e+04"));
 }
 
+/// Imports the gemma3 fixture with another config and no source.
+std::string importGemma3(const nlohmann::json& config) {
+  TemporaryFolder folder;
+  folder.link(fixturePath("gemma3") + "/model.safetensors",
+              "model.safetensors");
+  folder.write("config.json", config.dump());
+  mlir::MLIRContext context;
+  auto module = importCheckpoint(context, folder.path(), folder.path());
+  return module.ok() ? textOf(**module) : module.status().ToString();
+}
+
+TEST(ImportTest, Gemma3ConfigsOfThreeKindsAgree) {
+  auto config =
+      nlohmann::json::parse(readText(fixturePath("gemma3") + "/config.json"));
+  std::string text = importGemma3(config);
+  ASSERT_THAT(text, HasSubstr("llm.model"));
+  // As transformers 5 writes it.
+  nlohmann::json current = config;
+  current.merge_patch(nlohmann::json::parse(R"({
+    "rope_theta": null, "rope_local_base_freq": null, "rope_scaling": null,
+    "sliding_window_pattern": null, "rope_parameters": {
+      "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+      "sliding_attention": {"rope_type": "default", "rope_theta": 100.0}},
+    "layer_types": ["sliding_attention", "sliding_attention",
+      "full_attention", "sliding_attention", "sliding_attention"]})"));
+  EXPECT_EQ(importGemma3(current), text);
+  // The text part of a model that sees images.
+  nlohmann::json outer = {{"model_type", "gemma3"},
+                          {"architectures", {"Gemma3ForConditionalGeneration"}},
+                          {"text_config", config}};
+  EXPECT_EQ(importGemma3(outer), text);
+}
+
 TEST(ImportTest, SourceIsRelativeToTheOutput) {
   mlir::MLIRContext context;
   std::string folder = fixturePath("llama2");
@@ -114,7 +148,6 @@ TEST(ImportTest, SourceIsRelativeToTheOutput) {
   EXPECT_THAT(textOf(**beside), HasSubstr("source = \"../llama2\""));
 }
 
-/// A model made by hand has no table of names, so it needs none of the loaders.
 TEST(RealModelTest, Stories260K) {
   std::string data = environmentPath("LLMC_TEST_DATA");
   std::string folder = data + "/stories260K/hf";

@@ -56,6 +56,20 @@ TEST(NewModelTest, HasInitialisersAndNoSource) {
   EXPECT_THAT(text, testing::Not(HasSubstr("transposed")));
 }
 
+TEST(NewModelTest, ExampleIsWhatItsCommandMakes) {
+  std::string path =
+      environmentPath("LLMC_SOURCE_DIR") + "/models/examples/tiny-llama.mlir";
+  std::string text = readText(path);
+  size_t begin = text.find("--new=") + 6;
+  std::string spec = text.substr(begin, text.find(' ', begin) - begin);
+  mlir::MLIRContext context;
+  auto module = newModel(context, spec);
+  ASSERT_TRUE(module.ok()) << module.status();
+  auto example = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
+  ASSERT_TRUE(example);
+  EXPECT_EQ(textOf(*example), textOf(**module));
+}
+
 struct BadSpec {
   const char* spec;
   const char* message;
