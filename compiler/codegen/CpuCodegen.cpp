@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Order of the steps: kernel -> linalg -> scf and vector -> LLVM dialect -> LLVM IR,
-// once for all levels; then an object for each level, on two threads; then the links.
+// Order of the steps: kernel -> linalg -> scf and vector -> LLVM dialect ->
+// LLVM IR, once for all levels; then an object for each level, on two threads;
+// then the links.
 #include "compiler/codegen/CpuCodegen.h"
 
 #include "compiler/codegen/EmitObject.h"
@@ -56,7 +57,8 @@ InFlightDiagnostic emitDefect(ModuleOp module) {
   return module.emitError("LLMC-E1007: cannot generate code: ");
 }
 
-/// Simplified LLVM IR of a module of vector code, in bitcode: the same for all levels.
+/// Simplified LLVM IR of a module of vector code, in bitcode: the same for all
+/// levels.
 FailureOr<std::string> makeBitcode(ModuleOp code) {
   if (failed(convertToLlvmDialect(code)))
     return failure();
@@ -76,10 +78,10 @@ FailureOr<std::string> makeBitcode(ModuleOp code) {
 } // namespace
 
 void registerCpuCodegenDialects(DialectRegistry& registry) {
-  registry.insert<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect,
-                  linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
-                  scf::SCFDialect, tensor::TensorDialect,
-                  vector::VectorDialect>();
+  registry
+      .insert<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect,
+              linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
+              scf::SCFDialect, tensor::TensorDialect, vector::VectorDialect>();
   registerBuiltinDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
 }

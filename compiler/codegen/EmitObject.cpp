@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The LLVM passes that vector code needs, one target machine for each CPU level, and
-// lld in this process.
+// The LLVM passes that vector code needs, one target machine for each CPU
+// level, and lld in this process.
 #include "compiler/codegen/EmitObject.h"
 
 #include "lld/Common/CommonLinkerContext.h"
@@ -118,8 +118,8 @@ llvm::Error optimizeForCpu(llvm::Module& module) {
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, callGraphs, modules);
-  // The code is vectorised already; what is left is to simplify it and to move what
-  // does not change out of the loops.
+  // The code is vectorised already; what is left is to simplify it and to move
+  // what does not change out of the loops.
   llvm::FunctionPassManager passes;
   passes.addPass(llvm::EarlyCSEPass());
   passes.addPass(llvm::SimplifyCFGPass());
@@ -169,14 +169,15 @@ linkSharedObject(llvm::ArrayRef<char> object) {
           llvm::sys::fs::createTemporaryFile("llmc-kernels", "so", output))
     return llvm::createStringError(error, "cannot make a temporary file");
   std::string inputPath = input->path();
-  const char* arguments[] = {"ld.lld", "-shared", "--build-id=none",
-                             "-z", "now", "-z", "noexecstack",
-                             "--no-undefined", "--threads=1", "-s",
-                             inputPath.c_str(), "-o", output.c_str()};
+  const char* arguments[] = {
+      "ld.lld",      "-shared", "--build-id=none", "-z",
+      "now",         "-z",      "noexecstack",     "--no-undefined",
+      "--threads=1", "-s",      inputPath.c_str(), "-o",
+      output.c_str()};
   std::string messages;
   llvm::raw_string_ostream stream(messages);
-  lld::Result result = lld::lldMain(arguments, stream, stream,
-                                    {{lld::Gnu, &lld::elf::link}});
+  lld::Result result =
+      lld::lldMain(arguments, stream, stream, {{lld::Gnu, &lld::elf::link}});
   auto image = llvm::MemoryBuffer::getFile(output, /*IsText=*/false,
                                            /*RequiresNullTerminator=*/false);
   llvm::sys::fs::remove(output);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One short function per row op of the `llm` dialect. The scalar bodies here are the
-// definition of what generated kernels compute: targets may reorder a sum, nothing else.
+// One short function per row op of the `llm` dialect. The scalar bodies here
+// are the definition of what generated kernels compute: targets may reorder a
+// sum, nothing else.
 #include "compiler/codegen/LowerKernelToLinalg.h"
 
 #include "dialects/llm/Llm.h"
@@ -41,13 +42,13 @@ struct Lowering {
   }
 
   Value empty(RankedTensorType type) {
-    return tensor::EmptyOp::create(b, type, type.isDynamicDim(0)
-                                                ? ValueRange(rows)
-                                                : ValueRange());
+    return tensor::EmptyOp::create(
+        b, type, type.isDynamicDim(0) ? ValueRange(rows) : ValueRange());
   }
 
-  /// The map from the loops of a result of rank `numLoops` to an operand: a full
-  /// tensor takes all loops, a vector the last one, row scalars all but the last.
+  /// The map from the loops of a result of rank `numLoops` to an operand: a
+  /// full tensor takes all loops, a vector the last one, row scalars all but
+  /// the last.
   AffineMap operandMap(Value operand, unsigned numLoops) {
     RankedTensorType type = typeOf(operand);
     if (type.getRank() == numLoops)
@@ -75,10 +76,11 @@ struct Lowering {
           ImplicitLocOpBuilder ib(loc, inner);
           SmallVector<Value> reals;
           for (Value arg : args)
-            reals.push_back(arg.getType().isF32() ? arg
-                                                  : arith::ExtFOp::create(
-                                                        ib, ib.getF32Type(), arg)
-                                                        .getResult());
+            reals.push_back(
+                arg.getType().isF32()
+                    ? arg
+                    : arith::ExtFOp::create(ib, ib.getF32Type(), arg)
+                          .getResult());
           Value result = body(ib, reals);
           Type element = typeOf(init).getElementType();
           if (!element.isF32())
@@ -107,12 +109,12 @@ struct Lowering {
     SmallVector<utils::IteratorType> loops(full.getRank(),
                                            utils::IteratorType::parallel);
     loops.back() = utils::IteratorType::reduction;
-    return generic(operands, init, operandMap(init, full.getRank()), loops,
-                   [&](ImplicitLocOpBuilder& ib, ArrayRef<Value> args) {
-                     Value term = body(ib, args.drop_back());
-                     return arith::AddFOp::create(ib, args.back(), term)
-                         .getResult();
-                   });
+    return generic(
+        operands, init, operandMap(init, full.getRank()), loops,
+        [&](ImplicitLocOpBuilder& ib, ArrayRef<Value> args) {
+          Value term = body(ib, args.drop_back());
+          return arith::AddFOp::create(ib, args.back(), term).getResult();
+        });
   }
 
   /// x [rows, C] as [rows, C / width, width], unless width is C.
@@ -140,8 +142,7 @@ struct Lowering {
   Value reciprocalRoot(Value sums, int64_t width, double eps) {
     return elementwise(
         sums, typeOf(sums), [&](ImplicitLocOpBuilder& ib, ArrayRef<Value> v) {
-          Value mean =
-              arith::DivFOp::create(ib, v[0], constantF32(ib, width));
+          Value mean = arith::DivFOp::create(ib, v[0], constantF32(ib, width));
           Value shifted = arith::AddFOp::create(ib, mean, constantF32(ib, eps));
           Value root = math::SqrtOp::create(ib, shifted);
           return arith::DivFOp::create(ib, constantF32(ib, 1), root)
@@ -251,8 +252,8 @@ Value lower(Lowering& l, llm::RmsNormOp op, ValueRange in) {
   int64_t width = l.typeOf(in[1]).getDimSize(0);
   double offset = op.getOffset().convertToDouble();
   Value x = l.expandHeads(in[0], width);
-  Value squares = l.sumOfRow(
-      x, [](ImplicitLocOpBuilder& b, ArrayRef<Value> v) -> Value {
+  Value squares =
+      l.sumOfRow(x, [](ImplicitLocOpBuilder& b, ArrayRef<Value> v) -> Value {
         return arith::MulFOp::create(b, v[0], v[0]);
       });
   Value inverse =
@@ -271,10 +272,9 @@ Value lower(Lowering& l, llm::RmsNormOp op, ValueRange in) {
 
 Value lower(Lowering& l, llm::LayerNormOp op, ValueRange in) {
   int64_t width = l.typeOf(in[0]).getDimSize(1);
-  Value sums =
-      l.sumOfRow(in[0], [](ImplicitLocOpBuilder& b, ArrayRef<Value> v) -> Value {
-        return v[0];
-      });
+  Value sums = l.sumOfRow(
+      in[0],
+      [](ImplicitLocOpBuilder& b, ArrayRef<Value> v) -> Value { return v[0]; });
   Value mean = l.elementwise(
       sums, l.typeOf(sums),
       [&](ImplicitLocOpBuilder& b, ArrayRef<Value> v) -> Value {
@@ -302,22 +302,23 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
   int64_t width = 0;
   auto check = [&](Type type, bool isArgument) -> LogicalResult {
     auto tensor = dyn_cast<RankedTensorType>(type);
-    bool isVector =
-        tensor && isArgument && tensor.getRank() == 1 && tensor.hasStaticShape();
+    bool isVector = tensor && isArgument && tensor.getRank() == 1 &&
+                    tensor.hasStaticShape();
     bool isRows = tensor && tensor.getRank() == 2 && tensor.isDynamicDim(0) &&
                   !tensor.isDynamicDim(1);
-    if ((!isVector && !isRows) || !(tensor.getElementType().isF32() ||
-                                    tensor.getElementType().isBF16()))
-      return kernel.emitOpError("LLMC-E1003: expects f32 or bf16 tensors of "
-                                "dynamic rows, or vectors, got ")
+    if ((!isVector && !isRows) ||
+        !(tensor.getElementType().isF32() || tensor.getElementType().isBF16()))
+      return kernel.emitError("LLMC-E1003: expects f32 or bf16 tensors of "
+                              "dynamic rows, or vectors, got ")
              << type;
     if (tensor.getShape().back() < 1 || tensor.getShape().back() > INT32_MAX)
-      return kernel.emitOpError("LLMC-E1003: expects a width from 1 to 2^31 - 1, got ")
+      return kernel.emitError(
+                 "LLMC-E1003: expects a width from 1 to 2^31 - 1, got ")
              << type;
     if (isVector)
       return success();
     if (width != 0 && width != tensor.getDimSize(1))
-      return kernel.emitOpError("LLMC-E1003: expects rows of one width, got ")
+      return kernel.emitError("LLMC-E1003: expects rows of one width, got ")
              << width << " and " << tensor.getDimSize(1);
     width = tensor.getDimSize(1);
     return success();
@@ -332,7 +333,8 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
         return failure();
   auto yield = dyn_cast<plan::YieldOp>(body.back());
   if (!yield || yield.getValues().empty() || width == 0)
-    return kernel.emitOpError("LLMC-E1003: expects at least one tensor of rows as result");
+    return kernel.emitError(
+        "LLMC-E1003: expects at least one tensor of rows as result");
   for (Type type : yield.getValues().getTypes())
     if (failed(check(type, /*isArgument=*/false)))
       return failure();
@@ -344,7 +346,8 @@ LogicalResult verifyTypes(plan::KernelOp kernel) {
 FailureOr<func::FuncOp> lowerKernelToLinalg(plan::KernelOp kernel,
                                             OpBuilder& builder) {
   if (!kernel.isGenerated())
-    return kernel.emitOpError("LLMC-E1003: expects a kernel with a body to generate");
+    return kernel.emitError(
+        "LLMC-E1003: expects a kernel with a body to generate");
   if (failed(verifyTypes(kernel)))
     return failure();
   Block& body = kernel.getBody().front();
@@ -375,7 +378,8 @@ FailureOr<func::FuncOp> lowerKernelToLinalg(plan::KernelOp kernel,
             .Default([](Operation*) { return Value(); });
     if (!result) {
       func.erase();
-      return op.emitOpError("LLMC-E1003: is no row op that code can be generated for");
+      return op.emitError("LLMC-E1003: no code can be generated for ")
+             << op.getName();
     }
     l.values.map(op.getResult(0), result);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Schedules the linalg form of a kernel into walks over a row and emits them. Order of
-// operations is decided here and nowhere later: no flag lets LLVM change it.
+// Schedules the linalg form of a kernel into walks over a row and emits them.
+// Order of operations is decided here and nowhere later: no flag lets LLVM
+// change it.
 #include "compiler/codegen/LowerLinalgToVector.h"
 
 #include "compiler/codegen/MathExpansion.h"
@@ -28,8 +29,8 @@ struct Schedule {
   SmallVector<linalg::GenericOp> generics;
   llvm::DenseMap<Operation*, Kind> kinds;
   llvm::DenseMap<Operation*, int> walks; // walks that end before it is known
-  int numWalks = 0;                      // walks for sums; the results' comes after
-  int64_t width = 0;                     // of a row
+  int numWalks = 0;      // walks for sums; the results' comes after
+  int64_t width = 0;     // of a row
   int64_t unitWidth = 0; // of what is summed: the row, or one head of it
 };
 
@@ -84,8 +85,8 @@ FailureOr<Schedule> makeSchedule(func::FuncOp form) {
   return s;
 }
 
-/// Emits the code of one kernel. "Unit" is what one walk covers: a row, a head of it,
-/// or the columns of a tile.
+/// Emits the code of one kernel. "Unit" is what one walk covers: a row, a head
+/// of it, or the columns of a tile.
 class Emitter {
 public:
   Emitter(func::FuncOp form, const Schedule& schedule, OpBuilder& builder)
@@ -112,9 +113,8 @@ private:
   }
 
   Type storageType(Value tensor) {
-    bool isReal = cast<RankedTensorType>(tensor.getType())
-                      .getElementType()
-                      .isF32();
+    bool isReal =
+        cast<RankedTensorType>(tensor.getType()).getElementType().isF32();
     return isReal ? Type(b_.getF32Type()) : Type(b_.getI16Type());
   }
 
@@ -153,7 +153,8 @@ private:
   llvm::DenseMap<Value, Value> pointers_; // of the form's arguments
   SmallVector<Value> resultPointers_;
   Value unitOffset_; // elements before the unit in a tensor of rows
-  Value headOffset_; // elements before the unit in its row; null at the row's start
+  Value headOffset_; // elements before the unit in its row; null at the row's
+                     // start
   Value column_;     // first column of the chunk in the unit
   Value remaining_;  // columns from there to the end
   llvm::DenseMap<Value, Value> lanes_;   // values of the chunk
@@ -166,7 +167,8 @@ void Emitter::copyElements(Value from, Value to, Type element) {
       b_, constant(0), remaining_, constant(1), ValueRange(),
       [&](OpBuilder& inner, Location loc, Value i, ValueRange) {
         OpBuilder::InsertionGuard guard(b_);
-        b_.setInsertionPoint(inner.getInsertionBlock(), inner.getInsertionPoint());
+        b_.setInsertionPoint(inner.getInsertionBlock(),
+                             inner.getInsertionPoint());
         unsigned align = element.getIntOrFloatBitWidth() / 8;
         Value value = LLVM::LoadOp::create(
             b_, element, elementPointer(from, element, i), align);
@@ -221,8 +223,8 @@ void Emitter::storeLanes(Value lanes, Value base, Type element, Value index) {
   scf::YieldOp::create(b_);
 }
 
-/// Emits a generic's scalar body on scalars or vectors. A bf16 value is held as the f32
-/// value that it is.
+/// Emits a generic's scalar body on scalars or vectors. A bf16 value is held as
+/// the f32 value that it is.
 Value Emitter::evaluate(linalg::GenericOp op, ArrayRef<Value> inputs) {
   Block& body = op.getRegion().front();
   auto resultType = [&](Type scalar) -> Type {
@@ -340,14 +342,15 @@ void Emitter::sumWalk(int walk, Value begin, Value end) {
       if (isRagged_) {
         // Lanes beyond the end add nothing.
         auto indexType = VectorType::get({kLanes}, b_.getI32Type());
-        SmallVector<int32_t> ids = llvm::to_vector(llvm::seq<int32_t>(0, kLanes));
+        SmallVector<int32_t> ids =
+            llvm::to_vector(llvm::seq<int32_t>(0, kLanes));
         Value lane = arith::ConstantOp::create(
             b_, DenseElementsAttr::get(indexType, ArrayRef<int32_t>(ids)));
         Value count = vector::BroadcastOp::create(
             b_, indexType,
             arith::TruncIOp::create(b_, b_.getI32Type(), remaining_));
-        Value isInside = arith::CmpIOp::create(b_, arith::CmpIPredicate::slt,
-                                               lane, count);
+        Value isInside =
+            arith::CmpIOp::create(b_, arith::CmpIPredicate::slt, lane, count);
         total = arith::SelectOp::create(b_, isInside, total, soFar);
       }
       totals.push_back(total);
@@ -392,14 +395,13 @@ void Emitter::unit(Value begin, Value end) {
 }
 
 LLVM::LLVMFuncOp Emitter::emit(bool isElementwise) {
-  auto type = LLVM::LLVMFunctionType::get(
-      LLVM::LLVMVoidType::get(b_.getContext()),
-      {pointerType_, pointerType_, pointerType_});
+  auto type =
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b_.getContext()),
+                                  {pointerType_, pointerType_, pointerType_});
   auto function = LLVM::LLVMFuncOp::create(b_, form_.getName(), type);
   // Keeps LLVM from turning a loop into a call of memcpy.
-  function.setPassthroughAttr(
-      b_.getArrayAttr({b_.getStringAttr("no-builtins"),
-                       b_.getStringAttr("nounwind")}));
+  function.setPassthroughAttr(b_.getArrayAttr(
+      {b_.getStringAttr("no-builtins"), b_.getStringAttr("nounwind")}));
   Block* entry = function.addEntryBlock(b_);
   b_.setInsertionPointToStart(entry);
   Value words = entry->getArgument(0), tile = entry->getArgument(1);
@@ -441,14 +443,14 @@ LLVM::LLVMFuncOp Emitter::emit(bool isElementwise) {
 
 } // namespace
 
-FailureOr<LLVM::LLVMFuncOp> lowerLinalgToVector(func::FuncOp form,
-                                                bool isElementwise,
-                                                OpBuilder& builder) {
+FailureOr<LLVM::LLVMFuncOp>
+lowerLinalgToVector(func::FuncOp form, bool isElementwise, OpBuilder& builder) {
   FailureOr<Schedule> schedule = makeSchedule(form);
   if (failed(schedule))
     return failure();
   if (isElementwise && schedule->numWalks > 0)
-    return form.emitError("LLMC-E1003: an elementwise kernel cannot hold a norm");
+    return form.emitError(
+        "LLMC-E1003: an elementwise kernel cannot hold a norm");
   OpBuilder::InsertionGuard guard(builder);
   return Emitter(form, *schedule, builder).emit(isElementwise);
 }

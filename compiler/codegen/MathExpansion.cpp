@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Polynomials and bit operations behind MathExpansion.h. Comparisons are written so
-// that a NaN takes the branch that keeps it; no float is ever converted to an integer,
-// which LLVM leaves undefined out of range.
+// Polynomials and bit operations behind MathExpansion.h. Comparisons are
+// written so that a NaN takes the branch that keeps it; no float is ever
+// converted to an integer, which LLVM leaves undefined out of range.
 #include "compiler/codegen/MathExpansion.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -27,7 +27,9 @@ struct Real {
     return element;
   }
 
-  Value constant(float value) { return splat(realType, b.getF32FloatAttr(value)); }
+  Value constant(float value) {
+    return splat(realType, b.getF32FloatAttr(value));
+  }
 
   Value integer(uint32_t value) {
     return splat(integerType(32),
@@ -36,7 +38,8 @@ struct Real {
 
   Value splat(Type type, TypedAttr scalar) {
     if (auto vector = dyn_cast<VectorType>(type))
-      return arith::ConstantOp::create(b, DenseElementsAttr::get(vector, scalar));
+      return arith::ConstantOp::create(b,
+                                       DenseElementsAttr::get(vector, scalar));
     return arith::ConstantOp::create(b, scalar);
   }
 
@@ -79,33 +82,35 @@ struct Real {
     return arith::AndIOp::create(b, bits(x), integer(0x80000000u));
   }
 
-  Value withSign(Value magnitude, Value sign) {
-    return fromBits(arith::OrIOp::create(b, bits(magnitude), sign));
+  Value withSign(Value x, Value sign) {
+    return fromBits(arith::OrIOp::create(b, bits(x), sign));
   }
 };
 
 } // namespace
 
-// Source  Cephes expf: x = n log 2 + r, |r| <= log 2 / 2, and a polynomial in r.
+// Source  Cephes expf: x = n log 2 + r, |r| <= log 2 / 2, and a polynomial in
+// r.
 Value expandExp(ImplicitLocOpBuilder& b, Value x) {
   Real m(b, x);
   // e^89 overflows and e^-104 rounds to zero.
   Value clamped = m.greater(m.constant(-104.0f), x);
   clamped = m.lesser(m.constant(89.0f), clamped);
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa
+  // bits.
   Value magic = m.constant(12582912.0f);
-  Value shifted = m.add(m.mul(clamped, m.constant(1.44269504088896341f)), magic);
+  Value shifted =
+      m.add(m.mul(clamped, m.constant(1.44269504088896341f)), magic);
   Value n = m.sub(shifted, magic);
   Value r = m.sub(clamped, m.mul(n, m.constant(0.693359375f)));
   r = m.add(r, m.mul(n, m.constant(2.12194440e-4f)));
-  Value poly = m.polynomial(
-      r, {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
-          4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f});
+  Value poly =
+      m.polynomial(r, {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                       4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f});
   Value power = m.add(m.mul(poly, m.mul(r, r)), r);
   power = m.add(power, m.constant(1.0f));
   // 2^n in two factors, since n may be one beyond the exponents of f32.
-  Value exponent =
-      arith::SubIOp::create(b, m.bits(shifted), m.bits(magic));
+  Value exponent = arith::SubIOp::create(b, m.bits(shifted), m.bits(magic));
   Value half = arith::ShRSIOp::create(b, exponent, m.integer(1));
   Value rest = arith::SubIOp::create(b, exponent, half);
   for (Value part : {half, rest}) {
@@ -127,36 +132,36 @@ Value expandTanh(ImplicitLocOpBuilder& b, Value x) {
                                      -3.33332819422e-1f});
   Value small = m.add(m.mul(m.mul(poly, square), x), x);
   Value grown = expandExp(b, m.mul(magnitude, m.constant(2.0f)));
-  Value large =
-      m.sub(m.constant(1.0f),
-            m.div(m.constant(2.0f), m.add(grown, m.constant(1.0f))));
-  return m.select(m.less(magnitude, m.constant(0.625f)), small,
-                  m.withSign(large, sign));
+  Value large = m.sub(m.constant(1.0f),
+                      m.div(m.constant(2.0f), m.add(grown, m.constant(1.0f))));
+  // With the sign on both: the polynomial makes +0 of -0.
+  return m.withSign(
+      m.select(m.less(magnitude, m.constant(0.625f)), small, large), sign);
 }
 
-// Below 1 a polynomial in x^2, else 1 - exp(-q(|x|)), where q is fitted to -log erfc.
-// Both are minimax fits (Remez exchange) in the error relative to erf.
+// Below 1 a polynomial in x^2, else 1 - exp(-q(|x|)), where q is fitted to -log
+// erfc. Both are minimax fits (Remez exchange) in the error relative to erf.
 Value expandErf(ImplicitLocOpBuilder& b, Value x) {
   Real m(b, x);
   Value sign = m.signOf(x);
   Value magnitude = math::AbsFOp::create(b, x);
   Value square = m.mul(x, x);
-  Value poly = m.polynomial(
-      square, {7.853861087554028e-05f, -8.010193023533261e-04f,
-               5.188327673624451e-03f, -2.6853811927836094e-02f,
-               1.1283585148404636e-01f, -3.7612625824212936e-01f,
-               1.2837916572671282e-01f});
+  Value poly =
+      m.polynomial(square, {7.853861087554028e-05f, -8.010193023533261e-04f,
+                            5.188327673624451e-03f, -2.6853811927836094e-02f,
+                            1.1283585148404636e-01f, -3.7612625824212936e-01f,
+                            1.2837916572671282e-01f});
   Value small = m.add(m.mul(poly, x), x);
   // Beyond 4 the result is 1.
   Value t = m.lesser(m.constant(4.0f), magnitude);
-  Value logarithm = m.polynomial(
-      t, {1.8637899618848425e-04f, -2.9476563529748185e-03f,
-          2.183805608679998e-02f, -1.0310673777614793e-01f,
-          -6.381448524166884e-01f, -1.1270891781864465f,
-          -3.415260047373199e-04f});
+  Value logarithm =
+      m.polynomial(t, {1.8637899618848425e-04f, -2.9476563529748185e-03f,
+                       2.183805608679998e-02f, -1.0310673777614793e-01f,
+                       -6.381448524166884e-01f, -1.1270891781864465f,
+                       -3.415260047373199e-04f});
   Value large = m.sub(m.constant(1.0f), expandExp(b, logarithm));
-  return m.select(m.less(magnitude, m.constant(1.0f)), small,
-                  m.withSign(large, sign));
+  return m.withSign(m.select(m.less(magnitude, m.constant(1.0f)), small, large),
+                    sign);
 }
 
 Value expandRoundToBf16(ImplicitLocOpBuilder& b, Value x) {
@@ -166,7 +171,8 @@ Value expandRoundToBf16(ImplicitLocOpBuilder& b, Value x) {
       b, arith::ShRUIOp::create(b, bits, m.integer(16)), m.integer(1));
   Value bias = arith::AddIOp::create(b, odd, m.integer(0x7fff));
   Value rounded = arith::AddIOp::create(b, bits, bias);
-  // The addition could carry a NaN into an infinity; setting its quiet bit cannot.
+  // The addition could carry a NaN into an infinity; setting its quiet bit
+  // cannot.
   Value quiet = arith::OrIOp::create(b, bits, m.integer(0x00400000));
   Value isNan = arith::CmpFOp::create(b, arith::CmpFPredicate::UNO, x, x);
   Value chosen = m.select(isNan, quiet, rounded);
@@ -190,8 +196,8 @@ Value fromUpperHalf(ImplicitLocOpBuilder& b, Value halves) {
   TypedAttr sixteen = b.getI32IntegerAttr(16);
   if (auto vector = dyn_cast<VectorType>(wordType))
     sixteen = DenseElementsAttr::get(vector, Attribute(sixteen));
-  Value shifted = arith::ShLIOp::create(
-      b, wide, arith::ConstantOp::create(b, sixteen));
+  Value shifted =
+      arith::ShLIOp::create(b, wide, arith::ConstantOp::create(b, sixteen));
   return arith::BitcastOp::create(b, realType, shifted);
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp, tanh, erf and bf16 rounding as sequences of IEEE operations on f32 vectors (or
-// f32), because generated code has no undefined symbols. Multiplications and additions
-// are never contracted: every CPU level, and every lane, gives the same bits.
+// exp, tanh, erf and bf16 rounding as sequences of IEEE operations on f32
+// vectors (or f32), because generated code has no undefined symbols.
+// Multiplications and additions are never contracted: every CPU level, and
+// every lane, gives the same bits.
 //
-// Largest errors against a double result, measured by tests/codegen/MathExpansionTest:
-//   exp, tanh, erf below 2 ulp; exact at 0, infinities and beyond; NaN gives NaN; exp
-//   goes on into the subnormal numbers.
+// Largest errors against a double result, measured by
+// tests/codegen/MathExpansionTest:
+//   exp, tanh, erf below 2 ulp; exact at 0, infinities and beyond; NaN gives
+//   NaN; exp goes on into the subnormal numbers.
 #pragma once
 
 #include "mlir/IR/ImplicitLocOpBuilder.h"
@@ -21,7 +23,8 @@ mlir::Value expandTanh(mlir::ImplicitLocOpBuilder& b, mlir::Value x);
 /// Returns the error function of x.
 mlir::Value expandErf(mlir::ImplicitLocOpBuilder& b, mlir::Value x);
 
-/// Rounds to the nearest bf16, ties to even, and returns it as f32. A NaN stays a NaN.
+/// Rounds to the nearest bf16, ties to even, and returns it as f32. A NaN stays
+/// a NaN.
 mlir::Value expandRoundToBf16(mlir::ImplicitLocOpBuilder& b, mlir::Value x);
 
 /// Returns the upper 16 bits of f32 values, as integers.

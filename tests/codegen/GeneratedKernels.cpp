@@ -4,6 +4,7 @@
 
 #include "compiler/codegen/CpuCodegen.h"
 #include "compiler/codegen/LowerKernelToLinalg.h"
+#include "compiler/codegen/LowerLinalgToVector.h"
 #include "dialects/llm/Llm.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -12,7 +13,6 @@
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
 
-#include <chrono>
 #include <dlfcn.h>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -29,7 +29,11 @@ struct Parsed {
   OwningOpRef<ModuleOp> module;
 
   explicit Parsed(std::string text) {
-    context.loadDialect<llm::LlmDialect, plan::PlanDialect>();
+    DialectRegistry registry;
+    registry.insert<llm::LlmDialect, plan::PlanDialect>();
+    registerCpuCodegenDialects(registry);
+    context.appendDialectRegistry(registry);
+    context.loadAllAvailableDialects();
     context.getDiagEngine().registerHandler([this](Diagnostic& d) {
       diagnostics += d.str() + "\n";
       return success();
@@ -59,6 +63,17 @@ struct Parsed {
   }
 };
 
+/// Compiles the functions of a module in linalg form as elementwise kernels.
+FailureOr<std::vector<CodeObject>> compileForms(ModuleOp forms,
+                                                ArrayRef<int> levels) {
+  OwningOpRef<ModuleOp> code = ModuleOp::create(forms.getLoc());
+  OpBuilder builder = OpBuilder::atBlockEnd(code->getBody());
+  for (auto form : forms.getOps<func::FuncOp>())
+    if (failed(lowerLinalgToVector(form, /*isElementwise=*/true, builder)))
+      return failure();
+  return compileVectorCode(*code, levels);
+}
+
 } // namespace
 
 GeneratedKernels::GeneratedKernels(const std::string& text,
@@ -69,11 +84,10 @@ GeneratedKernels::GeneratedKernels(const std::string& text,
     ADD_FAILURE() << "does not parse: " << diagnostics_ << text;
     return;
   }
-  auto start = std::chrono::steady_clock::now();
-  auto objects = generateCpuCode(*parsed.module, parsed.kernels(), levels);
-  milliseconds_ = std::chrono::duration<double, std::milli>(
-                      std::chrono::steady_clock::now() - start)
-                      .count();
+  bool isForm = !parsed.module->getOps<func::FuncOp>().empty();
+  auto objects =
+      isForm ? compileForms(*parsed.module, levels)
+             : generateCpuCode(*parsed.module, parsed.kernels(), levels);
   diagnostics_ = parsed.diagnostics;
   if (failed(objects))
     return;
@@ -122,11 +136,6 @@ std::vector<int> GeneratedKernels::runnableLevels() {
 
 std::string linalgFormOf(const std::string& text) {
   Parsed parsed(text);
-  DialectRegistry registry;
-  registerCpuCodegenDialects(registry);
-  parsed.context.appendDialectRegistry(registry);
-  for (StringRef name : registry.getDialectNames())
-    parsed.context.getOrLoadDialect(name);
   if (!parsed.module)
     return parsed.diagnostics;
   OwningOpRef<ModuleOp> forms = ModuleOp::create(parsed.module->getLoc());

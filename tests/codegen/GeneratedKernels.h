@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Code generation for tests: text in, callable functions out. Without MLIR headers, so
-// that tests compile fast.
+// Code generation for tests: text in, callable functions out. Without MLIR
+// headers, so that tests compile fast.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -19,8 +19,10 @@ public:
     std::vector<uint8_t> bytes;
   };
 
-  /// Generates code for every `plan.kernel` of a module, in which `<silu>` stands for
-  /// an activation attribute. Makes no image if that fails: see diagnostics().
+  /// Generates code for every `plan.kernel` of a module, in which `<silu>`
+  /// stands for an activation attribute; or for every function of a module in
+  /// linalg form, as elementwise kernels. Makes no image if that fails: see
+  /// diagnostics().
   explicit GeneratedKernels(const std::string& text,
                             std::vector<int> levels = runnableLevels());
   ~GeneratedKernels();
@@ -28,8 +30,6 @@ public:
   const std::vector<Image>& images() const { return images_; }
 
   const std::string& diagnostics() const { return diagnostics_; }
-
-  double milliseconds() const { return milliseconds_; }
 
   /// Returns the function, or null.
   LlmrtKernelFn function(const std::string& name, int level);
@@ -41,14 +41,13 @@ private:
   std::vector<Image> images_;
   std::vector<void*> handles_; // of images_, null until used
   std::string diagnostics_;
-  double milliseconds_ = 0;
 };
 
 /// Returns the linalg form of every kernel of a module as text.
 std::string linalgFormOf(const std::string& text);
 
-/// Returns the undefined symbols of an ELF shared object, and fails the test if it is
-/// none.
+/// Returns the undefined symbols of an ELF shared object, and fails the test if
+/// it is none.
 std::vector<std::string> undefinedSymbols(const std::vector<uint8_t>& image);
 
 } // namespace llmc

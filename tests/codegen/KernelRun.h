@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors with guard bytes and odd addresses, and calls of generated kernels on them.
+// Tensors with guard bytes and odd addresses, and calls of generated kernels on
+// them.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -24,8 +25,9 @@ inline uint16_t nearestBf16(float x) {
   uint16_t high = low + 1;                         // away from zero
   double toLow = std::fabs(double(x) - bf16ToFloat(low));
   // Above the largest bf16 the next one would be 2^128.
-  double next = std::isinf(bf16ToFloat(high)) ? std::copysign(std::ldexp(1.0, 128), x)
-                                              : bf16ToFloat(high);
+  double next = std::isinf(bf16ToFloat(high))
+                    ? std::copysign(std::ldexp(1.0, 128), x)
+                    : bf16ToFloat(high);
   double toHigh = std::fabs(double(x) - next);
   if (std::isinf(x))
     return low;
@@ -34,8 +36,9 @@ inline uint16_t nearestBf16(float x) {
   return low & 1 ? high : low;
 }
 
-/// A tensor [rows, columns] (or a vector, with one row) of f32 or bf16, that begins at
-/// no larger alignment than its elements' and lies between guard bytes.
+/// A tensor [rows, columns] (or a vector, with one row) of f32 or bf16, that
+/// begins at no larger alignment than its elements' and lies between guard
+/// bytes.
 class Tensor {
 public:
   Tensor(int64_t rows, int64_t columns, bool isBf16)
@@ -106,8 +109,8 @@ private:
   std::vector<uint8_t> bytes_;
 };
 
-/// Calls a kernel on the whole of its rows, in tiles of `rowTile` rows x `colTile`
-/// columns (0: all).
+/// Calls a kernel on the whole of its rows, in tiles of `rowTile` rows x
+/// `colTile` columns (0: all).
 inline void runKernel(LlmrtKernelFn function,
                       const std::vector<const Tensor*>& arguments,
                       const std::vector<Tensor*>& results, int64_t rowTile = 0,
