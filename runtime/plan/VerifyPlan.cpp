@@ -411,7 +411,8 @@ absl::Status verifyTables(const fb::Plan& plan) {
                          isWithin(row->entry(), 0,
                                   lengthOf(plan.entries()) - 1),
                      place, "unknown stage or entry");
-    LLMRT_PLAN_CHECK(lengthOf(row->axis_bytes()) == lengthOf(plan.axes()),
+    LLMRT_PLAN_CHECK(lengthOf(row->axis_bytes()) == lengthOf(plan.axes()) &&
+                         isAligned(row->axis_bytes()),
                      place, "not one number for each axis");
   }
   return absl::OkStatus();
@@ -444,6 +445,8 @@ int64_t multiply(int64_t a, int64_t b) {
 }
 
 int64_t productOf(const ::flatbuffers::Vector<int64_t>* shape) {
+  if (!isAligned(shape))
+    return -1;
   int64_t product = 1;
   for (int64_t i = 0; i < lengthOf(shape); ++i)
     product = multiply(product, shape->Get(i));
@@ -458,6 +461,7 @@ absl::Status verifyByCoordinate(const fb::Plan& plan,
                                        " does not exist"));
   int64_t needed =
       value->axis() < 0 ? 1 : plan.axes()->Get(value->axis())->size();
+  LLMRT_PLAN_CHECK(isAligned(value->values()), place, "it is not aligned");
   LLMRT_PLAN_CHECK(lengthOf(value->values()) == needed, place,
                    absl::StrCat(lengthOf(value->values()),
                                 " values, one for each coordinate makes ",

@@ -49,7 +49,13 @@ inline bool isWithin(int64_t value, int64_t low, int64_t high) {
   return value >= low && value <= high;
 }
 
-/// Returns the product, or -1 if a factor is negative or it exceeds kMaxPlanInteger.
+/// FlatBuffers checks that elements are inside the file, not that they are aligned.
+inline bool isAligned(const ::flatbuffers::Vector<int64_t>* vector) {
+  return !vector || reinterpret_cast<uintptr_t>(vector->Data()) % 8 == 0;
+}
+
+/// Returns the product, or -1 if a factor is negative, it exceeds kMaxPlanInteger or the
+/// vector is not aligned.
 int64_t productOf(const ::flatbuffers::Vector<int64_t>* shape);
 int64_t multiply(int64_t a, int64_t b);
 

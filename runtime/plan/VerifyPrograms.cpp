@@ -180,6 +180,10 @@ absl::Status verifyPeer(const fb::Plan& plan, const fb::Command& command,
   LLMRT_PLAN_CHECK(isWithin(peer, 0, size - 1), place,
                    absl::StrCat("coordinate ", peer,
                                 " does not exist on its axis"));
+  bool isOneSided = command.kind() == fb::CommandKind::Send ||
+                    command.kind() == fb::CommandKind::Recv;
+  LLMRT_PLAN_CHECK(size > 1 || !isOneSided, place,
+                   "nobody is on the other side");
   return absl::OkStatus();
 }
 
@@ -283,6 +287,10 @@ absl::Status verifyCommand(const Scope& scope, const fb::Command& command,
                             lengthOf(scope.plan.provenance()) - 1),
                    place, absl::StrCat("provenance ", command.provenance(),
                                        " does not exist"));
+  bool isLocal = command.kind() == fb::CommandKind::Launch ||
+                 command.kind() >= fb::CommandKind::Copy;
+  LLMRT_PLAN_CHECK(!isLocal || lengthOf(command.axes()) == 0, place,
+                   "axes of a command that does not communicate");
   switch (command.kind()) {
   case fb::CommandKind::Launch:
     return verifyLaunch(scope, command, place);

@@ -82,16 +82,28 @@ void walkStage(const fb::Plan& plan, const std::vector<int>& coordinates) {
 } // namespace
 } // namespace llmrt
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t sizeBytes) {
-  // Files are mapped at a page; `data` may lie anywhere.
-  std::unique_ptr<uint8_t[]> file(new uint8_t[sizeBytes]);
-  if (sizeBytes > 0)
-    std::memcpy(file.get(), data, sizeBytes);
-  auto plan = llmrt::readPlan({file.get(), sizeBytes}, {.verifyChecksum = false});
+namespace {
+
+void readAndWalk(absl::Span<const uint8_t> bytes) {
+  // Files are mapped at a page; `bytes` may lie anywhere.
+  std::unique_ptr<uint8_t[]> file(new uint8_t[bytes.size()]);
+  std::copy(bytes.begin(), bytes.end(), file.get());
+  auto plan = llmrt::readPlan({file.get(), bytes.size()},
+                              {.verifyChecksum = false});
   if (!plan.ok())
-    return 0;
+    return;
   for (int rank = 0; rank < std::min(llmrt::numRanks(**plan), 4); ++rank)
     llmrt::walkStage(**plan, llmrt::coordinatesOfRank(**plan, rank));
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t sizeBytes) {
+  absl::Span<const uint8_t> bytes(data, sizeBytes);
+  readAndWalk(bytes);
+  // Behind a good envelope, so that a changed length does not hide the rest.
+  if (sizeBytes >= llmrt::kPlanEnvelopeBytes)
+    readAndWalk(llmrt::wrapPlan(bytes.subspan(llmrt::kPlanEnvelopeBytes)));
   return 0;
 }
 
