@@ -343,7 +343,8 @@ verifyEntryBuffers(const fb::Plan& plan, const fb::Stage& stage,
                                    multiply(S, entry->pages_per_sequence())},
         {"temperature", F32, S},  {"top_k", I32, S},
         {"top_p", F32, S},        {"seed", I64, S},
-        {"sequence", I32, S}};
+        {"sequence", I32, S},
+        {"sample_positions", I32, S}};
     const NamedBufferKind outputs[] = {{"next_ids", I32, S},
                                        {"logits", F32, 0}};
     auto kinds = isInput ? absl::Span<const NamedBufferKind>(inputs)

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a plan on local ranks and returns logits: what the end-to-end tests compare. It
+// feeds one sequence to data replica 0; the other replicas are masked.
+#pragma once
+
+#include "runtime/executor/Executor.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace llmrt {
+
+/// Runs `llmc compile MODEL -o PLAN options...`.
+/// Errors  Internal with what llmc printed.
+absl::Status compilePlan(const std::string& model, const std::string& plan,
+                         const std::vector<std::string>& options);
+
+/// Logits [rows][V].
+using Logits = std::vector<std::vector<float>>;
+
+struct RunRequest {
+  std::string plan;
+  std::string weights;
+  std::vector<int32_t> tokens;
+  int64_t prefill = 0; // tokens that go through prefill; the rest through decode
+  bool score = false;  // all tokens through score instead
+  int64_t greedy = 0;  // then so many greedy tokens
+  int numThreads = 1;  // of each rank
+  bool poison = false;
+};
+
+struct RunResult {
+  // score: one row per token. Else one row for the last prefilled token and one for each
+  // decoded one.
+  Logits logits;
+  std::vector<int32_t> sampled; // what the plan sampled after each row
+};
+
+/// Errors  whatever any rank returned.
+absl::StatusOr<RunResult> runPlan(const RunRequest& request);
+
+/// Reads "tokens" and "greedy" of a fixture.
+std::vector<int32_t> readTokens(const std::string& path, const char* key);
+/// Reads a float32 .npy matrix.
+Logits readLogits(const std::string& path);
+
+/// Largest difference over the largest reference magnitude.
+double relativeError(const Logits& a, const Logits& reference);
+
+} // namespace llmrt
