@@ -52,6 +52,11 @@ std::vector<int32_t> lastPositions(const ReplicaInputs& inputs) {
 
 } // namespace
 
+int64_t contextTokensOf(const fb::Plan& plan) {
+  int64_t model = plan.model() ? plan.model()->context_length() : 0;
+  return model > 0 ? std::min(plan.cache_tokens(), model) : plan.cache_tokens();
+}
+
 Generation::Generation(const fb::Plan& plan, Executor& executor,
                        MeshRoles roles, ControlRecord record,
                        const GenerationOptions& options)

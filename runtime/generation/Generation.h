@@ -40,6 +40,10 @@ struct GenerationOptions {
 using LogitsSink = absl::FunctionRef<absl::Status(
     int64_t row, absl::Span<const float> logits)>;
 
+/// Returns how many tokens a sequence of a plan holds, prompt and completion:
+/// the cache of a sequence, or less if the model knows fewer positions.
+int64_t contextTokensOf(const fb::Plan& plan);
+
 class Generation {
 public:
   /// Makes the communicators of the control plane: called by every rank, after

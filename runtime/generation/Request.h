@@ -39,6 +39,9 @@ enum class FinishReason {
 /// Returns "stop", "length", "context".
 const char* finishReasonName(FinishReason reason);
 
+/// The largest temperature that is taken for a wish and not for a mistake.
+inline constexpr float kMaxTemperature = 100;
+
 struct GenerationResult {
   int64_t index = 0;
   std::vector<int32_t> tokens; // without the stop id

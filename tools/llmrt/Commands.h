@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of llmrt. Each returns how it ended; main() prints errors and
+// chooses the exit status.
+#pragma once
+
+#include "tools/llmrt/Options.h"
+
+namespace llmrt {
+
+struct CommandEnd {
+  absl::Status status;
+  bool isInterrupted = false;
+  bool isReporter = true; // false: another process prints the error
+};
+
+CommandEnd runCommand(const RunOptions& options);
+CommandEnd benchCommand(const BenchOptions& options);
+CommandEnd compareCommand(const CompareOptions& options);
+CommandEnd envCommand();
+
+} // namespace llmrt

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// llmrt: runs plans. Exit status 0; 1 for an error; 2 for a command line that
+// makes no sense; 130 after Ctrl-C.
+#include "runtime/base/Error.h"
+#include "runtime/base/Logging.h"
+#include "tools/llmrt/Commands.h"
+#include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/NearestName.h"
+
+#include "absl/strings/match.h"
+
+#include <csignal>
+
+namespace llmrt {
+namespace {
+
+constexpr int kUsageStatus = 2;
+
+bool isUsageError(const absl::Status& status) {
+  for (ErrorCode code : {ErrorCode::UnknownOption, ErrorCode::BadOptionValue,
+                         ErrorCode::OptionsContradict})
+    if (absl::StartsWith(status.message(), errorCodeName(code)))
+      return true;
+  return false;
+}
+
+int exitStatusOf(const CommandEnd& end) {
+  if (end.status.ok())
+    return end.isInterrupted ? kInterruptedStatus : 0;
+  if (end.isReporter)
+    logMessage("llmrt", std::string(end.status.message()));
+  return isUsageError(end.status) ? kUsageStatus : 1;
+}
+
+/// Only the first of several processes explains a wrong command line.
+int exitStatusOfUsage(const absl::Status& status) {
+  absl::StatusOr<LaunchInfo> launch = detectLaunch();
+  return exitStatusOf({status, false, !launch.ok() || launch->rank == 0});
+}
+
+absl::Status makeParseError(const CLI::ParseError& error, const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({}))
+    names.push_back(command->get_name());
+  std::vector<std::string> rest = app.remaining();
+  if (app.get_subcommands().empty() && !rest.empty()) {
+    std::string nearest = nearestName(rest.front(), names);
+    return makeError(ErrorCode::UnknownOption,
+                     absl::StrCat("unknown command '", rest.front(), "'"),
+                     nearest.empty()
+                         ? "see llmrt --help"
+                         : absl::StrCat("did you mean ", nearest, "?"));
+  }
+  return makeError(ErrorCode::BadOptionValue, error.what(), "see llmrt --help");
+}
+
+int mainOfTool(int argc, char** argv) {
+  CLI::App app("Runs plans of llmc: text from a model, on one or many ranks.",
+               "llmrt");
+  app.set_version_flag("--version", LLMC_VERSION);
+  app.require_subcommand(1);
+  app.allow_extras();
+  RunOptions runOptions;
+  BenchOptions benchOptions;
+  CompareOptions compareOptions;
+  CLI::App* run = addRunCommand(app, runOptions);
+  CLI::App* bench = addBenchCommand(app, benchOptions);
+  CLI::App* compare = addCompareCommand(app, compareOptions);
+  CLI::App* env = app.add_subcommand("env", "say what this machine has");
+  CLI::App* exporting = app.add_subcommand(
+      "export", "write a checkpoint as a Hugging Face folder");
+  exporting->allow_extras();
+  env->allow_extras();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) { // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    // A mistyped option is often why a value or an argument is missing.
+    for (const CLI::App* command : app.get_subcommands())
+      if (auto status = checkNothingRemains(*command); !status.ok())
+        return exitStatusOfUsage(status);
+    return exitStatusOfUsage(makeParseError(error, app));
+  }
+  absl::Status usage = checkNothingRemains(*app.get_subcommands().front());
+  if (exporting->parsed())
+    usage = makeError(ErrorCode::ExportUnavailable,
+                      "llmrt export needs the checkpoints of training, which "
+                      "this version does not write",
+                      "use the checkpoint that the model was imported from");
+  if (usage.ok() && run->parsed())
+    usage = checkRunOptions(runOptions);
+  if (usage.ok() && bench->parsed())
+    usage = checkBenchOptions(benchOptions);
+  if (!usage.ok())
+    return exitStatusOfUsage(usage);
+  if (run->parsed())
+    return exitStatusOf(runCommand(runOptions));
+  if (bench->parsed())
+    return exitStatusOf(benchCommand(benchOptions));
+  if (compare->parsed())
+    return exitStatusOf(compareCommand(compareOptions));
+  return exitStatusOf(envCommand());
+}
+
+} // namespace
+} // namespace llmrt
+
+int main(int argc, char** argv) {
+  // A file that may not grow is an error of the write, not the end of the
+  // process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  return llmrt::mainOfTool(argc, argv);
+}

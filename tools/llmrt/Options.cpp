@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only place that knows how options are spelled.
+#include "tools/llmrt/Options.h"
+
+#include "runtime/base/Error.h"
+#include "tools/llmrt/NearestName.h"
+
+#include "absl/strings/match.h"
+
+#include <cmath>
+
+namespace llmrt {
+namespace {
+
+constexpr const char* kTrainingOptions[] = {
+    "--data",           "--eval-data",  "--steps",        "--learning-rate",
+    "--lr-schedule",    "--warmup",     "--weight-decay", "--beta1",
+    "--beta2",          "--clip",       "--dpo-beta",     "--dpo-loss",
+    "--checkpoint-dir", "--save-every", "--keep",         "--metrics",
+    "--tensorboard"};
+
+void addSessionOptions(CLI::App* command, SessionOptions& session) {
+  command->add_option("plan", session.planPath, "plan file of llmc compile")
+      ->required()
+      ->type_name("PLAN");
+  command
+      ->add_option("--weights", session.weights,
+                   "weights, if not where the plan says; may be repeated for "
+                   "several sets")
+      ->type_name("[SET=]DIR|FILE|random:SEED")
+      ->take_all()
+      ->expected(1);
+  command
+      ->add_option("--threads", session.numThreads,
+                   "threads of each rank; default: all cores over local ranks")
+      ->type_name("N");
+  command
+      ->add_option("--comm", session.comm,
+                   "how ranks talk: local (threads), mpi, auto (what the "
+                   "launcher says)")
+      ->check(CLI::IsMember({"auto", "local", "mpi"}))
+      ->type_name("auto|local|mpi");
+  command
+      ->add_option("--timeout", session.timeoutSeconds,
+                   "a collective that takes longer ends the run")
+      ->type_name("SECONDS");
+  command
+      ->add_option("--chunk", session.chunkTokens,
+                   "at most so many prompt tokens a call; default: what the "
+                   "plan was compiled for")
+      ->type_name("N");
+}
+
+void addTextOptions(CLI::App* run, RunOptions& options) {
+  run->add_option("--prompt", options.prompt,
+                  "text to continue; default: standard input")
+      ->type_name("TEXT");
+  run->add_flag("--chat", options.isChat,
+                "the prompt is a user's turn: apply the model's chat template");
+  run->add_option("--system", options.system, "system message, with --chat")
+      ->type_name("TEXT");
+  run->add_option("--prompts", options.promptsPath,
+                  "JSON lines with \"text\", \"prompt\" or \"messages\"")
+      ->type_name("IN.jsonl");
+  run->add_option("--output", options.outputPath,
+                  "results of --prompts, in input order; a run that was "
+                  "interrupted is continued")
+      ->type_name("OUT.jsonl");
+  run->add_option("--tokenizer", options.tokenizer,
+                  "tokenizer, if not where the plan says")
+      ->type_name("PATH");
+}
+
+void addSamplingOptions(CLI::App* run, RunOptions& options) {
+  run->add_option("--max-new-tokens", options.maxNewTokens,
+                  "tokens to generate at most")
+      ->type_name("N")
+      ->capture_default_str();
+  run->add_option("--temperature", options.sampling.temperature,
+                  "0: the most likely token")
+      ->type_name("T")
+      ->capture_default_str();
+  run->add_option("--top-k", options.sampling.topK,
+                  "draw from the K most likely tokens; 0: all")
+      ->type_name("K")
+      ->capture_default_str();
+  run->add_option("--top-p", options.sampling.topP,
+                  "draw from the most likely tokens that reach P together")
+      ->type_name("P")
+      ->capture_default_str();
+  run->add_option("--seed", options.sampling.seed, "seed of the draws")
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+/// Options are bound to nothing: only whether one was given counts.
+void addTrainingOptions(CLI::App* run, RunOptions& options) {
+  for (const char* name : kTrainingOptions)
+    run->add_option_function<std::string>(
+           name,
+           [&options, name](const std::string&) {
+             if (options.trainingOption.empty())
+               options.trainingOption = name;
+           },
+           "")
+        ->group("");
+  run->add_flag_callback(
+         "--resume", [&options] { options.trainingOption = "--resume"; }, "")
+      ->group("");
+}
+
+absl::Status badValue(const std::string& what, const std::string& advice) {
+  return makeError(ErrorCode::BadOptionValue, what, advice);
+}
+
+absl::Status contradiction(const std::string& what, const std::string& advice) {
+  return makeError(ErrorCode::OptionsContradict, what, advice);
+}
+
+absl::Status checkSession(const SessionOptions& session) {
+  if (session.numThreads < 0 || session.numThreads > 4096)
+    return badValue(absl::StrCat("--threads=", session.numThreads),
+                    "give a number from 1 to 4096, or leave it out");
+  if (!(session.timeoutSeconds > 0) || session.timeoutSeconds > 1e7)
+    return badValue(absl::StrCat("--timeout=", session.timeoutSeconds),
+                    "give a positive number of seconds");
+  if (session.chunkTokens < 0)
+    return badValue(absl::StrCat("--chunk=", session.chunkTokens),
+                    "give a positive number of tokens");
+  return absl::OkStatus();
+}
+
+absl::Status checkSampling(const RunOptions& options) {
+  const SamplingParameters& sampling = options.sampling;
+  if (!(sampling.temperature >= 0 && sampling.temperature <= kMaxTemperature))
+    return badValue(absl::StrCat("--temperature=", sampling.temperature),
+                    absl::StrCat("give a number from 0 to ", kMaxTemperature));
+  if (sampling.topK < 0)
+    return badValue(absl::StrCat("--top-k=", sampling.topK),
+                    "give a whole number; 0 takes all tokens");
+  if (!(sampling.topP >= 0 && sampling.topP <= 1))
+    return badValue(absl::StrCat("--top-p=", sampling.topP),
+                    "give a number from 0 to 1");
+  if (options.maxNewTokens < 0)
+    return badValue(absl::StrCat("--max-new-tokens=", options.maxNewTokens),
+                    "give a whole number, 0 or more");
+  return absl::OkStatus();
+}
+
+} // namespace
+
+CLI::App* addRunCommand(CLI::App& app, RunOptions& options) {
+  CLI::App* run = app.add_subcommand(
+      "run", "run a plan: continue a prompt, or a file of prompts");
+  addSessionOptions(run, options.session);
+  addTextOptions(run, options);
+  addSamplingOptions(run, options);
+  run->add_option("--tokens", options.tokens,
+                  "token ids whose logits are wanted, for tests and tools")
+      ->type_name("1,2,3");
+  run->add_option("--output-logits", options.logitsPath,
+                  "where the logits go: float32 [tokens, vocabulary]")
+      ->type_name("OUT.npy");
+  run->add_option("--logits-entry", options.logitsEntry,
+                  "the entry that makes the logits")
+      ->check(CLI::IsMember({"score", "decode"}))
+      ->type_name("score|decode");
+  run->add_option("--trace", options.tracePath,
+                  "write when each rank ran which entry, for chrome://tracing")
+      ->type_name("OUT.json");
+  run->add_flag("--quiet", options.isQuiet,
+                "print no progress on standard error");
+  addTrainingOptions(run, options);
+  run->allow_extras();
+  return run;
+}
+
+CLI::App* addBenchCommand(CLI::App& app, BenchOptions& options) {
+  CLI::App* bench = app.add_subcommand(
+      "bench", "measure prefill and decode of a plan, and the machine's limit");
+  addSessionOptions(bench, options.session);
+  bench
+      ->add_option("--prompt-tokens", options.numPromptTokens,
+                   "tokens of the prefill")
+      ->type_name("N")
+      ->capture_default_str();
+  bench
+      ->add_option("--decode-tokens", options.numDecodeTokens,
+                   "tokens decoded after it")
+      ->type_name("N")
+      ->capture_default_str();
+  bench
+      ->add_option("--repetitions", options.repetitions,
+                   "measured after one warm-up")
+      ->type_name("N")
+      ->capture_default_str();
+  bench->add_option("--output", options.output, "json: as Google Benchmark")
+      ->check(CLI::IsMember({"table", "json", "csv"}))
+      ->type_name("table|json|csv");
+  bench->add_flag("!--no-ceiling", options.measuresCeiling,
+                  "do not measure how fast memory can be read");
+  bench->allow_extras();
+  return bench;
+}
+
+CLI::App* addCompareCommand(CLI::App& app, CompareOptions& options) {
+  CLI::App* compare = app.add_subcommand(
+      "compare", "compare two results of llmrt bench --output=json");
+  compare->add_option("base", options.basePath, "the result to compare with")
+      ->required()
+      ->type_name("BASE.json");
+  compare->add_option("new", options.newPath, "the result to judge")
+      ->required()
+      ->type_name("NEW.json");
+  compare
+      ->add_option("--tolerance", options.tolerance,
+                   "share by which a benchmark may be slower")
+      ->type_name("SHARE")
+      ->capture_default_str();
+  compare->allow_extras();
+  return compare;
+}
+
+absl::Status checkRunOptions(const RunOptions& options) {
+  LLMRT_RETURN_IF_ERROR(checkSession(options.session));
+  LLMRT_RETURN_IF_ERROR(checkSampling(options));
+  int numInputs = options.prompt.has_value() + !options.promptsPath.empty() +
+                  !options.tokens.empty();
+  if (numInputs > 1)
+    return contradiction("only one of --prompt, --prompts and --tokens can be "
+                         "given",
+                         "choose one");
+  if (options.tokens.empty() != options.logitsPath.empty())
+    return contradiction("--tokens and --output-logits belong together",
+                         "give both");
+  if (!options.outputPath.empty() && options.promptsPath.empty())
+    return contradiction("--output takes the results of --prompts",
+                         "give --prompts, or redirect standard output");
+  if (options.system && !options.isChat)
+    return contradiction("--system belongs to --chat", "add --chat");
+  if (options.isChat &&
+      (!options.promptsPath.empty() || !options.tokens.empty()))
+    return contradiction("--chat is for one prompt",
+                         "write \"messages\" in the lines of --prompts");
+  return absl::OkStatus();
+}
+
+absl::Status checkBenchOptions(const BenchOptions& options) {
+  LLMRT_RETURN_IF_ERROR(checkSession(options.session));
+  if (options.numPromptTokens < 1 || options.numDecodeTokens < 0 ||
+      options.repetitions < 1 || options.repetitions > 10000)
+    return badValue("--prompt-tokens and --repetitions are at least 1, "
+                    "--decode-tokens at least 0",
+                    "correct the numbers");
+  return absl::OkStatus();
+}
+
+absl::Status checkNothingRemains(const CLI::App& command) {
+  std::vector<std::string> remaining = command.remaining();
+  if (remaining.empty())
+    return absl::OkStatus();
+  std::string typed = remaining.front();
+  if (!absl::StartsWith(typed, "-"))
+    return makeError(ErrorCode::UnknownOption,
+                     absl::StrCat("unexpected argument '", typed, "'"),
+                     absl::StrCat("see llmrt ", command.get_name(), " --help"));
+  typed = typed.substr(0, typed.find('='));
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& name : option->get_lnames())
+      names.push_back("--" + name);
+  std::string nearest = nearestName(typed, names);
+  return makeError(
+      ErrorCode::UnknownOption, absl::StrCat("unknown option '", typed, "'"),
+      nearest.empty()
+          ? absl::StrCat("see llmrt ", command.get_name(), " --help")
+          : absl::StrCat("did you mean ", nearest, "?"));
+}
+
+} // namespace llmrt

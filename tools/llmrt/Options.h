@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line says, as the commands take it.
+#pragma once
+
+#include "runtime/generation/Request.h"
+#include "tools/llmrt/Session.h"
+
+#include "CLI/CLI.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace llmrt {
+
+struct RunOptions {
+  SessionOptions session;
+  std::string tokenizer;
+  SamplingParameters sampling;
+  int64_t maxNewTokens = 256;
+  // One prompt.
+  std::optional<std::string> prompt;
+  bool isChat = false;
+  std::optional<std::string> system;
+  // A file of prompts.
+  std::string promptsPath;
+  std::string outputPath;
+  // Logits of given tokens.
+  std::string tokens;
+  std::string logitsPath;
+  std::string logitsEntry = "score";
+  std::string tracePath;
+  bool isQuiet = false;
+  // The first option given that belongs to training; "" if none.
+  std::string trainingOption;
+};
+
+struct BenchOptions {
+  SessionOptions session;
+  int64_t numPromptTokens = 512;
+  int64_t numDecodeTokens = 64;
+  int repetitions = 3;
+  std::string output = "table";
+  bool measuresCeiling = true;
+};
+
+struct CompareOptions {
+  std::string basePath;
+  std::string newPath;
+  double tolerance = 0.05;
+};
+
+/// Each adds one command and its options, bound to `options`.
+CLI::App* addRunCommand(CLI::App& app, RunOptions& options);
+CLI::App* addBenchCommand(CLI::App& app, BenchOptions& options);
+CLI::App* addCompareCommand(CLI::App& app, CompareOptions& options);
+
+/// Returns OptionsContradict or BadOptionValue if the options make no sense
+/// together.
+absl::Status checkRunOptions(const RunOptions& options);
+absl::Status checkBenchOptions(const BenchOptions& options);
+
+/// Returns UnknownOption for what the parser could not place, with the nearest
+/// name.
+absl::Status checkNothingRemains(const CLI::App& command);
+
+} // namespace llmrt

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every rank does the same: prepare, load, follow rank 0. A rank that fails
+// aborts the fabric, so that the others end too; they then return
+// CollectiveAborted, which only repeats what the first one says.
+#include "tools/llmrt/Session.h"
+
+#include "runtime/base/Error.h"
+#include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/RankThreads.h"
+
+#include "absl/strings/match.h"
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <numeric>
+#include <thread>
+
+namespace llmrt {
+namespace {
+
+const std::chrono::steady_clock::time_point kStart =
+    std::chrono::steady_clock::now();
+
+constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
+
+struct RankTask {
+  const fb::Plan& plan;
+  const SessionOptions& options;
+  std::vector<WeightLocation> weights;
+  int numThreads;
+  const RankZeroBody& body;
+  StartTimes times;
+};
+
+absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
+                                       std::vector<TraceEvent>* trace) {
+  ExecutorOptions executorOptions;
+  executorOptions.numThreads = task.numThreads;
+  executorOptions.weights = task.weights;
+  LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
+                         Executor::create(task.plan, fabric, executorOptions));
+  LLMRT_RETURN_IF_ERROR(executor->initialise());
+  GenerationOptions options;
+  options.chunkTokens = task.options.chunkTokens;
+  options.trace = task.options.trace ? trace : nullptr;
+  LLMRT_ASSIGN_OR_RETURN(
+      std::unique_ptr<Generation> generation,
+      Generation::create(task.plan, *executor, fabric, options));
+  if (fabric.rank() != 0)
+    return generation->follow();
+  RankZero rankZero{task.plan,     *generation,     *executor, fabric.name(),
+                    fabric.size(), task.numThreads, task.times};
+  rankZero.times.weightsLoaded = secondsSinceStart();
+  LLMRT_ASSIGN_OR_RETURN(RunEnd how, task.body(rankZero));
+  LLMRT_RETURN_IF_ERROR(generation->end(how));
+  return how;
+}
+
+absl::StatusOr<RunEnd> runRank(const RankTask& task, Fabric& fabric,
+                               std::vector<TraceEvent>* trace) {
+  absl::StatusOr<RunEnd> how = runRankToTheEnd(task, fabric, trace);
+  if (!how.ok())
+    fabric.abort(how.status());
+  return how;
+}
+
+bool hasCode(const absl::Status& status, ErrorCode code) {
+  return absl::StartsWith(status.message(), errorCodeName(code));
+}
+
+SessionEnd runThreads(RankTask task) {
+  int size = numRanks(task.plan);
+  FabricOptions fabricOptions;
+  fabricOptions.timeoutSeconds = task.options.timeoutSeconds;
+  fabricOptions.threadsPerRank = task.numThreads;
+  std::vector<std::unique_ptr<Fabric>> fabrics =
+      createLocalFabrics(size, fabricOptions);
+  SessionEnd end{absl::UnknownError(""), true, {}};
+  end.traces.resize(size);
+  std::vector<absl::StatusOr<RunEnd>> outcomes(size, RunEnd::Finished);
+  std::vector<std::thread> threads;
+  for (int rank = 1; rank < size; ++rank)
+    threads.emplace_back([&, rank] {
+      outcomes[rank] = runRank(task, *fabrics[rank], &end.traces[rank]);
+    });
+  outcomes[0] = runRank(task, *fabrics[0], &end.traces[0]);
+  for (std::thread& thread : threads)
+    thread.join();
+  end.how = outcomes[0];
+  // The cause, not its echo on another rank.
+  for (const absl::StatusOr<RunEnd>& outcome : outcomes)
+    if (!outcome.ok() &&
+        (end.how.ok() ||
+         hasCode(end.how.status(), ErrorCode::CollectiveAborted)))
+      end.how = outcome;
+  return end;
+}
+
+/// Returns the first error of any rank, the same on all.
+absl::Status agreeOnReadiness(Communicator& all, const absl::Status& own) {
+  constexpr size_t kBytes = 2048;
+
+  struct Note {
+    int32_t code;
+    char text[kBytes - sizeof(int32_t)];
+  };
+
+  Note note{};
+  note.code = static_cast<int32_t>(own.code());
+  std::strncpy(note.text, std::string(own.message()).c_str(),
+               sizeof(note.text) - 1);
+  std::vector<Note> notes(all.size());
+  LLMRT_RETURN_IF_ERROR(
+      all.allGather(&note, notes.data(), sizeof(Note), kCheckTag));
+  for (const Note& other : notes)
+    if (other.code != 0)
+      return absl::Status(static_cast<absl::StatusCode>(other.code),
+                          other.text);
+  return absl::OkStatus();
+}
+
+/// Whether this process prints the error: rank 0 what all ranks know, the rank
+/// at fault what it alone knows.
+bool isReporterOf(const absl::Status& status, int rank) {
+  if (hasCode(status, ErrorCode::CollectiveAborted))
+    return false;
+  if (hasCode(status, ErrorCode::CollectiveTimeout))
+    return rank == 0 ||
+           absl::StrContains(status.message(), "rank 0 did not come");
+  return true;
+}
+
+SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
+                      const RankZeroBody& body) {
+  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}};
+  end.traces.resize(1);
+  FabricOptions fabricOptions;
+  fabricOptions.timeoutSeconds = options.timeoutSeconds;
+  absl::StatusOr<std::unique_ptr<Fabric>> fabric =
+      createMpiFabric(fabricOptions);
+  if (!fabric.ok()) {
+    end.how = fabric.status();
+    return end;
+  }
+  std::vector<int> ranks((*fabric)->size());
+  std::iota(ranks.begin(), ranks.end(), 0);
+  absl::StatusOr<std::unique_ptr<Communicator>> all =
+      (*fabric)->createCommunicator(ranks);
+  if (!all.ok()) {
+    end.how = all.status();
+    return end;
+  }
+  LoadedPlan plan;
+  std::vector<WeightLocation> weights;
+  absl::Status own = [&]() -> absl::Status {
+    LLMRT_ASSIGN_OR_RETURN(plan, loadPlan(options.planPath));
+    LLMRT_RETURN_IF_ERROR(checkMeshSize(*plan.plan, (*fabric)->size()));
+    LLMRT_ASSIGN_OR_RETURN(weights, findWeights(*plan.plan, options));
+    watchForInterrupt();
+    return (*fabric)->rank() == 0 && options.prepareRankZero
+               ? options.prepareRankZero()
+               : absl::OkStatus();
+  }();
+  absl::Status ready = agreeOnReadiness(**all, own);
+  absl::StatusOr<int> threads = ready.ok()
+                                    ? agreeOnThreads(**all, options.numThreads)
+                                    : absl::StatusOr<int>(ready);
+  if (!threads.ok()) {
+    end.how = threads.status();
+    end.isReporter = (*fabric)->rank() == 0;
+    return end;
+  }
+  RankTask task{*plan.plan, options, weights, *threads, body, {}};
+  task.times.planRead = secondsSinceStart();
+  end.how = runRank(task, **fabric, &end.traces[0]);
+  end.isReporter =
+      end.how.ok() || isReporterOf(end.how.status(), (*fabric)->rank());
+  return end;
+}
+
+bool isWeightSet(const fb::Plan& plan, absl::string_view name) {
+  for (const fb::Stage* stage : *plan.stages())
+    if (stage->parameters())
+      for (const fb::Parameter* parameter : *stage->parameters())
+        if (parameter->weight_set() &&
+            absl::string_view(parameter->weight_set()->c_str()) == name)
+          return true;
+  return false;
+}
+
+} // namespace
+
+double secondsSinceStart() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                       kStart)
+      .count();
+}
+
+absl::StatusOr<LoadedPlan> loadPlan(const std::string& path) {
+  LoadedPlan loaded;
+  LLMRT_ASSIGN_OR_RETURN(loaded.file, MappedFile::open(path));
+  LLMRT_ASSIGN_OR_RETURN(loaded.plan, readPlan(loaded.file.bytes()));
+  return loaded;
+}
+
+std::string besidePlan(const std::string& planPath, const std::string& path) {
+  // An absolute right side replaces the left one.
+  return (std::filesystem::path(planPath).parent_path() / path).string();
+}
+
+absl::Status checkMeshSize(const fb::Plan& plan, int numProcesses) {
+  if (numRanks(plan) == numProcesses)
+    return absl::OkStatus();
+  return makeError(ErrorCode::MeshMismatch,
+                   absl::StrCat("this plan is for ", numRanks(plan),
+                                " ranks, and the job has ", numProcesses,
+                                " processes"),
+                   absl::StrCat("start it with mpirun -n ", numRanks(plan),
+                                ", or with no launcher at all"));
+}
+
+absl::StatusOr<std::vector<WeightLocation>>
+findWeights(const fb::Plan& plan, const SessionOptions& options) {
+  std::vector<WeightLocation> locations;
+  for (const std::string& text : options.weights) {
+    WeightLocation location{"model", text};
+    size_t equals = text.find('=');
+    if (equals != std::string::npos &&
+        (text.substr(0, equals) == "model" ||
+         isWeightSet(plan, text.substr(0, equals))))
+      location = {text.substr(0, equals), text.substr(equals + 1)};
+    if (location.path.empty())
+      return makeError(ErrorCode::BadOptionValue,
+                       absl::StrCat("--weights=", text, " names no file"),
+                       "write --weights=[SET=]PATH or random:SEED");
+    for (const WeightLocation& other : locations)
+      if (other.set == location.set)
+        return makeError(ErrorCode::OptionsContradict,
+                         absl::StrCat("--weights is given twice for the set '",
+                                      location.set, "'"),
+                         "give each set one place");
+    locations.push_back(location);
+  }
+  for (const WeightLocation& location : locations)
+    if (location.set == "model")
+      return locations;
+  if (!isWeightSet(plan, "model"))
+    return locations;
+  std::string source = plan.model() && plan.model()->source()
+                           ? plan.model()->source()->str()
+                           : "";
+  if (source.empty())
+    return makeError(ErrorCode::WeightsUnspecified,
+                     "the plan names no checkpoint",
+                     "add --weights=PATH, or --weights=random:SEED");
+  locations.push_back({"model", besidePlan(options.planPath, source)});
+  return locations;
+}
+
+SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
+                      const RankZeroBody& body) {
+  if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
+    return runProcess(options, launch, body);
+  auto fail = [&](const absl::Status& status) {
+    return SessionEnd{status, launch.rank == 0, {}};
+  };
+  if (options.comm == "local" && launch.worldSize > 1)
+    return fail(makeError(ErrorCode::OptionsContradict,
+                          absl::StrCat("--comm=local under a launcher of ",
+                                       launch.worldSize, " processes"),
+                          "start llmrt without the launcher"));
+  absl::StatusOr<LoadedPlan> plan = loadPlan(options.planPath);
+  if (!plan.ok())
+    return fail(plan.status());
+  if (options.comm == "auto")
+    if (auto status = checkLaunchForCpu(launch, numRanks(*plan->plan));
+        !status.ok())
+      return fail(status);
+  absl::StatusOr<std::vector<WeightLocation>> weights =
+      findWeights(*plan->plan, options);
+  if (!weights.ok())
+    return fail(weights.status());
+  if (options.prepareRankZero)
+    if (auto status = options.prepareRankZero(); !status.ok())
+      return fail(status);
+  int threads = options.numThreads > 0
+                    ? options.numThreads
+                    : std::max(1, numUsableCpus() / numRanks(*plan->plan));
+  RankTask task{*plan->plan, options, *weights, threads, body, {}};
+  task.times.planRead = secondsSinceStart();
+  return runThreads(std::move(task));
+}
+
+} // namespace llmrt
