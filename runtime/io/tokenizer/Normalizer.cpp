@@ -5,11 +5,14 @@
 #include "runtime/io/tokenizer/Utf8.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <utf8proc.h>
 
 namespace llmrt {
 namespace {
+
+// The longest decomposition of one character has 18 (U+FDFA, in compatibility
+// forms).
+constexpr utf8proc_ssize_t kMaxDecomposition = 32;
 
 // Below U+0300 every character is its own NFC form, and none combines with one
 // before it.
@@ -18,28 +21,59 @@ bool isSurelyNfc(std::string_view text) {
                      [](char c) { return static_cast<uint8_t>(c) < 0xCC; });
 }
 
-absl::Status normalise(Normalizer::Form form, std::string& text) {
+// Decomposes `text` and puts its combining marks in canonical order. utf8proc's
+// own ordering takes quadratic time on a long run of marks.
+void decompose(std::string_view text, utf8proc_option_t options,
+               std::vector<utf8proc_int32_t>& out) {
+  auto combiningClass = [](utf8proc_int32_t c) {
+    return utf8proc_get_property(c)->combining_class;
+  };
+  size_t runBegin = 0; // after the last character that is no mark
+  auto orderRun = [&] {
+    std::stable_sort(out.begin() + runBegin, out.end(),
+                     [&](utf8proc_int32_t a, utf8proc_int32_t b) {
+                       return combiningClass(a) < combiningClass(b);
+                     });
+  };
+  while (!text.empty()) {
+    Utf8Step step = readUtf8(text);
+    text.remove_prefix(step.sizeBytes);
+    utf8proc_int32_t parts[kMaxDecomposition];
+    int boundClass = 0;
+    utf8proc_ssize_t count =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(step.codePoint),
+                                parts, kMaxDecomposition, options, &boundClass);
+    for (utf8proc_ssize_t i = 0; i < std::min(count, kMaxDecomposition); ++i) {
+      bool isMark = combiningClass(parts[i]) != 0;
+      if (!isMark)
+        orderRun();
+      out.push_back(parts[i]);
+      if (!isMark)
+        runBegin = out.size();
+    }
+  }
+  orderRun();
+}
+
+void normalise(Normalizer::Form form, std::string& text) {
   if (form == Normalizer::Form::Nfc && isSurelyNfc(text))
-    return absl::OkStatus();
-  int options = UTF8PROC_STABLE;
+    return;
   bool composes =
       form == Normalizer::Form::Nfc || form == Normalizer::Form::Nfkc;
-  options |= composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (form == Normalizer::Form::Nfkc || form == Normalizer::Form::Nfkd)
-    options |= UTF8PROC_COMPAT;
-  utf8proc_uint8_t* out = nullptr;
-  utf8proc_ssize_t sizeBytes =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &out,
-                   static_cast<utf8proc_option_t>(options));
-  if (sizeBytes < 0)
-    return makeError(ErrorCode::PreTokenizerFailed,
-                     absl::StrCat("normalising the text failed: ",
-                                  utf8proc_errmsg(sizeBytes)),
-                     "split the text into smaller parts");
-  text.assign(reinterpret_cast<const char*>(out), sizeBytes);
-  std::free(out);
-  return absl::OkStatus();
+  bool isCompatible =
+      form == Normalizer::Form::Nfkc || form == Normalizer::Form::Nfkd;
+  auto options = static_cast<utf8proc_option_t>(
+      UTF8PROC_STABLE | (composes ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+      (isCompatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> characters;
+  characters.reserve(text.size());
+  decompose(text, options, characters);
+  utf8proc_ssize_t count = utf8proc_normalize_utf32(
+      characters.data(), static_cast<utf8proc_ssize_t>(characters.size()),
+      options);
+  text.clear();
+  for (utf8proc_ssize_t i = 0; i < count; ++i)
+    appendUtf8(static_cast<char32_t>(characters[i]), text);
 }
 
 absl::Status replaceAll(const Regex& pattern, std::string_view replacement,
@@ -116,7 +150,8 @@ void Normalizer::addStrip(bool left, bool right) {
 absl::Status Normalizer::applyStep(const Step& step, std::string& text) const {
   switch (step.kind) {
   case Kind::Form:
-    return normalise(step.form, text);
+    normalise(step.form, text);
+    return absl::OkStatus();
   case Kind::Prepend:
     if (!text.empty())
       text.insert(0, step.text);

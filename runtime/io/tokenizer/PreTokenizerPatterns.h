@@ -16,7 +16,7 @@ namespace llmrt {
 struct NamedPreTokenizer {
   std::string_view name;
   /// Expressions of splits that isolate their matches, one after the other.
-  std::vector<std::string_view> patterns;
+  std::vector<std::string_view> patterns = {};
   bool ignoreMerges = false;
   bool addsBos = false;
   bool normalizesNfc = false;
