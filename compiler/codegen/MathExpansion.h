@@ -4,10 +4,10 @@
 // Multiplications and additions are never contracted: every CPU level, and
 // every lane, gives the same bits.
 //
-// Largest errors against a double result, measured by
-// tests/codegen/MathExpansionTest:
-//   exp, tanh, erf below 2 ulp; exact at 0, infinities and beyond; NaN gives
-//   NaN; exp goes on into the subnormal numbers.
+// Largest errors over every float against a double result, measured with
+// LLMC_EXHAUSTIVE=1 by tests/codegen/MathExpansionTest.cpp: exp 0.990, tanh 1.330,
+// erf 1.476 ulp. Exact at zeros, infinities and beyond; NaN gives NaN; exp goes on into
+// the subnormal numbers.
 #pragma once
 
 #include "mlir/IR/ImplicitLocOpBuilder.h"
