@@ -71,8 +71,9 @@ void prefetch(Block& block) {
       auto wait = dist::WaitOp::create(waits, gather.getLoc(), type,
                                        start.getPending());
       gather.getResult().replaceAllUsesWith(wait.getResult());
-      gather.erase();
     }
+    for (dist::AllGatherOp gather : group)
+      gather.erase();
     previousUse = use;
   }
 }

@@ -69,10 +69,9 @@ ShardingRule AddBiasOp::getShardingRule() {
 int64_t AddBiasOp::getFlops() { return elements(getResult()); }
 
 ShardingRule RmsNormOp::getShardingRule() {
-  // A norm over the whole row needs it whole; a norm over heads only its heads.
-  bool isPerHead = cast<ShapedType>(getWeight().getType()).getDimSize(0) !=
-                   cast<ShapedType>(getX().getType()).getDimSize(1);
-  return {{kParallel, isPerHead ? kParallel : kFull, kFull},
+  // A row may be cut between runs of the weight's width, which are normed alone; a
+  // weight as wide as the row keeps it whole.
+  return {{kParallel, kParallel, kFull},
           {{0, 1}, {2}},
           {{0, 1}},
           {1, cast<ShapedType>(getWeight().getType()).getDimSize(0), 1}};

@@ -227,9 +227,12 @@ void attendTile(const Call& call, const LlmrtTile& tile) {
     g.sequence = row / a.R;
     int64_t sequenceEnd = least(rowEnd, (g.sequence + 1) * a.R);
     for (int64_t head = tile.colBegin; head < headEnd;) {
-      g.kvHead = (head + a.headOffset) / a.group;
+      // Query heads that pad a rank's share read its last key/value head.
+      g.kvHead = least((head + a.headOffset) / a.group, a.KV - 1);
       int64_t groupEnd =
-          least(headEnd, (g.kvHead + 1) * a.group - a.headOffset);
+          g.kvHead + 1 == a.KV
+              ? headEnd
+              : least(headEnd, (g.kvHead + 1) * a.group - a.headOffset);
       for (; head < groupEnd; ++head)
         for (int64_t r = row; r < sequenceEnd; ++r)
           addQuery<T>(call, g, r, head);

@@ -101,6 +101,7 @@ std::vector<Case> familyCases() {
 std::vector<Case> meshCases() {
   const std::pair<const char*, std::vector<std::string>> kMeshes[] = {
       {"tp2", {"--mesh=tp=2"}},
+      {"tp3", {"--mesh=tp=3"}},
       {"tp4", {"--mesh=tp=4"}},
       {"pp2", {"--mesh=pp=2"}},
       {"pp3", {"--mesh=pp=3"}},
@@ -111,8 +112,13 @@ std::vector<Case> meshCases() {
   };
   std::vector<Case> cases;
   for (const char* name : {"llama-9q3kv", "llama2", "qwen2", "gemma3", "gpt2"})
-    for (const auto& [mesh, options] : kMeshes)
+    for (const auto& [mesh, options] : kMeshes) {
+      // gemma3 and gpt2 have three query heads: tp=4 is refused.
+      bool hasThreeHeads = name[0] == 'g';
+      if (hasThreeHeads && std::string(mesh) == "tp4")
+        continue;
       cases.push_back({name, options, std::string(name) + "-" + mesh});
+    }
   return cases;
 }
 
