@@ -94,7 +94,9 @@ def Llm_RopeAttr : Llm_Attr<"Rope", "rope_params"> {
 def Llm_ActivationKind : Llm_Enum<"ActivationKind", "activation function", [
   I32EnumCase<"silu", 0>, I32EnumCase<"gelu", 1>, I32EnumCase<"gelu_tanh", 2>,
   I32EnumCase<"relu", 3>]>;
-def Llm_ActivationAttr : EnumAttr<Llm_Dialect, Llm_ActivationKind, "activation">;
+def Llm_ActivationAttr : EnumAttr<Llm_Dialect, Llm_ActivationKind, "activation"> {
+  let assemblyFormat = "`<` $value `>`";
+}
 
 // Interfaces.
 
