@@ -17,11 +17,11 @@ namespace {
 /// Stands for all that decides the results, but not for how they are computed.
 std::string fingerprintOf(const RunOptions& options, const LoadedPlan& plan,
                           const PromptFile& prompts) {
-  std::string settings =
-      absl::StrCat(options.sampling.temperature, "|", options.sampling.topK,
-                   "|", options.sampling.topP, "|", options.sampling.seed, "|",
-                   options.maxNewTokens, "|", options.tokenizer, "|",
-                   absl::StrJoin(options.session.weights, "|"));
+  std::string settings = absl::StrCat(
+      options.sampling.temperature, "|", options.sampling.topK, "|",
+      options.sampling.topP, "|", options.sampling.seed, "|",
+      options.maxNewTokens, "|", options.tokenizer, "|", options.chatTemplate,
+      "|", absl::StrJoin(options.session.weights, "|"));
   uint64_t hash = crc64(plan.file.bytes());
   hash = crc64(prompts.bytes(), hash);
   hash = crc64(

@@ -59,6 +59,9 @@ void addTextOptions(CLI::App* run, RunOptions& options) {
                 "the prompt is a user's turn: apply the model's chat template");
   run->add_option("--system", options.system, "system message, with --chat")
       ->type_name("TEXT");
+  run->add_option("--chat-template", options.chatTemplate,
+                  "chat template, if not the one that the model names")
+      ->type_name("NAME");
   run->add_option("--prompts", options.promptsPath,
                   "JSON lines with \"text\", \"prompt\" or \"messages\"")
       ->type_name("IN.jsonl");

@@ -22,6 +22,7 @@ struct RunOptions {
   std::optional<std::string> prompt;
   bool isChat = false;
   std::optional<std::string> system;
+  std::string chatTemplate;
   // A file of prompts.
   std::string promptsPath;
   std::string outputPath;

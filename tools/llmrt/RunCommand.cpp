@@ -98,8 +98,8 @@ absl::Status prepare(const RunOptions& options, Preparation& ready) {
     return absl::OkStatus();
   }
   LLMRT_ASSIGN_OR_RETURN(
-      ready.model,
-      TextModel::load(*ready.plan.plan, options.session, options.tokenizer));
+      ready.model, TextModel::load(*ready.plan.plan, options.session,
+                                   options.tokenizer, options.chatTemplate));
   if (options.promptsPath.empty())
     return prepareText(options, ready);
   LLMRT_ASSIGN_OR_RETURN(

@@ -22,6 +22,8 @@ namespace {
 const std::chrono::steady_clock::time_point kStart =
     std::chrono::steady_clock::now();
 
+constexpr absl::string_view kModelSet = "model";
+
 constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
 
 struct RankTask {
@@ -179,13 +181,20 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
   return end;
 }
 
+/// A parameter without a set belongs to "model".
 bool isWeightSet(const fb::Plan& plan, absl::string_view name) {
-  for (const fb::Stage* stage : *plan.stages())
-    if (stage->parameters())
-      for (const fb::Parameter* parameter : *stage->parameters())
-        if (parameter->weight_set() &&
-            absl::string_view(parameter->weight_set()->c_str()) == name)
-          return true;
+  for (const fb::Stage* stage : *plan.stages()) {
+    if (!stage->parameters())
+      continue;
+    for (const fb::Parameter* parameter : *stage->parameters()) {
+      const auto* set = parameter->weight_set();
+      absl::string_view setName =
+          set && set->size() > 0 ? absl::string_view(set->data(), set->size())
+                                 : kModelSet;
+      if (setName == name)
+        return true;
+    }
+  }
   return false;
 }
 

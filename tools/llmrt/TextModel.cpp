@@ -4,6 +4,7 @@
 #include "runtime/base/Error.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
 
 namespace llmrt {
 namespace {
@@ -32,11 +33,13 @@ absl::StatusOr<std::string> findTokenizer(const fb::Plan& plan,
 
 absl::StatusOr<TextModel> TextModel::load(const fb::Plan& plan,
                                           const SessionOptions& session,
-                                          const std::string& path) {
+                                          const std::string& path,
+                                          const std::string& templateName) {
   LLMRT_ASSIGN_OR_RETURN(std::string found, findTokenizer(plan, session, path));
   TextModel model;
   LLMRT_ASSIGN_OR_RETURN(model.tokenizer_, Tokenizer::load(found));
-  if (plan.model() && plan.model()->chat_template())
+  model.templateName_ = templateName;
+  if (templateName.empty() && plan.model() && plan.model()->chat_template())
     model.templateName_ = plan.model()->chat_template()->str();
   return model;
 }
@@ -48,10 +51,29 @@ TextModel::encodeText(const std::string& text) const {
   return prompt;
 }
 
+absl::StatusOr<ChatTemplate> TextModel::findTemplate() const {
+  if (!templateName_.empty())
+    return ChatTemplate::byName(templateName_);
+  if (!tokenizer_->chatTemplateText().empty())
+    return ChatTemplate::recognise(tokenizer_->chatTemplateText());
+  return makeError(ErrorCode::ChatTemplateUnknown,
+                   "neither the plan nor the tokenizer names a chat template",
+                   absl::StrCat("add --chat-template=NAME, one of ",
+                                absl::StrJoin(ChatTemplate::names(), ", ")));
+}
+
 absl::StatusOr<EncodedPrompt>
 TextModel::encodeChat(const std::vector<ChatTurn>& turns) const {
-  return makeError(ErrorCode::ChatTemplateUnknown,
-                   "chat templates are not built in yet", "use --prompt");
+  LLMRT_ASSIGN_OR_RETURN(ChatTemplate chat, findTemplate());
+  std::vector<ChatMessage> messages;
+  for (const ChatTurn& turn : turns)
+    messages.push_back({turn.role, turn.content});
+  EncodedPrompt prompt;
+  LLMRT_ASSIGN_OR_RETURN(prompt.text, chat.render(messages));
+  // The template writes the ids that go around a text itself.
+  LLMRT_ASSIGN_OR_RETURN(prompt.ids,
+                         tokenizer_->encode(prompt.text, {.addBos = false}));
+  return prompt;
 }
 
 } // namespace llmrt

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/generation/PromptFile.h"
+#include "runtime/io/tokenizer/ChatTemplate.h"
 #include "runtime/io/tokenizer/Tokenizer.h"
 #include "tools/llmrt/Session.h"
 
@@ -21,7 +22,8 @@ public:
   /// of Tokenizer::load().
   static absl::StatusOr<TextModel> load(const fb::Plan& plan,
                                         const SessionOptions& session,
-                                        const std::string& path);
+                                        const std::string& path,
+                                        const std::string& templateName);
 
   /// Errors  those of Tokenizer::encode().
   absl::StatusOr<EncodedPrompt> encodeText(const std::string& text) const;
@@ -33,8 +35,10 @@ public:
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
 private:
+  absl::StatusOr<ChatTemplate> findTemplate() const;
+
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::string templateName_; // of the plan; may be empty
+  std::string templateName_; // may be empty
 };
 
 } // namespace llmrt
