@@ -175,13 +175,16 @@ void multiplyStrip(const LinearWeight& weight, const Block& block, const W* w,
                    int64_t wStride, int64_t col) {
   const int64_t cols = least(kStripCols, weight.N - col);
   const bool accumulate = block.kBegin > 0;
-  const int64_t tiles = (block.rows + kTileRows - 1) / kTileRows;
-  const int64_t step = (block.rows + tiles - 1) / tiles;
   for (int64_t c = 0; c < cols; c += 2 * kLanes)
-    for (int64_t r = 0; r < block.rows; r += step) {
-      int64_t tileRows = least(step, block.rows - r);
+    for (int64_t r = 0; r < block.rows; r += kTileRows) {
+      int64_t tileRows = least(kTileRows, block.rows - r);
       const float* x = block.packed + r * kProductRowStride;
       float* y = weight.y + (block.row + r) * weight.ldy + col + c;
+      // The next rows, meanwhile: nothing else hides how far their sums are.
+      for (int64_t m = kTileRows; m < 2 * kTileRows; ++m) {
+        prefetchLines<128>(y + m * weight.ldy);
+        prefetchLines<64>(x + m * kProductRowStride);
+      }
       if (c + 2 * kLanes <= cols) {
         productRows<2>(tileRows, x, w + c, wStride, block.kCount, y, weight.ldy,
                        accumulate);

@@ -11,10 +11,10 @@ namespace llmrt {
 
 /// Reduction elements of one block of a product, and the distance between rows of a
 /// packed block of x (not a multiple of the 4 KiB at which cache sets alias).
-inline constexpr int64_t kProductBlock = 512;
+inline constexpr int64_t kProductBlock = 1024;
 inline constexpr int64_t kProductRowStride = kProductBlock + 16;
-/// The most rows of x that `linear` packs at once (half of a 1 MiB second-level cache).
-inline constexpr int64_t kLinearRowBlock = 280;
+/// The most rows of x that `linear` packs at once (about half of a 1 MiB second-level cache).
+inline constexpr int64_t kLinearRowBlock = 140;
 /// The most rows that `linear` packs whole.
 inline constexpr int64_t kLinearFewRows = 16;
 /// The most rows of one register tile at any level.

@@ -14,6 +14,7 @@ struct Shape {
   int64_t window;
   double softcap;
   int64_t headOffset = 0;
+  int64_t group = 0; // 0: so that KV heads are enough
 };
 
 /// A cache whose pages lie in disorder, filled with NaN but for the positions in use.
@@ -28,7 +29,7 @@ struct Problem {
   std::vector<float> keys, values;
 
   Problem(Shape s, DType dtype, std::vector<int32_t> positions, int seed)
-      : shape(s), dtype(dtype), group((s.H + s.headOffset + s.KV - 1) / s.KV),
+      : shape(s), dtype(dtype), group(s.group ? s.group : (s.H + s.headOffset + s.KV - 1) / s.KV),
         positions(positions), q(testing::randomFloats(s.S * s.R * s.H * s.D,
                                                       seed)) {
     int32_t last = *std::max_element(positions.begin(), positions.end());
@@ -121,7 +122,7 @@ struct Problem {
         ASSERT_EQ(out[d], 0.0f);
       return;
     }
-    int64_t seq = row / s.R, h = (head + s.headOffset) / group;
+    int64_t seq = row / s.R, h = std::min((head + s.headOffset) / group, s.KV - 1);
     std::vector<double> weight;
     double largest = -1e300, worst = 0;
     for (int64_t p = firstSeen(position); p <= position; ++p) {
@@ -227,6 +228,11 @@ TEST(Attention, headOffsetAndWideHeads) {
                                consecutive(62, 3), 6));
   expectRightAndStable(Problem({1, 3, 2, 1, 300, 0, 30.0}, DType::F32,
                                consecutive(62, 3), 7));
+}
+
+TEST(Attention, paddedQueryHeadsReadTheLastKeyValueHead) {
+  expectRightAndStable(Problem({1, 3, 7, 2, 24, 0, 0.0, 1, 2}, DType::F32,
+                               consecutive(62, 3), 9));
 }
 
 TEST(Attention, bitsDoNotDependOnTheChunk) {
