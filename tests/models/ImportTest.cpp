@@ -177,9 +177,9 @@ TEST(RealModelTest, GptNanoSort) {
 }
 
 TEST(RealModelTest, SmolLm2) {
-  std::string file = environmentPath("LLMC_SMOLLM2");
+  std::string file = environmentPath("LLMC_SMOLLM2_GGUF");
   if (file.empty())
-    GTEST_SKIP() << "LLMC_SMOLLM2 does not name SmolLM2's GGUF file";
+    GTEST_SKIP() << "LLMC_SMOLLM2_GGUF does not name SmolLM2's GGUF file";
   mlir::MLIRContext context;
   auto module = importCheckpoint(context, file, "");
   ASSERT_TRUE(module.ok()) << module.status();
