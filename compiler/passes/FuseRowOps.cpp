@@ -20,11 +20,24 @@ using Group = SmallVector<Operation*>;
 
 Type rowsType(Operation* op) { return op->getResult(0).getType(); }
 
+/// Width that a norm works over; 0 for other ops. One kernel has one width: a norm of
+/// whole rows and a norm of heads walk memory differently.
+int64_t normWidth(Operation* op) {
+  if (auto norm = dyn_cast<llm::RmsNormOp>(op))
+    return cast<RankedTensorType>(norm.getWeight().getType()).getDimSize(0);
+  if (isa<llm::LayerNormOp>(op))
+    return cast<RankedTensorType>(rowsType(op)).getDimSize(1);
+  return 0;
+}
+
 /// Returns true if `op`, later than all members, may join: it has their shape and all
 /// other readers of the group come after it.
 bool canJoin(const Group& group, Operation* op) {
   if (rowsType(group.front()) != rowsType(op))
     return false;
+  for (Operation* member : group)
+    if (normWidth(member) && normWidth(op) && normWidth(member) != normWidth(op))
+      return false;
   llvm::SmallPtrSet<Operation*, 8> members(group.begin(), group.end());
   for (Operation* member : group)
     for (Operation* user : member->getUsers())
@@ -32,6 +45,25 @@ bool canJoin(const Group& group, Operation* op) {
           user->getBlock() == op->getBlock() && user->isBeforeInBlock(op))
         return false;
   return true;
+}
+
+/// With the few rows of a decode step an add runs best inside the matrix product before
+/// it, and a norm inside the one after it (FuseSlots): such a pair stays apart.
+bool belongsToSlots(const Group& group, Operation* op) {
+  constexpr int64_t kMostSlotRows = 16;
+  auto type = cast<RankedTensorType>(rowsType(op));
+  if (type.getDimSize(0) > kMostSlotRows ||
+      !isa<llm::RmsNormOp, llm::LayerNormOp>(op))
+    return false;
+  bool isBeforeProducts = llvm::all_of(op->getUsers(), [](Operation* user) {
+    return isa<llm::LinearOp>(user);
+  });
+  bool isAfterProduct = llvm::any_of(group, [](Operation* member) {
+    return llvm::any_of(member->getOperands(), [](Value v) {
+      return bool(v.getDefiningOp<llm::LinearOp>());
+    });
+  });
+  return isBeforeProducts && isAfterProduct;
 }
 
 void fuseBlock(Block& block) {
@@ -45,7 +77,8 @@ void fuseBlock(Block& block) {
     std::optional<unsigned> target;
     for (Value operand : op.getOperands()) {
       auto found = groupOf.find(operand.getDefiningOp());
-      if (found == groupOf.end() || !canJoin(groups[found->second], &op))
+      if (found == groupOf.end() || !canJoin(groups[found->second], &op) ||
+          belongsToSlots(groups[found->second], &op))
         continue;
       if (!target || groups[*target].back()->isBeforeInBlock(
                          groups[found->second].back()))
