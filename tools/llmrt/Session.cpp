@@ -59,12 +59,29 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
   return how;
 }
 
+/// Returns the abort of another rank, or ok if none comes in the time that this
+/// rank gives the ranks before it. What is wrong with a plan or its weights is
+/// mostly wrong on every rank, and only the first shall say so.
+absl::Status awaitEarlierAbort(Fabric& fabric) {
+  constexpr auto kStep = std::chrono::milliseconds(5);
+  auto wait = std::min<std::chrono::milliseconds>(
+      fabric.rank() * std::chrono::milliseconds(50), std::chrono::seconds(1));
+  for (auto waited = kStep; waited <= wait; waited += kStep) {
+    if (absl::Status status = fabric.abortStatus(); !status.ok())
+      return status;
+    std::this_thread::sleep_for(kStep);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<RunEnd> runRank(const RankTask& task, Fabric& fabric,
                                std::vector<TraceEvent>* trace) {
   absl::StatusOr<RunEnd> how = runRankToTheEnd(task, fabric, trace);
-  if (!how.ok())
-    fabric.abort(how.status());
-  return how;
+  if (how.ok())
+    return how;
+  absl::Status heard = awaitEarlierAbort(fabric);
+  fabric.abort(how.status());
+  return heard.ok() ? how : heard;
 }
 
 bool hasCode(const absl::Status& status, ErrorCode code) {

@@ -401,6 +401,8 @@ TEST_F(Llmrt, MpiErrorsArePrintedOnce) {
                    "2 llmrt run plan.fb --weights=nothing --prompt=x");
   EXPECT_NE(end.status, 0);
   EXPECT_THAT(end.errors, HasSubstr("LLMC-E0103"));
+  EXPECT_EQ(end.errors.find("LLMC-E"), end.errors.rfind("LLMC-E"))
+      << end.errors;
 }
 
 TEST_F(Llmrt, MpiInterruption) {
