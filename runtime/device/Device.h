@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plan needs of a device: memory by class, copies, streams, events, code and
-// launches. It knows nothing of plans, and one device belongs to one rank. `cpu` is a real
-// back-end and the oracle for others. Commands are enqueued by one thread.
+// What a plan needs of a device: memory by class, copies, streams, events, code
+// and launches. It knows nothing of plans, and one device belongs to one rank.
+// `cpu` is a real back-end and the oracle for others. Commands are enqueued by
+// one thread.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -21,9 +22,19 @@ namespace llmrt {
 /// Values of fb::MemorySpace and fb::MemoryClass (plan.fbs).
 enum class MemorySpace : int8_t { Device = 0, PinnedHost = 1, File = 2 };
 enum class MemoryClass : int8_t {
-  Parameters = 0, GatheredParameters = 1, Caches = 2, Activations = 3,
-  Communication = 4, Workspace = 5, Inputs = 6, Outputs = 7, Constants = 8,
-  Gradients = 9, Optimizer = 10, Code = 11, Library = 12
+  Parameters = 0,
+  GatheredParameters = 1,
+  Caches = 2,
+  Activations = 3,
+  Communication = 4,
+  Workspace = 5,
+  Inputs = 6,
+  Outputs = 7,
+  Constants = 8,
+  Gradients = 9,
+  Optimizer = 10,
+  Code = 11,
+  Library = 12
 };
 inline constexpr int kNumMemoryClasses = 13;
 
@@ -32,7 +43,8 @@ absl::string_view memoryClassName(MemoryClass memoryClass);
 
 using BytesByClass = std::array<int64_t, kNumMemoryClasses>;
 
-/// Streams run their commands in order and beside each other. Values are stored in plans.
+/// Streams run their commands in order and beside each other. Values are stored
+/// in plans.
 enum class Stream : int8_t { Compute = 0, Communication = 1 };
 inline constexpr int kNumStreams = 2;
 
@@ -44,7 +56,8 @@ enum class KernelId : int32_t {};
 /// One launch: a kernel over a grid of rows x columns.
 struct DeviceLaunch {
   KernelId kernel;
-  const uint64_t* arguments; // device memory: words, word 0 is the number of rows
+  const uint64_t*
+      arguments; // device memory: words, word 0 is the number of rows
   int64_t rows;
   int64_t cols;
   int64_t rowTile; // 0: all rows
@@ -52,8 +65,8 @@ struct DeviceLaunch {
   int64_t scratchBytes; // at most what reserveScratch() was given
 };
 
-/// Work that a stream runs between its commands, on the host: a collective. The object
-/// outlives its run.
+/// Work that a stream runs between its commands, on the host: a collective. The
+/// object outlives its run.
 class StreamCall {
 public:
   virtual ~StreamCall() = default;
@@ -72,11 +85,11 @@ public:
   virtual void limitCodeLevel(int level) = 0;
 
   // Memory.
-  /// Returns `sizeBytes` of zeroed memory, aligned to a page at least; null for 0 bytes.
-  /// Errors  OutOfMemory; DeviceUnsupported for a space it does not have.
-  virtual absl::StatusOr<void*> allocate(MemorySpace space,
-                                         MemoryClass memoryClass,
-                                         int64_t sizeBytes) = 0;
+  /// Returns `sizeBytes` of zeroed memory, aligned to a page at least; null for
+  /// 0 bytes. Errors  OutOfMemory; DeviceUnsupported for a space it does not
+  /// have.
+  virtual absl::StatusOr<void*>
+  allocate(MemorySpace space, MemoryClass memoryClass, int64_t sizeBytes) = 0;
   virtual void release(void* memory) = 0;
   /// Counts bytes that a library holds (negative: holds no longer).
   virtual void countBytes(MemoryClass memoryClass, int64_t sizeBytes) = 0;
@@ -93,14 +106,15 @@ public:
                                                        int version) = 0;
   /// Returns what another kernel calls it by: the value of a SlotKernel word.
   virtual uint64_t kernelAddress(KernelId kernel) const = 0;
-  /// Returns the scratch of one launch with these words; 0 for a generated kernel.
+  /// Returns the scratch of one launch with these words; 0 for a generated
+  /// kernel.
   virtual int64_t scratchBytes(KernelId kernel,
                                const uint64_t* words) const = 0;
   /// Makes room for launches with this much scratch on every thread.
   virtual absl::Status reserveScratch(int64_t bytesPerThread) = 0;
 
-  // Commands, enqueued in the order of these calls. After a command failed, the later
-  // ones of its stream do nothing.
+  // Commands, enqueued in the order of these calls. After a command failed, the
+  // later ones of its stream do nothing.
   virtual void launch(const DeviceLaunch& launch) = 0; // on the compute stream
   virtual void copy(Stream stream, void* to, const void* from,
                     int64_t sizeBytes) = 0;
@@ -114,11 +128,11 @@ public:
   virtual EventId createEvent() = 0;
   virtual void record(EventId event, Stream stream) = 0;
   virtual void wait(Stream stream, EventId event) = 0;
-  /// Waits until everything enqueued has run, and returns the first error since the last
-  /// synchronize().
+  /// Waits until everything enqueued has run, and returns the first error since
+  /// the last synchronize().
   virtual absl::Status synchronize() = 0;
-  /// Returns the seconds that the calling thread waited for the communication stream or
-  /// ran its calls itself, since creation.
+  /// Returns the seconds that the calling thread waited for the communication
+  /// stream or ran its calls itself, since creation.
   virtual double waitSeconds() const = 0;
 };
 
@@ -128,8 +142,8 @@ struct CpuDeviceOptions {
   int firstCpu = 0;
 };
 
-/// Makes the cpu device. Its compute stream is the calling thread with a thread pool;
-/// its communication stream is a thread of its own, started on first use.
+/// Makes the cpu device. Its compute stream is the calling thread with a thread
+/// pool; its communication stream is a thread of its own, started on first use.
 std::unique_ptr<Device> createCpuDevice(const CpuDeviceOptions& options);
 
 } // namespace llmrt

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands of communication: one call of a communicator, on either stream. A failure
-// aborts the fabric, so that no rank waits for this one.
+// Commands of communication: one call of a communicator, on either stream. A
+// failure aborts the fabric, so that no rank waits for this one.
 #include "runtime/executor/Command.h"
 
 #include <cstring>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: prepared commands. One file for each kind; preparing looks
-// everything up, so that enqueuing only hands it to the device.
+// Private to the executor: prepared commands. One file for each kind; preparing
+// looks everything up, so that enqueuing only hands it to the device.
 #pragma once
 
 #include "runtime/comm/Communicator.h"

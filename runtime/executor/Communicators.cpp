@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rank makes the groups of all stages, in the order of their axis lists: creating
-// a group is collective, and stages may use different ones.
+// Every rank makes the groups of all stages, in the order of their axis lists:
+// creating a group is collective, and stages may use different ones.
 #include "runtime/executor/Communicators.h"
 
 #include "runtime/base/Error.h"

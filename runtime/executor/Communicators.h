@@ -13,11 +13,11 @@ namespace llmrt {
 
 class Communicators {
 public:
-  /// Makes a group along every list of axes that any stage of the plan uses, in one
-  /// order on all ranks. Collective over all ranks.
-  static absl::StatusOr<Communicators> create(const fb::Plan& plan,
-                                              Fabric& fabric,
-                                              absl::Span<const int> coordinates);
+  /// Makes a group along every list of axes that any stage of the plan uses, in
+  /// one order on all ranks. Collective over all ranks.
+  static absl::StatusOr<Communicators>
+  create(const fb::Plan& plan, Fabric& fabric,
+         absl::Span<const int> coordinates);
 
   /// Returns the group along `axes`; null if it has one rank.
   Communicator* find(absl::Span<const int> axes) const;

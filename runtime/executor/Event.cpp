@@ -9,6 +9,7 @@ class RecordCommand final : public Command {
 public:
   RecordCommand(Device& device, EventId event, Stream stream)
       : device_(device), event_(event), stream_(stream) {}
+
   void enqueue() override { device_.record(event_, stream_); }
 
 private:
@@ -21,6 +22,7 @@ class WaitCommand final : public Command {
 public:
   WaitCommand(Device& device, EventId event, Stream stream)
       : device_(device), event_(event), stream_(stream) {}
+
   void enqueue() override { device_.wait(stream_, event_); }
 
 private:

@@ -43,9 +43,9 @@ public:
 
   absl::Status prepare() {
     LLMRT_RETURN_IF_ERROR(agreeOnCodeLevel());
-    LLMRT_ASSIGN_OR_RETURN(rank_.communicators,
-                           Communicators::create(rank_.plan, rank_.fabric,
-                                                 rank_.coordinates));
+    LLMRT_ASSIGN_OR_RETURN(
+        rank_.communicators,
+        Communicators::create(rank_.plan, rank_.fabric, rank_.coordinates));
     device_->countBytes(MemoryClass::Communication,
                         rank_.communicators.reservedBytes());
     LLMRT_RETURN_IF_ERROR(loadKernels());
@@ -106,13 +106,16 @@ public:
   int stage() const override {
     return stageOfCoordinates(rank_.plan, rank_.coordinates);
   }
+
   absl::Span<const int> coordinates() const override {
     return rank_.coordinates;
   }
+
   std::string recorderDump() const override {
     return absl::StrCat("kernels\n", rank_.computeRecorder.dump(),
                         "communication\n", rank_.communicationRecorder.dump());
   }
+
   MemoryReport memory() const override;
 
 private:
@@ -126,9 +129,9 @@ private:
   absl::Status loadKernels();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
-  absl::Span<uint8_t>
-  find(const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
-       int entry, absl::string_view name) const;
+  absl::Span<uint8_t> find(
+      const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
+      int entry, absl::string_view name) const;
 
   ExecutorOptions options_;
   std::unique_ptr<Device> device_;
@@ -138,7 +141,8 @@ private:
   Poison poison_;
 };
 
-// Kernels of different levels give different bits, so all ranks take the lowest.
+// Kernels of different levels give different bits, so all ranks take the
+// lowest.
 absl::Status PlanExecutor::agreeOnCodeLevel() {
   if (rank_.fabric.size() == 1)
     return absl::OkStatus();
@@ -168,9 +172,9 @@ absl::Status PlanExecutor::loadKernels() {
   }
   std::optional<CodeId> code;
   if (best) {
-    LLMRT_ASSIGN_OR_RETURN(code, device_->loadCode(absl::Span<const uint8_t>(
-                                     best->image()->data(),
-                                     best->image()->size())));
+    LLMRT_ASSIGN_OR_RETURN(code,
+                           device_->loadCode(absl::Span<const uint8_t>(
+                               best->image()->data(), best->image()->size())));
   }
   for (unsigned i = 0; plan.kernels() && i < plan.kernels()->size(); ++i) {
     const fb::Kernel* kernel = plan.kernels()->Get(i);
@@ -202,7 +206,8 @@ absl::Status PlanExecutor::allocateArenas() {
   for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
        ++i) {
     const fb::Arena* arena = rank_.stage.arenas()->Get(i);
-    // The arena holds buffers of many classes; its own class is what is left of it.
+    // The arena holds buffers of many classes; its own class is what is left of
+    // it.
     LLMRT_ASSIGN_OR_RETURN(
         void* memory,
         device_->allocate(static_cast<MemorySpace>(arena->space()),

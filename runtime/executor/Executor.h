@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs the programs of a plan on one rank: prepare (communicators, memory, code),
-// initialise (weights), execute. It decides nothing: every command, address and size is
-// in the plan. Which entries run, and with which inputs, is the caller's.
+// Runs the programs of a plan on one rank: prepare (communicators, memory,
+// code), initialise (weights), execute. It decides nothing: every command,
+// address and size is in the plan. Which entries run, and with which inputs, is
+// the caller's.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -17,8 +18,8 @@
 
 namespace llmrt {
 
-/// Where the weights of a set come from: a path (HF directory, safetensors, GGUF), or
-/// "random:SEED" for the initialisers of the model.
+/// Where the weights of a set come from: a path (HF directory, safetensors,
+/// GGUF), or "random:SEED" for the initialisers of the model.
 struct WeightLocation {
   std::string set = "model";
   std::string path;
@@ -27,8 +28,8 @@ struct WeightLocation {
 struct ExecutorOptions {
   int numThreads = 1; // of this rank
   std::vector<WeightLocation> weights;
-  // Fills memory whose planned lifetime has ended or not begun with signalling values,
-  // and checks that the ranges touched equal the plan's memory table.
+  // Before each execute(), fills the arena outside persistent buffers with
+  // values that spoil every result computed from them.
   bool poison = false;
 };
 
@@ -41,35 +42,40 @@ struct ExecuteStatistics {
 
 class Executor {
 public:
-  /// Prepares: checks that the plan fits the fabric's size and this machine's CPU, makes
-  /// the communicators, allocates the arena, maps the code. The plan and the fabric
-  /// outlive the executor.
-  /// Errors  MeshMismatch, CpuTooOld, KernelMissing, OutOfMemory.
+  /// Prepares: checks that the plan fits the fabric's size and this machine's
+  /// CPU, makes the communicators, allocates the arena, maps the code. The plan
+  /// and the fabric outlive the executor.
+  ///
+  /// Errors  MeshMismatch, DeviceUnsupported, CpuTooOld, KernelMissing,
+  ///         CodeNotLoadable, OutOfMemory.
   static absl::StatusOr<std::unique_ptr<Executor>>
   create(const fb::Plan& plan, Fabric& fabric, const ExecutorOptions& options);
 
   virtual ~Executor() = default;
 
-  /// Loads this rank's own bytes of the weights and runs the initialise program.
+  /// Loads this rank's own bytes of the weights and runs the initialise
+  /// program.
   virtual absl::Status initialise() = 0;
 
   /// Number of an entry by name, or -1.
   virtual int findEntry(absl::string_view name) const = 0;
 
-  /// Buffer of an input of an entry on this rank's stage, to be written before execute();
-  /// empty if this stage does not read it. Names: ids i32[S,R], positions i32[S,R],
-  /// valid_rows i32[S], block_table i32[S,P], temperature f32[S], top_k i32[S],
-  /// top_p f32[S], seed i64[S], sequence i32[S], sample_positions i32[S] (position of the
-  /// last valid row of each sequence).
+  /// Buffer of an input of an entry on this rank's stage, to be written before
+  /// execute(); empty if this stage does not read it. Names: ids i32[S,R],
+  /// positions i32[S,R], valid_rows i32[S], block_table i32[S,P], temperature
+  /// f32[S], top_k i32[S], top_p f32[S], seed i64[S], sequence i32[S],
+  /// sample_positions i32[S] (position of the last valid row of each sequence).
   virtual absl::Span<uint8_t> input(int entry, absl::string_view name) = 0;
 
-  /// Buffer of an output (next_ids i32[S]; logits f32[S or S*R, V]), valid until the next
-  /// execute(); empty if this stage does not have it.
-  virtual absl::Span<const uint8_t> output(int entry, absl::string_view name) const = 0;
+  /// Buffer of an output (next_ids i32[S]; logits f32[S or S*R, V]), valid
+  /// until the next execute(); empty if this stage does not have it.
+  virtual absl::Span<const uint8_t> output(int entry,
+                                           absl::string_view name) const = 0;
 
-  /// Runs the entry's program of this rank's stage. valid rows = word 0 of the kernels:
-  /// valid_rows[0] if S is 1, else S * R (0 for a rank whose replica has no work).
-  /// Every rank of the mesh calls it with the same entry (see Generation.h).
+  /// Runs the entry's program of this rank's stage. valid rows = word 0 of the
+  /// kernels: valid_rows[0] if S is 1, else S * R (0 for a rank whose replica
+  /// has no work). Every rank of the mesh calls it with the same entry (see
+  /// Generation.h).
   virtual absl::Status execute(int entry, int64_t validRows,
                                ExecuteStatistics* statistics) = 0;
 
@@ -77,6 +83,7 @@ public:
   virtual absl::Span<const int> coordinates() const = 0;
   /// Text of the flight recorder.
   virtual std::string recorderDump() const = 0;
+
   /// Returns the bytes of this rank by class.
   virtual MemoryReport memory() const { return {}; }
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Command: run a kernel. Its argument block, slots and grid are in the program's words.
+// Command: run a kernel. Its argument block, slots and grid are in the
+// program's words.
 #include "runtime/executor/Program.h"
 
 #include <algorithm>
@@ -9,8 +10,8 @@ namespace {
 
 class LaunchCommand final : public Command {
 public:
-  LaunchCommand(Rank& rank, const DeviceLaunch& launch, const uint64_t* gridRows,
-                const CollectiveTag& tag)
+  LaunchCommand(Rank& rank, const DeviceLaunch& launch,
+                const uint64_t* gridRows, const CollectiveTag& tag)
       : rank_(rank), launch_(launch), gridRows_(gridRows), tag_(tag) {}
 
   void enqueue() override {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loading is cut into pieces of about a megabyte that threads take in turn. A piece is a
-// run of elements of the local box, or of lines of its panels (a line: one element of K of
-// each output of a panel), so that a ZeRO shard is a run like any other.
+// Loading is cut into pieces of about a megabyte that threads take in turn. A
+// piece is a run of elements of the local box, or of lines of its panels (a
+// line: one element of K of each output of a panel), so that a ZeRO shard is a
+// run like any other.
 #include "runtime/executor/LoadWeights.h"
 
 #include "runtime/base/Error.h"
@@ -23,7 +24,8 @@ namespace llmrt {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
-/// Elements of K packed at a time: 64 rows of them stay in the second-level cache.
+/// Elements of K packed at a time: 64 rows of them stay in the second-level
+/// cache.
 constexpr int64_t kPackedCols = 1024;
 constexpr int64_t kRunElements = 16384;
 
@@ -45,7 +47,8 @@ struct Piece {
 /// Where the weights of the sets are.
 class WeightSets {
 public:
-  static absl::StatusOr<WeightSets> open(const std::vector<WeightLocation>& all);
+  static absl::StatusOr<WeightSets>
+  open(const std::vector<WeightLocation>& all);
   absl::StatusOr<std::unique_ptr<ParameterReader>>
   createReader(const fb::Parameter& parameter) const;
 
@@ -55,6 +58,7 @@ private:
     std::unique_ptr<WeightSource> source; // null: random
     uint64_t seed;
   };
+
   std::vector<Set> sets_;
 };
 
@@ -92,7 +96,8 @@ WeightSets::createReader(const fb::Parameter& parameter) const {
                    absl::StrCat("add --weights=", name, "=PATH"));
 }
 
-// Reads local elements (row, [col, col + numCols)) of one row, zeros for padding.
+// Reads local elements (row, [col, col + numCols)) of one row, zeros for
+// padding.
 absl::Status readRow(const LoadedParameter& p, int64_t row, int64_t col,
                      int64_t numCols, float* out) {
   int64_t globalRow = p.box.globalRow(row);
@@ -106,7 +111,8 @@ absl::Status readRow(const LoadedParameter& p, int64_t row, int64_t col,
                         valid);
 }
 
-// Copies stored elements without conversion; false if they are not stored that way.
+// Copies stored elements without conversion; false if they are not stored that
+// way.
 bool copyRow(const LoadedParameter& p, int64_t row, int64_t col,
              int64_t numCols, uint8_t* out) {
   int64_t globalRow = p.box.globalRow(row);
@@ -146,19 +152,18 @@ absl::Status loadPanelPart(const LoadedParameter& p, int64_t panel, int64_t col,
   int64_t panelRows = kPanelBytes / dtypeBytes(p.dtype);
   int64_t firstRow = panel * panelRows;
   int64_t globalRow = p.box.globalRow(firstRow);
-  // Valid rows come first, so the panel's are the next ones of the logical tensor.
+  // Valid rows come first, so the panel's are the next ones of the logical
+  // tensor.
   int64_t validRows = 0;
   while (validRows < panelRows && firstRow + validRows < p.box.rows() &&
          p.box.globalRow(firstRow + validRows) >= 0)
     ++validRows;
-  int64_t validCols =
-      std::clamp<int64_t>(p.box.validCols() - col, 0, numCols);
+  int64_t validCols = std::clamp<int64_t>(p.box.validCols() - col, 0, numCols);
 
   PackPanelsArgs args;
   args.N = validRows;
   args.K = numCols;
-  args.panels =
-      p.destination + (panel * p.box.cols() + col) * kPanelBytes;
+  args.panels = p.destination + (panel * p.box.cols() + col) * kPanelBytes;
   args.panelDtype = p.dtype;
   args.panelBegin = 0;
   args.panelEnd = 1;
@@ -210,8 +215,7 @@ void cutIntoPieces(const fb::Parameter& parameter, const Rank& rank,
   absl::Span<const int> shardAxes = spanOf(parameter.shard_axes());
   if (!shardAxes.empty()) {
     int64_t shardUnits = parameter.shard_bytes() / unitBytes;
-    begin = shardUnits *
-            indexAlongAxes(rank.plan, rank.coordinates, shardAxes);
+    begin = shardUnits * indexAlongAxes(rank.plan, rank.coordinates, shardAxes);
     end = std::min(end, begin + shardUnits);
   }
   loaded.destination = rank.address(parameter.buffer()) - begin * unitBytes;
@@ -237,6 +241,7 @@ public:
         return fail(i, status);
     }
   }
+
   const absl::Status& status() const { return status_; }
 
 private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: fills the parameter buffers of this rank. Reads only the bytes
-// of its own part of each parameter.
+// Private to the executor: fills the parameter buffers of this rank. Reads only
+// the bytes of its own part of each parameter.
 #pragma once
 
 #include "runtime/executor/Executor.h"

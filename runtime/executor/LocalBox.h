@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: which elements of a logical parameter a rank holds, as a
-// matrix whose rows are all dimensions but the last.
+// Private to the executor: which elements of a logical parameter a rank holds,
+// as a matrix whose rows are all dimensions but the last.
 #pragma once
 
 #include "runtime/plan/PlanFile.h"
@@ -27,15 +27,18 @@ public:
 
   /// Size of the local matrix, padding included.
   int64_t cols() const { return local_.back(); }
+
   int64_t rows() const {
     int64_t rows = 1;
     for (size_t d = 0; d + 1 < local_.size(); ++d)
       rows *= local_[d];
     return rows;
   }
-  /// Local columns [0, validCols()) are columns from firstCol() on of the logical
-  /// tensor; the others are padding.
+
+  /// Local columns [0, validCols()) are columns from firstCol() on of the
+  /// logical tensor; the others are padding.
   int64_t validCols() const { return count_.back(); }
+
   int64_t firstCol() const { return offset_.back(); }
 
   /// Returns the row of the logical tensor, or -1 for padding.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memory of one rank by class: what the plan predicted and what is allocated.
+// The memory of one rank by class: what the plan predicted and what is
+// allocated.
 #pragma once
 
 #include "runtime/device/Device.h"
@@ -7,9 +8,10 @@
 namespace llmrt {
 
 struct MemoryReport {
-  int64_t arenaBytes = 0;   // allocated, exactly what the plan says
-  BytesByClass planned{};   // the plan's memory table for this stage
-  BytesByClass outside{};   // held outside the arena: code, communicators, scratch
+  int64_t arenaBytes = 0; // allocated, exactly what the plan says
+  BytesByClass planned{}; // the plan's memory table for this stage
+  BytesByClass
+      outside{}; // held outside the arena: code, communicators, scratch
 };
 
 } // namespace llmrt

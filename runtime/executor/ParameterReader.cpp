@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Readers of parameters. A file's reader touches only the bytes of what is asked for.
+// Readers of parameters. A file's reader touches only the bytes of what is
+// asked for.
 #include "runtime/executor/ParameterReader.h"
 
 #include "runtime/base/Error.h"
@@ -40,9 +41,8 @@ public:
     if (isTransposed_)
       return readTransposed(row, numRows, col, numCols, out, outStride);
     for (int64_t i = 0; i < numRows; ++i)
-      LLMRT_RETURN_IF_ERROR(readElements(tensor_,
-                                         (row + i) * sourceCols_ + col, numCols,
-                                         out + i * outStride));
+      LLMRT_RETURN_IF_ERROR(readElements(tensor_, (row + i) * sourceCols_ + col,
+                                         numCols, out + i * outStride));
     return absl::OkStatus();
   }
 
@@ -65,8 +65,8 @@ private:
                               int64_t outStride) const {
     std::vector<float> line(numRows);
     for (int64_t j = 0; j < numCols; ++j) {
-      LLMRT_RETURN_IF_ERROR(readElements(
-          tensor_, (col + j) * sourceCols_ + row, numRows, line.data()));
+      LLMRT_RETURN_IF_ERROR(readElements(tensor_, (col + j) * sourceCols_ + row,
+                                         numRows, line.data()));
       for (int64_t i = 0; i < numRows; ++i)
         out[i * outStride + j] = line[i];
     }
@@ -85,8 +85,8 @@ public:
   InitReader(const fb::Parameter& parameter, uint64_t seed)
       : init_(parameter.init()),
         deviation_(static_cast<float>(parameter.init_std())), seed_(seed),
-        stream_(philoxStream({parameter.name()->data(),
-                              parameter.name()->size()})),
+        stream_(
+            philoxStream({parameter.name()->data(), parameter.name()->size()})),
         cols_(globalShape(parameter).back()) {}
 
   absl::Status read(int64_t row, int64_t numRows, int64_t col, int64_t numCols,
@@ -122,11 +122,11 @@ absl::Status checkShape(const fb::Parameter& parameter,
   }
   if (fits && present == wanted)
     return absl::OkStatus();
-  std::string rows = parameter.source_row_end() < 0
-                         ? ""
-                         : absl::StrCat(", its rows ",
-                                        parameter.source_row_begin(), " to ",
-                                        parameter.source_row_end());
+  std::string rows =
+      parameter.source_row_end() < 0
+          ? ""
+          : absl::StrCat(", its rows ", parameter.source_row_begin(), " to ",
+                         parameter.source_row_end());
   return makeError(
       ErrorCode::WeightShapeMismatch,
       absl::StrCat("parameter ", parameter.name()->c_str(), " has shape ",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: the elements of one logical parameter as float, from a weight
-// file or from its initialiser. It knows nothing of ranks, boxes and layouts.
+// Private to the executor: the elements of one logical parameter as float, from
+// a weight file or from its initialiser. It knows nothing of ranks, boxes and
+// layouts.
 #pragma once
 
 #include "runtime/io/WeightSource.h"
@@ -19,8 +20,8 @@ struct StoredRows {
   int64_t rowStride;   // in elements
 };
 
-/// A tensor as a matrix: all dimensions but the last are rows; one dimension is one row.
-/// Calls come from many threads.
+/// A tensor as a matrix: all dimensions but the last are rows; one dimension is
+/// one row. Calls come from many threads.
 class ParameterReader {
 public:
   virtual ~ParameterReader() = default;
@@ -28,8 +29,9 @@ public:
   virtual absl::Status read(int64_t row, int64_t numRows, int64_t col,
                             int64_t numCols, float* out,
                             int64_t outStride) const = 0;
-  /// Returns where elements from (row, col) on lie, if they lie row by row in f32 or
-  /// bf16 at an address that is a multiple of their size.
+
+  /// Returns where elements from (row, col) on lie, if they lie row by row in
+  /// f32 or bf16 at an address that is a multiple of their size.
   virtual std::optional<StoredRows> stored(int64_t row, int64_t col) const {
     return std::nullopt;
   }

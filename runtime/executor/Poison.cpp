@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Buffers that keep their contents between calls are known by class; inputs are written
-// by the caller before the call.
+// Buffers that keep their contents between calls are known by class; inputs are
+// written by the caller before the call.
 #include "runtime/executor/Poison.h"
 
 #include <algorithm>
@@ -29,8 +29,8 @@ Poison::Poison(const Rank& rank) {
     return;
   for (const fb::Arena* arena : *rank.stage.arenas()) {
     std::vector<std::pair<int64_t, int64_t>> alive; // [begin, end)
-    for (unsigned i = 0; rank.stage.buffers() && i < rank.stage.buffers()->size();
-         ++i) {
+    for (unsigned i = 0;
+         rank.stage.buffers() && i < rank.stage.buffers()->size(); ++i) {
       const fb::Buffer* buffer = rank.stage.buffers()->Get(i);
       if (buffer->space() == arena->space() &&
           isPersistent(buffer->memory_class()))

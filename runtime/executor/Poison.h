@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: fills memory that holds nothing between two calls with values
-// that spoil whatever is computed from them. For tests.
+// Private to the executor: fills memory that holds nothing between two calls
+// with values that spoil whatever is computed from them. For tests.
 #pragma once
 
 #include "runtime/executor/Rank.h"
@@ -24,6 +24,7 @@ private:
     uint8_t* data;
     int64_t sizeBytes;
   };
+
   std::vector<Range> ranges_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Argument blocks are made once. A call with as many valid rows as the last one changes
-// none of them.
+// Argument blocks are made once. A call with as many valid rows as the last one
+// changes none of them.
 #include "runtime/executor/Program.h"
 
 #include "runtime/base/Error.h"
@@ -23,7 +23,8 @@ int64_t countWords(const fb::Program& program) {
   for (const fb::Command* command : *program.commands()) {
     if (command->kind() != fb::CommandKind::Launch)
       continue;
-    count += roundUpToBlock(command->words()->size() + 1); // and the grid's rows
+    count +=
+        roundUpToBlock(command->words()->size() + 1); // and the grid's rows
     if (command->slots())
       for (const fb::Slot* slot : *command->slots())
         count += roundUpToBlock(slot->words()->size());
@@ -72,9 +73,9 @@ Program::create(const fb::Program& program, const fb::Entry* entry,
   std::unique_ptr<Program> prepared(new Program(rank, entry));
   prepared->words_.resize(countWords(program));
   int64_t sizeBytes = prepared->words_.size() * sizeof(uint64_t);
-  LLMRT_ASSIGN_OR_RETURN(void* memory,
-                         rank.device.allocate(MemorySpace::Device,
-                                              MemoryClass::Code, sizeBytes));
+  LLMRT_ASSIGN_OR_RETURN(
+      void* memory,
+      rank.device.allocate(MemorySpace::Device, MemoryClass::Code, sizeBytes));
   prepared->deviceWords_ = static_cast<uint64_t*>(memory);
   for (int i = 0; i < program.num_events(); ++i)
     prepared->events_.push_back(rank.device.createEvent());
@@ -102,16 +103,15 @@ void Program::setWord(int64_t number, const fb::Word& word,
                       const fb::Command& command,
                       absl::Span<const int64_t> slotWords) {
   uint64_t& value = words_[number];
-  int64_t rows =
-      entry_ ? entry_->sequences() * entry_->rows_per_sequence() : 0;
+  int64_t rows = entry_ ? entry_->sequences() * entry_->rows_per_sequence() : 0;
   switch (word.kind()) {
   case fb::WordKind::Integer:
   case fb::WordKind::Real:
     value = word.value();
     return;
   case fb::WordKind::Address:
-    value = reinterpret_cast<uint64_t>(rank_.address(word.index())) +
-            word.value();
+    value =
+        reinterpret_cast<uint64_t>(rank_.address(word.index())) + word.value();
     return;
   case fb::WordKind::Coordinate:
     value = atCoordinates(word.by_coordinate(), rank_.coordinates, 0);

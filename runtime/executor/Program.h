@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the executor: the prepared commands of one entry, with the argument blocks
-// of its launches in one piece of device memory. Only words that depend on the number of
-// valid rows change between calls.
+// Private to the executor: the prepared commands of one entry, with the
+// argument blocks of its launches in one piece of device memory. Only words
+// that depend on the number of valid rows change between calls.
 #pragma once
 
 #include "runtime/executor/Command.h"
@@ -22,20 +22,25 @@ public:
 
   /// Enqueues every command.
   void enqueue(int64_t validRows);
+
   int64_t numCommands() const { return commands_.size(); }
 
   // For preparing launches.
-  /// Takes the next `numWords` words of argument memory and returns the first's number.
+  /// Takes the next `numWords` words of argument memory and returns the first's
+  /// number.
   int64_t takeWords(int64_t numWords);
-  /// Sets word `number` to what `word` says; `slotWords` are the first words of the
-  /// blocks of the launch's slots.
+  /// Sets word `number` to what `word` says; `slotWords` are the first words of
+  /// the blocks of the launch's slots.
   void setWord(int64_t number, const fb::Word& word, const fb::Command& command,
                absl::Span<const int64_t> slotWords);
+
   uint64_t deviceAddress(int64_t number) const {
     return reinterpret_cast<uint64_t>(deviceWords_ + number);
   }
+
   /// Returns the host's copy of a word; during preparation with all rows valid.
   const uint64_t* hostWord(int64_t number) const { return &words_[number]; }
+
   void needScratch(int64_t sizeBytes) {
     scratchBytes_ = std::max(scratchBytes_, sizeBytes);
   }
@@ -50,6 +55,7 @@ private:
   };
 
   Program(Rank& rank, const fb::Entry* entry) : rank_(rank), entry_(entry) {}
+
   void setRows(int64_t validRows);
 
   Rank& rank_;

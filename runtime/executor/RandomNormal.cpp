@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox and Box-Muller on lanes side by side: a billion elements are initialised in
-// seconds. Logarithm, sine and cosine are polynomials in double with about 1e-15 of
-// relative error, so that a value rounded to float is almost always that of normal() and
-// at most one unit in the last place off (the test counts). Without fused multiply-adds,
-// every CPU level computes the same bits.
+// Philox and Box-Muller on lanes side by side: a billion elements are
+// initialised in seconds. Logarithm, sine and cosine are polynomials in double
+// with about 1e-15 of relative error, so that a value rounded to float is
+// almost always that of normal() and at most one unit in the last place off
+// (the test counts). Without fused multiply-adds, every CPU level computes the
+// same bits.
 #include "runtime/executor/RandomNormal.h"
 
 #include "runtime/base/Philox.h"
@@ -19,19 +20,20 @@ constexpr int kPairs = 256;
 // The loops below vectorise only if inlined into each clone.
 #define LLMRT_INLINE __attribute__((always_inline)) inline
 
-// Returns log(x) for normal x in (0, 1]: x = m * 2^e with m in [sqrt(1/2), sqrt(2)),
-// log m = 2 atanh(s), s = (m - 1) / (m + 1).
+// Returns log(x) for normal x in (0, 1]: x = m * 2^e with m in [sqrt(1/2),
+// sqrt(2)), log m = 2 atanh(s), s = (m - 1) / (m + 1).
 LLMRT_INLINE double logarithm(double x) {
   uint64_t bits = __builtin_bit_cast(uint64_t, x);
   // The offset moves the border between exponents from 1 to sqrt(2).
   constexpr uint64_t kSqrtHalfBits = 0x3FE6A09E667F3BCD;
   uint64_t shifted = bits - kSqrtHalfBits;
   int64_t exponent = static_cast<int64_t>(shifted) >> 52;
-  double m = __builtin_bit_cast(
-      double, bits - (static_cast<uint64_t>(exponent) << 52));
+  double m = __builtin_bit_cast(double,
+                                bits - (static_cast<uint64_t>(exponent) << 52));
   double s = (m - 1.0) / (m + 1.0);
   double z = s * s;
-  // Taylor coefficients of atanh(s) / s; z <= 0.0295, so the next term is below 1e-17.
+  // Taylor coefficients of atanh(s) / s; z <= 0.0295, so the next term is below
+  // 1e-17.
   double p = 1.0 / 23;
   p = p * z + 1.0 / 21;
   p = p * z + 1.0 / 19;
@@ -46,8 +48,9 @@ LLMRT_INLINE double logarithm(double x) {
   double tail = 2.0 * s * z * p;
   constexpr double kLog2 = 0.693147180559945309417;
   // Exact conversion of a small integer without a 64-bit instruction.
-  double e = __builtin_bit_cast(double, (exponent + 1075) | 0x4330000000000000) -
-             (0x1p52 + 1075);
+  double e =
+      __builtin_bit_cast(double, (exponent + 1075) | 0x4330000000000000) -
+      (0x1p52 + 1075);
   return e * kLog2 + (2.0 * s + tail);
 }
 
@@ -83,9 +86,9 @@ LLMRT_INLINE double cosine(double x) {
 LLMRT_INLINE double uniform(uint64_t low, uint64_t high) {
   uint64_t bits = (high << 32 | low) >> 11;
   // 2^52 + the low 52 bits, and the 53rd apart: conversions without AVX-512.
-  double small = __builtin_bit_cast(double, (bits & 0xFFFFFFFF) |
-                                                0x4330000000000000) -
-                 0x1p52;
+  double small =
+      __builtin_bit_cast(double, (bits & 0xFFFFFFFF) | 0x4330000000000000) -
+      0x1p52;
   double large =
       __builtin_bit_cast(double, (bits >> 32) | 0x4330000000000000) - 0x1p52;
   return (large * 0x1p32 + small) * 0x1p-53;
@@ -120,8 +123,7 @@ LLMRT_CLONES void normalPairs(uint64_t seed, uint64_t stream,
       k0 = (k0 + 0x9E3779B9) & 0xFFFFFFFF;
       k1 = (k1 + 0xBB67AE85) & 0xFFFFFFFF;
     }
-    double radius =
-        __builtin_sqrt(-2.0 * logarithm(uniform(c0, c1) + 0x1p-53));
+    double radius = __builtin_sqrt(-2.0 * logarithm(uniform(c0, c1) + 0x1p-53));
     // The angle is a turn in quarters: the nearest whole one, and the rest.
     double quarters = 4.0 * uniform(c2, c3);
     double rounded = quarters + 0x1.8p52;

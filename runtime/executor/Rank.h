@@ -19,15 +19,17 @@ struct Rank {
   Device& device;
   std::vector<int> coordinates;
   Communicators communicators;
-  std::vector<KernelId> kernels; // by number in the plan
+  std::vector<KernelId> kernels;    // by number in the plan
   std::array<uint8_t*, 3> arenas{}; // by MemorySpace
   FlightRecorder computeRecorder;
-  FlightRecorder communicationRecorder; // written by the thread that communicates
+  FlightRecorder
+      communicationRecorder; // written by the thread that communicates
 
   uint8_t* address(int buffer) const {
     const fb::Buffer* b = stage.buffers()->Get(buffer);
     return arenas[static_cast<int>(b->space())] + b->offset();
   }
+
   int64_t sizeBytes(int buffer) const {
     return stage.buffers()->Get(buffer)->size_bytes();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// CRC-64/XZ, eight bytes at a time ("slicing by eight"). It finds every changed bit of a
-// plan; it does not protect against someone who changes the checksum too.
+// CRC-64/XZ, eight bytes at a time ("slicing by eight"). It finds every changed
+// bit of a plan; it does not protect against someone who changes the checksum
+// too.
 #include "runtime/plan/PlanFile.h"
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names, versions and argument words of the hand-tuned kernels, for whoever reads or
-// writes plans without running them. The code is in runtime/kernels.
+// Names, versions and argument words of the hand-tuned kernels, for whoever
+// reads or writes plans without running them. The code is in runtime/kernels.
 #pragma once
 
 #include "absl/strings/string_view.h"

@@ -8,7 +8,8 @@
 
 namespace llmrt {
 
-/// The axis whose coordinate is a rank's pipeline stage; without it there is one stage.
+/// The axis whose coordinate is a rank's pipeline stage; without it there is
+/// one stage.
 inline constexpr absl::string_view kStageAxis = "pp";
 
 /// Returns the number of an axis, or -1.
@@ -17,8 +18,8 @@ int findAxis(const fb::Plan& plan, absl::string_view name);
 /// Returns the pipeline stage of a rank.
 int stageOfCoordinates(const fb::Plan& plan, absl::Span<const int> coordinates);
 
-/// Returns the ranks that differ from `coordinates` only along `axes`, ordered by their
-/// coordinates along `axes`, the first one slowest.
+/// Returns the ranks that differ from `coordinates` only along `axes`, ordered
+/// by their coordinates along `axes`, the first one slowest.
 std::vector<int> groupAlongAxes(const fb::Plan& plan,
                                 absl::Span<const int> coordinates,
                                 absl::Span<const int> axes);

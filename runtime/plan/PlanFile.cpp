@@ -34,11 +34,10 @@ absl::Status checkEnvelope(absl::Span<const uint8_t> file,
     return makeError(ErrorCode::PlanCorrupt, "this is not a plan file",
                      "give a file written by llmc compile");
   if (fileBytes < kPlanEnvelopeBytes)
-    return makeError(
-        ErrorCode::PlanTruncated,
-        absl::StrCat("a plan has at least ", kPlanEnvelopeBytes,
-                     " bytes, this file has ", fileBytes),
-        kAdvice);
+    return makeError(ErrorCode::PlanTruncated,
+                     absl::StrCat("a plan has at least ", kPlanEnvelopeBytes,
+                                  " bytes, this file has ", fileBytes),
+                     kAdvice);
   uint64_t payloadBytes = load<uint64_t>(file.data() + 16);
   uint64_t presentBytes = fileBytes - kPlanEnvelopeBytes;
   if (presentBytes < payloadBytes)
@@ -56,7 +55,8 @@ absl::Status checkEnvelope(absl::Span<const uint8_t> file,
       checksumOf(file) != load<uint64_t>(file.data() + 24))
     return makeError(ErrorCode::PlanCorrupt,
                      "the checksum of the plan does not hold", kAdvice);
-  // The envelope is the same in every version, so a newer plan has a good checksum.
+  // The envelope is the same in every version, so a newer plan has a good
+  // checksum.
   uint32_t version = load<uint32_t>(file.data() + 8);
   if (version > kPlanSchemaVersion)
     return makeError(ErrorCode::PlanTooNew,
@@ -97,8 +97,8 @@ absl::StatusOr<const fb::Plan*> readPlan(absl::Span<const uint8_t> file,
   if (reinterpret_cast<uintptr_t>(payload.data()) % 8 != 0)
     return absl::InternalError("a plan must be read at an address that is a "
                                "multiple of 8");
-  // A table takes at least 4 bytes in the file unless tables share bytes, which no
-  // writer of ours does: this bounds the time that a hostile file takes.
+  // A table takes at least 4 bytes in the file unless tables share bytes, which
+  // no writer of ours does: this bounds the time that a hostile file takes.
   constexpr unsigned kMaxDepth = 16;
   unsigned maxTables = static_cast<unsigned>(payload.size() / 4 + 1);
   ::flatbuffers::Verifier verifier(payload.data(), payload.size(), kMaxDepth,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The envelope of a plan file, and its reader. Executing a plan whose checksum holds
-// means running its machine code: a plan is to be trusted like a program.
+// The envelope of a plan file, and its reader. Executing a plan whose checksum
+// holds means running its machine code: a plan is to be trusted like a program.
 //
-// Bytes 0-7 "LLMCPLAN"; 8-11 schema version; 12-15 zero; 16-23 payload length; 24-31
-// CRC-64/XZ of bytes 0-23 and of the payload; then the FlatBuffer. Little endian.
+// Bytes 0-7 "LLMCPLAN"; 8-11 schema version; 12-15 zero; 16-23 payload length;
+// 24-31 CRC-64/XZ of bytes 0-23 and of the payload; then the FlatBuffer. Little
+// endian.
 #pragma once
 
 #include "runtime/base/MappedFile.h"
@@ -32,11 +33,14 @@ struct ReadPlanOptions {
   bool verifyChecksum = true; // off only for the fuzzer
 };
 
-/// Checks the envelope, then every table, index, offset, size and name of the plan, so
-/// that the executor can follow it without a check: indices in range, buffers inside
-/// arenas, words as Kernels.def declares, axes and coordinates complete, shapes and byte
-/// counts consistent, events recorded before they are waited for.
-/// Errors  PlanTruncated, PlanCorrupt, PlanTooNew, PlanInvalid (names the field).
+/// Checks the envelope, then every table, index, offset, size and name of the
+/// plan, so that the executor can follow it without a check: indices in range,
+/// buffers inside arenas, words as Kernels.def declares, axes and coordinates
+/// complete, shapes and byte counts consistent, events recorded before they are
+/// waited for. `file` begins at a multiple of 8, as a memory map does.
+///
+/// Errors  PlanTruncated, PlanCorrupt, PlanTooNew, PlanInvalid (names the
+///         field), KernelMissing.
 absl::StatusOr<const fb::Plan*> readPlan(absl::Span<const uint8_t> file,
                                          const ReadPlanOptions& options = {});
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of a plan's tables other than programs: mesh, entries, kernels, code, and what
-// each stage holds.
+// Checks of a plan's tables other than parameters and programs: mesh, entries,
+// kernels, code, memory, and what each stage holds.
 #include "runtime/plan/VerifyPlan.h"
 
 #include "runtime/base/Error.h"
@@ -9,7 +9,9 @@
 #include "runtime/plan/Mesh.h"
 
 #include <cmath>
+#include <map>
 #include <set>
+#include <tuple>
 
 namespace llmrt {
 namespace {
@@ -35,9 +37,9 @@ absl::Status verifyMesh(const fb::Plan& plan) {
   int stageAxis = findAxis(plan, kStageAxis);
   int64_t stages = stageAxis < 0 ? 1 : plan.axes()->Get(stageAxis)->size();
   Place place{nullptr, "stages"};
-  LLMRT_PLAN_CHECK(lengthOf(plan.stages()) == stages, place,
-                   absl::StrCat(lengthOf(plan.stages()), " stages, the mesh has ",
-                                stages));
+  LLMRT_PLAN_CHECK(
+      lengthOf(plan.stages()) == stages, place,
+      absl::StrCat(lengthOf(plan.stages()), " stages, the mesh has ", stages));
   return absl::OkStatus();
 }
 
@@ -69,7 +71,8 @@ absl::Status verifyHandTuned(const fb::Kernel& kernel, const Place& place) {
   if (!signature)
     return makeError(ErrorCode::KernelMissing,
                      absl::StrCat("the plan needs kernel ", name, " version ",
-                                  kernel.version(), ", this program has version ",
+                                  kernel.version(),
+                                  ", this program has version ",
                                   newestKernelVersion(name), " (0: none)"),
                      "compile the plan again with this version's llmc");
   auto isTile = [](int64_t tile, int64_t step) {
@@ -89,11 +92,10 @@ absl::Status verifyKernels(const fb::Plan& plan) {
     Place place{nullptr, "kernels", i};
     LLMRT_PLAN_CHECK(!textOf(kernel->name()).empty(), place,
                      "the name is empty");
-    LLMRT_PLAN_CHECK(
-        isWithin(kernel->row_tile(), 0, kMaxPlanInteger) &&
-            isWithin(kernel->col_tile(), 0, kMaxPlanInteger) &&
-            isWithin(kernel->scratch_bytes(), 0, kMaxScratchBytes),
-        place, "a tile or the scratch has an impossible size");
+    LLMRT_PLAN_CHECK(isWithin(kernel->row_tile(), 0, kMaxPlanInteger) &&
+                         isWithin(kernel->col_tile(), 0, kMaxPlanInteger) &&
+                         isWithin(kernel->scratch_bytes(), 0, kMaxScratchBytes),
+                     place, "a tile or the scratch has an impossible size");
     switch (kernel->kind()) {
     case fb::KernelKind::HandTuned:
       LLMRT_RETURN_IF_ERROR(verifyHandTuned(*kernel, place));
@@ -153,140 +155,21 @@ absl::Status verifyBuffers(const fb::Stage& stage, const Place& outer) {
                          isMemoryClass(buffer->memory_class()),
                      place, "unknown memory space or class");
     int64_t capacityBytes = arenaBytes[static_cast<int>(buffer->space())];
-    LLMRT_PLAN_CHECK(isWithin(buffer->offset(), 0, capacityBytes) &&
-                         isWithin(buffer->size_bytes(), 0,
-                                  capacityBytes - buffer->offset()),
-                     place, "it is not inside its arena");
-    LLMRT_PLAN_CHECK(buffer->offset() % kBufferAlignment == 0, place,
-                     absl::StrCat("offset ", buffer->offset(),
-                                  " is not aligned"));
     LLMRT_PLAN_CHECK(
-        isWithin(buffer->padding_bytes(), 0, buffer->size_bytes()), place,
-        "more padding than bytes");
+        isWithin(buffer->offset(), 0, capacityBytes) &&
+            isWithin(buffer->size_bytes(), 0, capacityBytes - buffer->offset()),
+        place, "it is not inside its arena");
+    LLMRT_PLAN_CHECK(
+        buffer->offset() % kBufferAlignment == 0, place,
+        absl::StrCat("offset ", buffer->offset(), " is not aligned"));
+    LLMRT_PLAN_CHECK(isWithin(buffer->padding_bytes(), 0, buffer->size_bytes()),
+                     place, "more padding than bytes");
   }
   return absl::OkStatus();
 }
 
-// Bytes of the local box as it is laid out, or -1.
-int64_t laidOutBytes(const fb::Parameter& parameter) {
-  DType dtype = static_cast<DType>(parameter.dtype());
-  if (parameter.layout() == fb::WeightLayout::RowMajor)
-    return multiply(productOf(parameter.local_shape()), dtypeBytes(dtype));
-  int64_t panelCols = kPanelBytes / dtypeBytes(dtype);
-  int64_t rows = parameter.local_shape()->Get(0);
-  int64_t panels = (rows + panelCols - 1) / panelCols;
-  return multiply(multiply(panels, parameter.local_shape()->Get(1)),
-                  kPanelBytes);
-}
-
-absl::Status verifyBox(const fb::Plan& plan, const fb::Parameter& parameter,
-                       const Place& outer) {
-  int64_t numDims = lengthOf(parameter.global_shape());
-  std::vector<bool> isCut(numDims);
-  for (int64_t i = 0; i < lengthOf(parameter.box()); ++i) {
-    const fb::BoxDim* cut = parameter.box()->Get(i);
-    Place place{&outer, "box", i};
-    LLMRT_PLAN_CHECK(isWithin(cut->dim(), 0, numDims - 1) && !isCut[cut->dim()],
-                     place, "dimension out of range or cut twice");
-    isCut[cut->dim()] = true;
-    int64_t globalSize = parameter.global_shape()->Get(cut->dim());
-    int64_t localSize = parameter.local_shape()->Get(cut->dim());
-    Place offset{&place, "offset"};
-    Place count{&place, "count"};
-    LLMRT_PLAN_CHECK(cut->offset(), offset, "it is missing");
-    LLMRT_PLAN_CHECK(cut->count(), count, "it is missing");
-    LLMRT_RETURN_IF_ERROR(
-        verifyByCoordinate(plan, cut->offset(), 0, globalSize, offset));
-    LLMRT_RETURN_IF_ERROR(
-        verifyByCoordinate(plan, cut->count(), 0, localSize, count));
-    // Offset and count follow one axis, or one of them is the same everywhere.
-    int offsetAxis = cut->offset()->axis();
-    int countAxis = cut->count()->axis();
-    LLMRT_PLAN_CHECK(offsetAxis < 0 || countAxis < 0 || offsetAxis == countAxis,
-                     place, "offset and count follow different axes");
-    int64_t values = std::max(lengthOf(cut->offset()->values()),
-                              lengthOf(cut->count()->values()));
-    for (int64_t v = 0; v < values; ++v) {
-      int64_t begin = cut->offset()->values()->Get(offsetAxis < 0 ? 0 : v);
-      int64_t rows = cut->count()->values()->Get(countAxis < 0 ? 0 : v);
-      LLMRT_PLAN_CHECK(begin + rows <= globalSize, place,
-                       "it reaches beyond the logical tensor");
-    }
-  }
-  for (int64_t d = 0; d < numDims; ++d)
-    LLMRT_PLAN_CHECK(isCut[d] || parameter.local_shape()->Get(d) >=
-                                     parameter.global_shape()->Get(d),
-                     outer, "a dimension without a cut is not held whole");
-  return absl::OkStatus();
-}
-
-absl::Status verifyParameterShape(const fb::Parameter& parameter,
-                                  const Place& place) {
-  constexpr int64_t kMaxDims = 8;
-  int64_t numDims = lengthOf(parameter.global_shape());
-  LLMRT_PLAN_CHECK(isWithin(numDims, 1, kMaxDims) &&
-                       lengthOf(parameter.local_shape()) == numDims,
-                   place, "global and local shape do not match");
-  LLMRT_PLAN_CHECK(productOf(parameter.global_shape()) > 0 &&
-                       productOf(parameter.local_shape()) >= 0,
-                   place, "a shape has an impossible size");
-  LLMRT_PLAN_CHECK(parameter.dtype() == fb::ElementType::F32 ||
-                       parameter.dtype() == fb::ElementType::BF16,
-                   place, "parameters are f32 or bf16");
-  LLMRT_PLAN_CHECK(parameter.layout() == fb::WeightLayout::RowMajor ||
-                       (parameter.layout() == fb::WeightLayout::Panel &&
-                        numDims == 2),
-                   place, "unknown layout, or panels of a tensor that is not a "
-                          "matrix");
-  LLMRT_PLAN_CHECK(!parameter.transposed() || numDims == 2, place,
-                   "only matrices are transposed");
-  bool isSlice = parameter.source_row_begin() != -1 ||
-                 parameter.source_row_end() != -1;
-  LLMRT_PLAN_CHECK(
-      !isSlice ||
-          (isWithin(parameter.source_row_begin(), 0, kMaxPlanInteger) &&
-           parameter.source_row_end() - parameter.source_row_begin() ==
-               parameter.global_shape()->Get(0)),
-      place, "the rows of the source are not as many as the tensor has");
-  LLMRT_PLAN_CHECK(parameter.init() >= fb::InitKind::MIN &&
-                       parameter.init() <= fb::InitKind::MAX &&
-                       std::isfinite(parameter.init_std()),
-                   place, "unknown initialiser");
-  return absl::OkStatus();
-}
-
-absl::Status verifyParameter(const fb::Plan& plan, const fb::Stage& stage,
-                             const fb::Parameter& parameter,
-                             const Place& place) {
-  LLMRT_PLAN_CHECK(!textOf(parameter.name()).empty(), place,
-                   "the name is empty");
-  LLMRT_RETURN_IF_ERROR(verifyParameterShape(parameter, place));
-  LLMRT_RETURN_IF_ERROR(verifyBox(plan, parameter, place));
-  LLMRT_PLAN_CHECK(
-      isWithin(parameter.buffer(), 0, lengthOf(stage.buffers()) - 1), place,
-      absl::StrCat("buffer ", parameter.buffer(), " does not exist"));
-  int64_t heldBytes = laidOutBytes(parameter);
-  LLMRT_PLAN_CHECK(heldBytes >= 0, place, "impossible size");
-  if (lengthOf(parameter.shard_axes()) > 0) {
-    Place axes{&place, "shard_axes"};
-    LLMRT_RETURN_IF_ERROR(verifyAxes(plan, parameter.shard_axes(), axes));
-    int64_t shards = sizeAlongAxes(plan, spanOf(parameter.shard_axes()));
-    int64_t unitBytes = parameter.layout() == fb::WeightLayout::Panel
-                            ? kPanelBytes
-                            : dtypeBytes(static_cast<DType>(parameter.dtype()));
-    LLMRT_PLAN_CHECK(isWithin(parameter.shard_bytes(), 0, kMaxPlanInteger) &&
-                         parameter.shard_bytes() % unitBytes == 0 &&
-                         multiply(parameter.shard_bytes(), shards) >= heldBytes,
-                     place, "the shards do not make the whole parameter");
-    heldBytes = parameter.shard_bytes();
-  }
-  LLMRT_PLAN_CHECK(
-      stage.buffers()->Get(parameter.buffer())->size_bytes() >= heldBytes,
-      place, absl::StrCat("its buffer is smaller than ", heldBytes, " bytes"));
-  return absl::OkStatus();
-}
-
-// What a named input or output must be; elements 0: only the shape must fit the buffer.
+// What a named input or output must be; elements 0: only the shape must fit the
+// buffer.
 struct NamedBufferKind {
   absl::string_view name;
   fb::ElementType dtype;
@@ -300,32 +183,31 @@ absl::Status verifyNamedBuffer(const fb::Stage& stage,
   absl::string_view name = textOf(named.name());
   LLMRT_PLAN_CHECK(isElementType(named.dtype()), place, "unknown dtype");
   LLMRT_PLAN_CHECK(isWithin(named.buffer(), 0, lengthOf(stage.buffers()) - 1),
-                   place, absl::StrCat("buffer ", named.buffer(),
-                                       " does not exist"));
+                   place,
+                   absl::StrCat("buffer ", named.buffer(), " does not exist"));
   int64_t elements = productOf(named.shape());
   int64_t neededBytes =
       multiply(elements, dtypeBytes(static_cast<DType>(named.dtype())));
-  LLMRT_PLAN_CHECK(
-      isWithin(neededBytes, 0,
-               stage.buffers()->Get(named.buffer())->size_bytes()),
-      place, absl::StrCat("'", name, "' does not fit its buffer"));
+  LLMRT_PLAN_CHECK(isWithin(neededBytes, 0,
+                            stage.buffers()->Get(named.buffer())->size_bytes()),
+                   place, absl::StrCat("'", name, "' does not fit its buffer"));
   for (const NamedBufferKind& kind : kinds)
     if (kind.name == name) {
       LLMRT_PLAN_CHECK(kind.dtype == named.dtype() &&
                            (kind.elements == 0 || kind.elements == elements),
-                       place, absl::StrCat("'", name,
-                                           "' has another dtype or shape than "
-                                           "its entry needs"));
+                       place,
+                       absl::StrCat("'", name,
+                                    "' has another dtype or shape than "
+                                    "its entry needs"));
       return absl::OkStatus();
     }
   return invalidPlan(place, absl::StrCat("unknown name '", name, "'"));
 }
 
-absl::Status
-verifyEntryBuffers(const fb::Plan& plan, const fb::Stage& stage,
-                   const ::flatbuffers::Vector<
-                       ::flatbuffers::Offset<fb::EntryBuffers>>* all,
-                   bool isInput, const Place& outer) {
+absl::Status verifyEntryBuffers(
+    const fb::Plan& plan, const fb::Stage& stage,
+    const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
+    bool isInput, const Place& outer) {
   std::set<int> seen;
   for (int64_t i = 0; i < lengthOf(all); ++i) {
     Place place{&outer, isInput ? "inputs" : "outputs", i};
@@ -338,11 +220,14 @@ verifyEntryBuffers(const fb::Plan& plan, const fb::Stage& stage,
     int64_t rows = S * entry->rows_per_sequence();
     using enum fb::ElementType;
     const NamedBufferKind inputs[] = {
-        {"ids", I32, rows},       {"positions", I32, rows},
-        {"valid_rows", I32, S},   {"block_table", I32,
-                                   multiply(S, entry->pages_per_sequence())},
-        {"temperature", F32, S},  {"top_k", I32, S},
-        {"top_p", F32, S},        {"seed", I64, S},
+        {"ids", I32, rows},
+        {"positions", I32, rows},
+        {"valid_rows", I32, S},
+        {"block_table", I32, multiply(S, entry->pages_per_sequence())},
+        {"temperature", F32, S},
+        {"top_k", I32, S},
+        {"top_p", F32, S},
+        {"seed", I64, S},
         {"sequence", I32, S},
         {"sample_positions", I32, S}};
     const NamedBufferKind outputs[] = {{"next_ids", I32, S},
@@ -393,25 +278,67 @@ absl::Status verifyStage(const fb::Plan& plan, const fb::Stage& stage,
   return verifyPrograms(plan, stage, place);
 }
 
-absl::Status verifyTables(const fb::Plan& plan) {
-  int64_t numStages = lengthOf(plan.stages());
+// Bytes of the arenas that buffers of a class cover, each counted once.
+int64_t coveredBytes(const fb::Stage& stage, fb::MemoryClass memoryClass) {
+  std::vector<std::tuple<fb::MemorySpace, int64_t, int64_t>> ranges;
+  for (int64_t i = 0; i < lengthOf(stage.buffers()); ++i) {
+    const fb::Buffer* buffer = stage.buffers()->Get(i);
+    if (buffer->memory_class() == memoryClass)
+      ranges.emplace_back(buffer->space(), buffer->offset(),
+                          buffer->offset() + buffer->size_bytes());
+  }
+  std::sort(ranges.begin(), ranges.end());
+  int64_t coveredBytes = 0;
+  int64_t reached = 0;
+  fb::MemorySpace current = fb::MemorySpace::MIN;
+  for (auto [space, begin, end] : ranges) {
+    reached = space == current ? reached : 0;
+    current = space;
+    coveredBytes += std::max<int64_t>(0, end - std::max(begin, reached));
+    reached = std::max(reached, end);
+  }
+  return coveredBytes;
+}
+
+// The table is a prediction that others rely on, so it must be the buffers'
+// own.
+absl::Status verifyMemory(const fb::Plan& plan) {
+  std::map<std::pair<int, fb::MemoryClass>, int64_t> predicted;
   for (int64_t i = 0; i < lengthOf(plan.memory()); ++i) {
     const fb::MemoryRow* row = plan.memory()->Get(i);
     Place place{nullptr, "memory", i};
-    LLMRT_PLAN_CHECK(isWithin(row->stage(), 0, numStages - 1) &&
+    LLMRT_PLAN_CHECK(isWithin(row->stage(), 0, lengthOf(plan.stages()) - 1) &&
                          isMemoryClass(row->memory_class()),
                      place, "unknown stage or class");
     LLMRT_PLAN_CHECK(isWithin(row->size_bytes(), 0, kMaxPlanInteger) &&
                          isWithin(row->padding_bytes(), 0, row->size_bytes()),
                      place, "impossible size");
+    auto [at, isFirst] = predicted.try_emplace(
+        {row->stage(), row->memory_class()}, row->size_bytes());
+    LLMRT_PLAN_CHECK(isFirst, place, "the class has two rows");
+    bool isArenaClass = row->memory_class() != fb::MemoryClass::Code &&
+                        row->memory_class() != fb::MemoryClass::Library;
+    int64_t covered =
+        coveredBytes(*plan.stages()->Get(row->stage()), row->memory_class());
+    LLMRT_PLAN_CHECK(!isArenaClass || covered == row->size_bytes(), place,
+                     absl::StrCat(row->size_bytes(),
+                                  " bytes, the buffers of "
+                                  "the class cover ",
+                                  covered));
   }
+  return absl::OkStatus();
+}
+
+absl::Status verifyTables(const fb::Plan& plan) {
+  LLMRT_RETURN_IF_ERROR(verifyMemory(plan));
+  int64_t numStages = lengthOf(plan.stages());
   for (int64_t i = 0; i < lengthOf(plan.costs()); ++i) {
     const fb::CostRow* row = plan.costs()->Get(i);
     Place place{nullptr, "costs", i};
-    LLMRT_PLAN_CHECK(isWithin(row->stage(), 0, numStages - 1) &&
-                         isWithin(row->entry(), 0,
-                                  lengthOf(plan.entries()) - 1),
-                     place, "unknown stage or entry");
+    LLMRT_PLAN_CHECK(
+        isWithin(row->stage(), 0, numStages - 1) &&
+            isWithin(row->entry(), 0, lengthOf(plan.entries()) - 1),
+        place, "unknown stage or entry");
     LLMRT_PLAN_CHECK(lengthOf(row->axis_bytes()) == lengthOf(plan.axes()) &&
                          isAligned(row->axis_bytes()),
                      place, "not one number for each axis");
@@ -430,11 +357,11 @@ std::string Place::text() const {
 }
 
 absl::Status invalidPlan(const Place& place, absl::string_view what) {
-  return makeError(ErrorCode::PlanInvalid,
-                   absl::StrCat("the plan contradicts itself at ", place.text(),
-                                ": ", what),
-                   "this is a fault of the compiler that made it; please "
-                   "report it with the command line");
+  return makeError(
+      ErrorCode::PlanInvalid,
+      absl::StrCat("the plan contradicts itself at ", place.text(), ": ", what),
+      "this is a fault of the compiler that made it; please "
+      "report it with the command line");
 }
 
 int64_t multiply(int64_t a, int64_t b) {
@@ -458,8 +385,8 @@ absl::Status verifyByCoordinate(const fb::Plan& plan,
                                 const fb::ByCoordinate* value, int64_t low,
                                 int64_t high, const Place& place) {
   LLMRT_PLAN_CHECK(isWithin(value->axis(), -1, lengthOf(plan.axes()) - 1),
-                   place, absl::StrCat("axis ", value->axis(),
-                                       " does not exist"));
+                   place,
+                   absl::StrCat("axis ", value->axis(), " does not exist"));
   int64_t needed =
       value->axis() < 0 ? 1 : plan.axes()->Get(value->axis())->size();
   LLMRT_PLAN_CHECK(isAligned(value->values()), place, "it is not aligned");
@@ -479,10 +406,11 @@ absl::Status verifyAxes(const fb::Plan& plan,
   LLMRT_PLAN_CHECK(lengthOf(axes) > 0, place, "there are none");
   std::set<int> seen;
   for (int axis : *axes)
-    LLMRT_PLAN_CHECK(isWithin(axis, 0, lengthOf(plan.axes()) - 1) &&
-                         seen.insert(axis).second,
-                     place, absl::StrCat("axis ", axis,
-                                         " does not exist or is named twice"));
+    LLMRT_PLAN_CHECK(
+        isWithin(axis, 0, lengthOf(plan.axes()) - 1) &&
+            seen.insert(axis).second,
+        place,
+        absl::StrCat("axis ", axis, " does not exist or is named twice"));
   return absl::OkStatus();
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to runtime/plan: the checks behind readPlan(), after FlatBuffers has verified
-// that every offset stays inside the file.
+// Private to runtime/plan: the checks behind readPlan(), after FlatBuffers has
+// verified that every offset stays inside the file.
 #pragma once
 
 #include "runtime/plan/PlanFile.h"
@@ -32,7 +32,8 @@ absl::Status invalidPlan(const Place& place, absl::string_view what);
       return invalidPlan(place, what);                                         \
   } while (false)
 
-/// No size, offset or count of a plan is beyond this, so that sums of two never overflow.
+/// No size, offset or count of a plan is beyond this, so that sums of two never
+/// overflow.
 inline constexpr int64_t kMaxPlanInteger = int64_t{1} << 50;
 
 template <typename T>
@@ -49,13 +50,14 @@ inline bool isWithin(int64_t value, int64_t low, int64_t high) {
   return value >= low && value <= high;
 }
 
-/// FlatBuffers checks that elements are inside the file, not that they are aligned.
+/// FlatBuffers checks that elements are inside the file, not that they are
+/// aligned.
 inline bool isAligned(const ::flatbuffers::Vector<int64_t>* vector) {
   return !vector || reinterpret_cast<uintptr_t>(vector->Data()) % 8 == 0;
 }
 
-/// Returns the product, or -1 if a factor is negative, it exceeds kMaxPlanInteger or the
-/// vector is not aligned.
+/// Returns the product, or -1 if a factor is negative, it exceeds
+/// kMaxPlanInteger or the vector is not aligned.
 int64_t productOf(const ::flatbuffers::Vector<int64_t>* shape);
 int64_t multiply(int64_t a, int64_t b);
 
@@ -71,6 +73,11 @@ absl::Status verifyByCoordinate(const fb::Plan& plan,
 absl::Status verifyAxes(const fb::Plan& plan,
                         const ::flatbuffers::Vector<int32_t>* axes,
                         const Place& place);
+
+/// Checks a parameter of a stage; its buffers are verified already.
+absl::Status verifyParameter(const fb::Plan& plan, const fb::Stage& stage,
+                             const fb::Parameter& parameter,
+                             const Place& place);
 
 /// Checks the programs of a stage; its buffers are verified already.
 absl::Status verifyPrograms(const fb::Plan& plan, const fb::Stage& stage,

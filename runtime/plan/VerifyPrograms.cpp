@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of programs: every command has what its kind needs, inside its buffers.
+// Checks of programs: every command has what its kind needs, inside its
+// buffers.
 #include "runtime/plan/VerifyPlan.h"
 
 #include "runtime/base/Error.h"
@@ -50,11 +51,10 @@ bool fitsType(const fb::Word& word, char type, const Scope& scope) {
 
 absl::Status verifyWord(const Scope& scope, const fb::Word& word, char type,
                         int64_t numSlots, const Place& place) {
-  LLMRT_PLAN_CHECK(fitsType(word, type, scope), place,
-                   absl::StrCat("a word of kind ",
-                                static_cast<int>(word.kind()),
-                                " where the kernel wants '",
-                                std::string(1, type), "'"));
+  LLMRT_PLAN_CHECK(
+      fitsType(word, type, scope), place,
+      absl::StrCat("a word of kind ", static_cast<int>(word.kind()),
+                   " where the kernel wants '", std::string(1, type), "'"));
   switch (word.kind()) {
   case fb::WordKind::Address: {
     LLMRT_PLAN_CHECK(
@@ -70,9 +70,9 @@ absl::Status verifyWord(const Scope& scope, const fb::Word& word, char type,
     return verifyByCoordinate(scope.plan, word.by_coordinate(), kMinInteger,
                               kMaxInteger, place);
   case fb::WordKind::RowsShard:
-    LLMRT_PLAN_CHECK(
-        isWithin(word.index(), 0, lengthOf(scope.plan.axes()) - 1), place,
-        absl::StrCat("axis ", word.index(), " does not exist"));
+    LLMRT_PLAN_CHECK(isWithin(word.index(), 0, lengthOf(scope.plan.axes()) - 1),
+                     place,
+                     absl::StrCat("axis ", word.index(), " does not exist"));
     [[fallthrough]];
   case fb::WordKind::Rows:
   case fb::WordKind::Sequences:
@@ -90,11 +90,10 @@ absl::Status verifyWord(const Scope& scope, const fb::Word& word, char type,
 }
 
 // Words of a generated kernel: rows, then addresses.
-absl::Status
-verifyGeneratedWords(const Scope& scope,
-                     const ::flatbuffers::Vector<
-                         ::flatbuffers::Offset<fb::Word>>* words,
-                     const Place& place) {
+absl::Status verifyGeneratedWords(
+    const Scope& scope,
+    const ::flatbuffers::Vector<::flatbuffers::Offset<fb::Word>>* words,
+    const Place& place) {
   LLMRT_PLAN_CHECK(lengthOf(words) > 0, place, "there are none");
   for (int64_t i = 0; i < lengthOf(words); ++i) {
     Place at{&place, "words", i};
@@ -115,8 +114,9 @@ absl::Status verifySlots(const Scope& scope, const fb::Command& command,
     const fb::Kernel* kernel = scope.plan.kernels()->Get(slot->kernel());
     LLMRT_PLAN_CHECK(kernel->kind() == fb::KernelKind::Generated &&
                          kernel->scratch_bytes() <= kMaxSlotScratchBytes,
-                     place, "only a generated kernel with little scratch can "
-                            "be in a slot");
+                     place,
+                     "only a generated kernel with little scratch can "
+                     "be in a slot");
     LLMRT_RETURN_IF_ERROR(verifyGeneratedWords(scope, slot->words(), place));
   }
   return absl::OkStatus();
@@ -132,8 +132,7 @@ absl::Status verifyLaunch(const Scope& scope, const fb::Command& command,
   LLMRT_RETURN_IF_ERROR(verifySlots(scope, command, place));
   Place grid{&place, "grid_rows"};
   LLMRT_PLAN_CHECK(command.grid_rows(), grid, "it is missing");
-  LLMRT_RETURN_IF_ERROR(
-      verifyWord(scope, *command.grid_rows(), 'i', 0, grid));
+  LLMRT_RETURN_IF_ERROR(verifyWord(scope, *command.grid_rows(), 'i', 0, grid));
   LLMRT_PLAN_CHECK(isWithin(command.grid_cols(), 0, kMaxPlanInteger), place,
                    "impossible grid_cols");
   const fb::Kernel* kernel = scope.plan.kernels()->Get(command.kernel());
@@ -177,9 +176,9 @@ absl::Status verifyPeer(const fb::Plan& plan, const fb::Command& command,
   LLMRT_PLAN_CHECK(lengthOf(command.axes()) == 1, place,
                    "it goes along one axis");
   int64_t size = plan.axes()->Get(command.axes()->Get(0))->size();
-  LLMRT_PLAN_CHECK(isWithin(peer, 0, size - 1), place,
-                   absl::StrCat("coordinate ", peer,
-                                " does not exist on its axis"));
+  LLMRT_PLAN_CHECK(
+      isWithin(peer, 0, size - 1), place,
+      absl::StrCat("coordinate ", peer, " does not exist on its axis"));
   bool isOneSided = command.kind() == fb::CommandKind::Send ||
                     command.kind() == fb::CommandKind::Recv;
   LLMRT_PLAN_CHECK(size > 1 || !isOneSided, place,
@@ -258,10 +257,9 @@ absl::Status verifyCommunication(const Scope& scope, const fb::Command& command,
 // Which events of a program have been recorded so far.
 absl::Status verifyEvent(const fb::Command& command,
                          std::vector<bool>& isRecorded, const Place& place) {
-  LLMRT_PLAN_CHECK(isWithin(command.event(), 0,
-                            static_cast<int64_t>(isRecorded.size()) - 1),
-                   place, absl::StrCat("event ", command.event(),
-                                       " does not exist"));
+  LLMRT_PLAN_CHECK(
+      isWithin(command.event(), 0, static_cast<int64_t>(isRecorded.size()) - 1),
+      place, absl::StrCat("event ", command.event(), " does not exist"));
   bool isRecord = command.kind() == fb::CommandKind::RecordEvent;
   LLMRT_PLAN_CHECK(isRecorded[command.event()] != isRecord, place,
                    isRecord ? "the event is recorded twice"
@@ -283,10 +281,10 @@ absl::Status verifyCopy(const Scope& scope, const fb::Command& command,
 absl::Status verifyCommand(const Scope& scope, const fb::Command& command,
                            std::vector<bool>& isRecorded, const Place& place) {
   LLMRT_PLAN_CHECK(isWithin(command.stream(), 0, 1), place, "unknown stream");
-  LLMRT_PLAN_CHECK(isWithin(command.provenance(), -1,
-                            lengthOf(scope.plan.provenance()) - 1),
-                   place, absl::StrCat("provenance ", command.provenance(),
-                                       " does not exist"));
+  LLMRT_PLAN_CHECK(
+      isWithin(command.provenance(), -1, lengthOf(scope.plan.provenance()) - 1),
+      place,
+      absl::StrCat("provenance ", command.provenance(), " does not exist"));
   bool isLocal = command.kind() == fb::CommandKind::Launch ||
                  command.kind() >= fb::CommandKind::Copy;
   LLMRT_PLAN_CHECK(!isLocal || lengthOf(command.axes()) == 0, place,
@@ -309,9 +307,9 @@ absl::Status verifyCommand(const Scope& scope, const fb::Command& command,
 
 absl::Status verifyProgram(const Scope& scope, const fb::Program& program,
                            const Place& place) {
-  LLMRT_PLAN_CHECK(isWithin(program.num_events(), 0,
-                            lengthOf(program.commands())),
-                   place, "more events than commands");
+  LLMRT_PLAN_CHECK(
+      isWithin(program.num_events(), 0, lengthOf(program.commands())), place,
+      "more events than commands");
   std::vector<bool> isRecorded(program.num_events());
   for (int64_t i = 0; i < lengthOf(program.commands()); ++i) {
     Place at{&place, "commands", i};
@@ -339,10 +337,10 @@ absl::Status verifyPrograms(const fb::Plan& plan, const fb::Stage& stage,
   for (int64_t i = 0; i < lengthOf(stage.programs()); ++i) {
     const fb::Program* program = stage.programs()->Get(i);
     Place place{&outer, "programs", i};
-    LLMRT_PLAN_CHECK(isWithin(program->entry(), 0,
-                              lengthOf(plan.entries()) - 1) &&
-                         !isSeen[program->entry()],
-                     place, "its entry does not exist or has another program");
+    LLMRT_PLAN_CHECK(
+        isWithin(program->entry(), 0, lengthOf(plan.entries()) - 1) &&
+            !isSeen[program->entry()],
+        place, "its entry does not exist or has another program");
     isSeen[program->entry()] = true;
     LLMRT_RETURN_IF_ERROR(verifyProgram({plan, stage, true}, *program, place));
   }

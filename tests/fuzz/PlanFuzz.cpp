@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fuzz target of the plan reader, its checksum off. What it accepts is walked through as
-// the executor does when it prepares: nothing may point outside.
+// Fuzz target of the plan reader, its checksum off. What it accepts is walked
+// through as the executor does when it prepares: nothing may point outside.
 #include "tests/fuzz/FuzzDriver.h"
 
 #include "runtime/plan/Mesh.h"
@@ -62,11 +62,11 @@ void walkStage(const fb::Plan& plan, const std::vector<int>& coordinates) {
        ++i) {
     const fb::Parameter* parameter = stage.parameters()->Get(i);
     sink = sink + parameter->name()->size();
-    requireInside(stage, parameter->buffer(), 0,
-                  spanOf(parameter->shard_axes()).empty()
-                      ? 0
-                      : parameter->shard_bytes());
-    for (unsigned d = 0; parameter->box() && d < parameter->box()->size(); ++d) {
+    requireInside(
+        stage, parameter->buffer(), 0,
+        spanOf(parameter->shard_axes()).empty() ? 0 : parameter->shard_bytes());
+    for (unsigned d = 0; parameter->box() && d < parameter->box()->size();
+         ++d) {
       const fb::BoxDim* cut = parameter->box()->Get(d);
       int64_t end = atCoordinates(cut->offset(), coordinates, 0) +
                     atCoordinates(cut->count(), coordinates, 0);
@@ -88,8 +88,8 @@ void readAndWalk(absl::Span<const uint8_t> bytes) {
   // Files are mapped at a page; `bytes` may lie anywhere.
   std::unique_ptr<uint8_t[]> file(new uint8_t[bytes.size()]);
   std::copy(bytes.begin(), bytes.end(), file.get());
-  auto plan = llmrt::readPlan({file.get(), bytes.size()},
-                              {.verifyChecksum = false});
+  auto plan =
+      llmrt::readPlan({file.get(), bytes.size()}, {.verifyChecksum = false});
   if (!plan.ok())
     return;
   for (int rank = 0; rank < std::min(llmrt::numRanks(**plan), 4); ++rank)

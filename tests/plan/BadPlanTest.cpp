@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plans that contradict themselves are refused, and the error names the place. Each case
-// changes one field of a valid plan.
+// Plans that contradict themselves are refused, and the error names the place.
+// Each case changes one field of a valid plan.
 #include "tests/plan/PlanBuilder.h"
 
 #include <functional>
@@ -72,6 +72,7 @@ test::PlanBuilder everyCommand() {
     b.copy(entry, small, large, 64).send_offset = test::values(-1, {0});
   }
   b.plan.memory.push_back(std::make_unique<fb::MemoryRowT>());
+  b.plan.memory[0]->size_bytes = 128; // class Parameters
   b.plan.costs.push_back(std::make_unique<fb::CostRowT>());
   b.plan.costs[0]->axis_bytes = {1, 2};
   return b;
@@ -140,27 +141,33 @@ const BadPlan kBadPlans[] = {
     {"buffers[3]", [](P& p) { p.stages[1]->buffers[3]->size_bytes = kHuge; }},
     {"buffers[3]", [](P& p) { p.stages[1]->buffers[3]->padding_bytes = 129; }},
     {"buffers[0]",
-     [](P& p) {
-       p.stages[1]->buffers[0]->memory_class = fb::MemoryClass{99};
-     }},
+     [](P& p) { p.stages[1]->buffers[0]->memory_class = fb::MemoryClass{99}; }},
     {"buffers[0]",
      [](P& p) { p.stages[1]->buffers[0]->space = fb::MemorySpace::File; }},
     {"parameters[0]", [](P& p) { parameter(p).name = ""; }},
     {"parameters[0]", [](P& p) { parameter(p).global_shape = {8}; }},
-    {"parameters[0]", [](P& p) { parameter(p).global_shape = {8, -4}; }},
+    {"parameters[0]",
+     [](P& p) {
+       parameter(p).global_shape = {8, -4};
+     }},
     {"parameters[0]",
      [](P& p) {
        parameter(p).global_shape = {kHuge, kHuge};
      }},
-    {"parameters[0]",
-     [](P& p) { parameter(p).dtype = fb::ElementType::I32; }},
+    {"parameters[0]", [](P& p) { parameter(p).dtype = fb::ElementType::I32; }},
     {"parameters[0]", [](P& p) { parameter(p).buffer = 4; }},
     {"parameters[0]", [](P& p) { parameter(p).shard_bytes = 31; }},
     {"parameters[0]", [](P& p) { parameter(p).shard_bytes = 16; }},
-    {"shard_axes", [](P& p) { parameter(p).shard_axes = {1, 1}; }},
+    {"shard_axes",
+     [](P& p) {
+       parameter(p).shard_axes = {1, 1};
+     }},
     {"shard_axes", [](P& p) { parameter(p).shard_axes = {2}; }},
     {"parameters[0]", [](P& p) { parameter(p).source_row_begin = 3; }},
-    {"parameters[0]", [](P& p) { parameter(p).local_shape = {4, 3}; }},
+    {"parameters[0]",
+     [](P& p) {
+       parameter(p).local_shape = {4, 3};
+     }},
     {"parameters[0]", [](P& p) { parameter(p).box.clear(); }},
     {"box[0]", [](P& p) { parameter(p).box[0]->dim = 2; }},
     {"box[0].offset", [](P& p) { parameter(p).box[0]->offset.reset(); }},
@@ -169,9 +176,13 @@ const BadPlan kBadPlans[] = {
     {"box[0].offset",
      [](P& p) { parameter(p).box[0]->offset = test::values(7, {0}); }},
     {"box[0]",
-     [](P& p) { parameter(p).box[0]->offset = test::values(1, {0, 5}); }},
+     [](P& p) {
+       parameter(p).box[0]->offset = test::values(1, {0, 5});
+     }},
     {"box[0].count",
-     [](P& p) { parameter(p).box[0]->count = test::values(1, {4, 5}); }},
+     [](P& p) {
+       parameter(p).box[0]->count = test::values(1, {4, 5});
+     }},
     {"parameters[1]",
      [](P& p) {
        p.stages[0]->parameters.push_back(
@@ -185,7 +196,9 @@ const BadPlan kBadPlans[] = {
     {"inputs[0].buffers[0]",
      [](P& p) { p.stages[1]->inputs[0]->buffers[0]->shape = {1}; }},
     {"outputs[0].buffers[0]",
-     [](P& p) { p.stages[1]->outputs[0]->buffers[0]->shape = {2, 17}; }},
+     [](P& p) {
+       p.stages[1]->outputs[0]->buffers[0]->shape = {2, 17};
+     }},
     {"programs", [](P& p) { p.stages[1]->programs.clear(); }},
     {"programs[0]", [](P& p) { p.stages[1]->programs[0]->entry = 1; }},
     {"programs[0]", [](P& p) { p.stages[1]->programs[0]->num_events = 99; }},
@@ -204,9 +217,7 @@ const BadPlan kBadPlans[] = {
     {"commands[0].words[3]",
      [](P& p) { *command(p, 0).words[3] = test::byCoordinate(1, {1}); }},
     {"commands[0].words[1]",
-     [](P& p) {
-       command(p, 0).words[1]->kind = fb::WordKind::SlotWords;
-     }},
+     [](P& p) { command(p, 0).words[1]->kind = fb::WordKind::SlotWords; }},
     {"commands[0].grid_rows", [](P& p) { command(p, 0).grid_rows.reset(); }},
     {"commands[0].slots[0]",
      [](P& p) {
@@ -217,7 +228,10 @@ const BadPlan kBadPlans[] = {
     {"commands[2].recv_buffer", [](P& p) { command(p, 2).recv_buffer = 1; }},
     {"commands[2].send_buffer", [](P& p) { command(p, 2).send_buffer = -1; }},
     {"commands[2].axes", [](P& p) { command(p, 2).axes.clear(); }},
-    {"commands[2].axes", [](P& p) { command(p, 2).axes = {1, 1}; }},
+    {"commands[2].axes",
+     [](P& p) {
+       command(p, 2).axes = {1, 1};
+     }},
     {"commands[2]", [](P& p) { command(p, 2).bytes = kHuge; }},
     {"commands[2]", [](P& p) { command(p, 2).stream = 2; }},
     {"commands[3]", [](P& p) { command(p, 3).event = 1; }},
@@ -227,22 +241,28 @@ const BadPlan kBadPlans[] = {
                  p.stages[1]->programs[0]->commands[4]);
      }},
     {"commands[5]", [](P& p) { command(p, 5).bytes = 63; }},
-    {"commands[5]",
-     [](P& p) { command(p, 5).dtype = fb::ElementType::I32; }},
+    {"commands[5]", [](P& p) { command(p, 5).dtype = fb::ElementType::I32; }},
     {"commands[5].recv_buffer", [](P& p) { command(p, 5).recv_buffer = 0; }},
     {"commands[6].recv_buffer", [](P& p) { command(p, 6).recv_buffer = -1; }},
     {"commands[8]", [](P& p) { command(p, 8).root = 2; }},
-    {"commands[8]", [](P& p) { command(p, 8).axes = {0, 1}; }},
+    {"commands[8]",
+     [](P& p) {
+       command(p, 8).axes = {0, 1};
+     }},
     {"commands[9]", [](P& p) { command(p, 9).peer = -1; }},
     {"commands[10]", [](P& p) { command(p, 10).recv_peer = 2; }},
     {"commands[11].send_offset",
      [](P& p) { command(p, 11).send_offset = test::values(-1, {1}); }},
     {"commands[11].send_offset",
      [](P& p) { command(p, 11).send_offset = test::values(-1, {kHuge}); }},
-    {"commands[11]",
-     [](P& p) { command(p, 11).kind = fb::CommandKind{50}; }},
+    {"commands[11]", [](P& p) { command(p, 11).kind = fb::CommandKind{50}; }},
     {"memory[0]", [](P& p) { p.memory[0]->stage = 2; }},
-    {"memory[0]", [](P& p) { p.memory[0]->padding_bytes = 1; }},
+    {"memory[0]", [](P& p) { p.memory[0]->padding_bytes = 129; }},
+    {"memory[0]", [](P& p) { p.memory[0]->size_bytes = 64; }},
+    {"memory[1]",
+     [](P& p) {
+       p.memory.push_back(std::make_unique<fb::MemoryRowT>(*p.memory[0]));
+     }},
     {"costs[0]", [](P& p) { p.costs[0]->axis_bytes = {1}; }},
     {"costs[0]", [](P& p) { p.costs[0]->entry = 1; }},
 };

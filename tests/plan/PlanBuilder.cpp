@@ -28,19 +28,25 @@ fb::WordT word(fb::WordKind kind, int index, int64_t value) {
 fb::WordT integer(int64_t value) {
   return word(fb::WordKind::Integer, -1, value);
 }
+
 fb::WordT real(double value) {
   return word(fb::WordKind::Real, -1, std::bit_cast<int64_t>(value));
 }
+
 fb::WordT address(int buffer, int64_t offset) {
   return word(fb::WordKind::Address, buffer, offset);
 }
+
 fb::WordT rows(int64_t factor) { return word(fb::WordKind::Rows, -1, factor); }
+
 fb::WordT sequences(int64_t factor) {
   return word(fb::WordKind::Sequences, -1, factor);
 }
+
 fb::WordT rowsShard(int axis, int64_t factor) {
   return word(fb::WordKind::RowsShard, axis, factor);
 }
+
 fb::WordT byCoordinate(int axis, std::vector<int64_t> v) {
   fb::WordT w = word(fb::WordKind::Coordinate, -1, 0);
   w.by_coordinate = values(axis, std::move(v));
@@ -117,8 +123,8 @@ int PlanBuilder::buffer(const std::string& name, fb::MemoryClass memoryClass,
   buffer->memory_class = memoryClass;
   buffer->offset = arena.size_bytes;
   buffer->size_bytes = sizeBytes;
-  arena.size_bytes += (sizeBytes + kBufferAlignment - 1) / kBufferAlignment *
-                      kBufferAlignment;
+  arena.size_bytes +=
+      (sizeBytes + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
   stage().buffers.push_back(std::move(buffer));
   return stage().buffers.size() - 1;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small valid plans, made by hand with the FlatBuffers object API, for tests of the
-// reader and of the executor. The compiler's emitter is not used.
+// Small valid plans, made by hand with the FlatBuffers object API, for tests of
+// the reader and of the executor. The compiler's emitter is not used.
 #pragma once
 
 #include "runtime/plan/PlanFile.h"
@@ -12,7 +12,8 @@
 
 namespace llmrt::test {
 
-/// Bytes of a plan at an address that FlatBuffers can read, as a memory map has it.
+/// Bytes of a plan at an address that FlatBuffers can read, as a memory map has
+/// it.
 using PlanBytes = std::vector<uint8_t>;
 
 PlanBytes finishPlan(const fb::PlanT& plan);
@@ -30,19 +31,21 @@ std::unique_ptr<fb::ByCoordinateT> values(int axis, std::vector<int64_t> v);
 class PlanBuilder {
 public:
   /// axes: {{"dp", 2}, ...}; one stage for each coordinate of "pp".
-  explicit PlanBuilder(
-      std::vector<std::pair<std::string, int>> axes = {{"tp", 1}});
+  explicit PlanBuilder(std::vector<std::pair<std::string, int>> axes = {
+                           {"tp", 1}});
 
   int entry(const std::string& name, int64_t sequences, int64_t rows);
   /// A kernel of Kernels.def, version 1.
   int kernel(const std::string& name, int64_t rowTile, int64_t colTile);
+
   /// The stage that the following functions add to.
   void select(int stage) { stage_ = stage; }
+
   int buffer(const std::string& name, fb::MemoryClass memoryClass,
              int64_t sizeBytes);
   /// A parameter that every rank holds whole.
-  fb::ParameterT& parameter(const std::string& name,
-                            std::vector<int64_t> shape, int buffer,
+  fb::ParameterT& parameter(const std::string& name, std::vector<int64_t> shape,
+                            int buffer,
                             fb::ElementType dtype = fb::ElementType::F32);
   void input(int entry, const std::string& name, int buffer,
              fb::ElementType dtype, std::vector<int64_t> shape);
@@ -61,6 +64,7 @@ public:
 
   /// Entry -1: the initialise program.
   fb::ProgramT& program(int entry);
+
   fb::StageT& stage() { return *plan.stages[stage_]; }
 
   fb::PlanT plan;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The envelope: every flipped bit and every truncation of a plan is refused.
-#include "runtime/plan/Mesh.h"
 #include "runtime/plan/PlanFile.h"
+#include "runtime/plan/Mesh.h"
 #include "tests/plan/PlanBuilder.h"
 
 #include <chrono>

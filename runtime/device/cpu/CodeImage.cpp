@@ -17,11 +17,11 @@ namespace llmrt {
 namespace {
 
 absl::Status notLoadable(absl::string_view what) {
-  return makeError(ErrorCode::CodeNotLoadable,
-                   absl::StrCat("the code in the plan cannot be loaded: ",
-                                what),
-                   "check that the machine allows executable memory files "
-                   "(memfd, /proc), or compile the plan again");
+  return makeError(
+      ErrorCode::CodeNotLoadable,
+      absl::StrCat("the code in the plan cannot be loaded: ", what),
+      "check that the machine allows executable memory files "
+      "(memfd, /proc), or compile the plan again");
 }
 
 int createMemoryFile() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the cpu device: a shared object held in memory and loaded from there.
+// Private to the cpu device: a shared object held in memory and loaded from
+// there.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -24,8 +25,8 @@ public:
 private:
   CodeImage() = default;
 
-  // Stays open as long as the library is loaded: the loader knows libraries by path, and
-  // /proc/self/fd/N would name another one once N is used again.
+  // Stays open as long as the library is loaded: the loader knows libraries by
+  // path, and /proc/self/fd/N would name another one once N is used again.
   int descriptor_ = -1;
   void* library_ = nullptr;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both sides spin for a short, bounded time and then sleep: on a machine with fewer cores
-// than threads, long spinning takes the core from whoever is waited for.
+// Both sides spin for a short, bounded time and then sleep: on a machine with
+// fewer cores than threads, long spinning takes the core from whoever is waited
+// for.
 #include "runtime/device/cpu/CommunicationThread.h"
 
 #include <chrono>
@@ -9,15 +10,16 @@
 namespace llmrt {
 namespace {
 
-// Waits until `isReady`; `sleeps` tells the other side that it must notify `word`.
+// Waits until `isReady`; `sleeps` tells the other side that it must notify
+// `word`.
 template <typename Ready>
 void waitUntil(std::atomic<uint32_t>& word, std::atomic<bool>& sleeps,
                int64_t spinNanos, Ready isReady) {
   auto begin = std::chrono::steady_clock::now();
   for (int i = 0; !isReady(); ++i) {
     _mm_pause();
-    if (i % 64 == 63 && (std::chrono::steady_clock::now() - begin).count() >
-                            spinNanos)
+    if (i % 64 == 63 &&
+        (std::chrono::steady_clock::now() - begin).count() > spinNanos)
       break;
   }
   while (!isReady()) {
@@ -68,9 +70,8 @@ absl::Status CommunicationThread::takeStatus() {
 
 void CommunicationThread::loop() {
   for (uint32_t next = 0;; ++next) {
-    waitUntil(posted_, workerSleeps_, kSpinNanos, [&] {
-      return posted_.load(std::memory_order_acquire) != next;
-    });
+    waitUntil(posted_, workerSleeps_, kSpinNanos,
+              [&] { return posted_.load(std::memory_order_acquire) != next; });
     StreamCall* work = queue_[next % kCapacity];
     if (!work)
       return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to the cpu device: the communication stream, one thread that runs calls in the
-// order in which they were enqueued. One thread enqueues and waits.
+// Private to the cpu device: the communication stream, one thread that runs
+// calls in the order in which they were enqueued. One thread enqueues and
+// waits.
 #pragma once
 
 #include "runtime/device/Device.h"
@@ -21,17 +22,22 @@ public:
 
   /// Starts the thread on the first call.
   void enqueue(StreamCall& work);
+
   /// Number of calls enqueued so far: a ticket to wait for.
   uint32_t numEnqueued() const { return numEnqueued_; }
+
   bool isDone(uint32_t ticket) const {
     uint32_t ahead = numDone_.load(std::memory_order_acquire) - ticket;
     return static_cast<int32_t>(ahead) >= 0;
   }
+
   /// Returns when the first `ticket` calls have run.
   void waitFor(uint32_t ticket);
+
   bool hasFailed() const { return hasFailed_.load(std::memory_order_acquire); }
-  /// Returns the first error since the last call of this and forgets it. Everything
-  /// enqueued must have run.
+
+  /// Returns the first error since the last call of this and forgets it.
+  /// Everything enqueued must have run.
   absl::Status takeStatus();
 
 private:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cpu device. The compute stream is the calling thread: a launch returns when the
-// kernel is done. The communication stream is a thread. So an event recorded on the
-// compute stream has always happened, and one recorded on the communication stream is
-// the number of calls before it.
+// The cpu device. The compute stream is the calling thread: a launch returns
+// when the kernel is done. The communication stream is a thread. So an event
+// recorded on the compute stream has always happened, and one recorded on the
+// communication stream is the number of calls before it.
 #include "runtime/base/Error.h"
 #include "runtime/device/Device.h"
 #include "runtime/device/cpu/CodeImage.h"
@@ -24,6 +24,7 @@ namespace {
 class WaitTimer {
 public:
   explicit WaitTimer(double& seconds) : seconds_(seconds) {}
+
   ~WaitTimer() {
     std::chrono::duration<double> elapsed =
         std::chrono::steady_clock::now() - begin_;
@@ -36,12 +37,13 @@ private:
       std::chrono::steady_clock::now();
 };
 
-/// A host copy or fill on the communication stream. Owned by the device until the
-/// stream is synchronised.
+/// A host copy or fill on the communication stream. Owned by the device until
+/// the stream is synchronised.
 class MoveCall final : public StreamCall {
 public:
   MoveCall(void* to, const void* from, uint32_t pattern, int64_t sizeBytes)
       : to_(to), from_(from), pattern_(pattern), sizeBytes_(sizeBytes) {}
+
   absl::Status run() override {
     if (from_)
       std::memmove(to_, from_, sizeBytes_);
@@ -60,15 +62,16 @@ private:
 class CpuDevice final : public Device {
 public:
   explicit CpuDevice(const CpuDeviceOptions& options)
-      : level_(detectCpuLevel()),
-        pool_({.numThreads = options.numThreads,
-               .pinThreads = options.pinThreads,
-               .firstCpu = options.firstCpu}) {}
+      : level_(detectCpuLevel()), pool_({.numThreads = options.numThreads,
+                                         .pinThreads = options.pinThreads,
+                                         .firstCpu = options.firstCpu}) {}
 
   ~CpuDevice() override { (void)synchronize(); }
 
   const char* name() const override { return "cpu"; }
+
   int codeLevel() const override { return static_cast<int>(level_); }
+
   void limitCodeLevel(int level) override {
     level_ = std::min(level_, static_cast<CpuLevel>(level));
   }
@@ -77,10 +80,13 @@ public:
                                  int64_t sizeBytes) override {
     return memory_.allocate(space, memoryClass, sizeBytes);
   }
+
   void release(void* memory) override { memory_.release(memory); }
+
   void countBytes(MemoryClass memoryClass, int64_t sizeBytes) override {
     memory_.count(memoryClass, sizeBytes);
   }
+
   BytesByClass bytesByClass() const override { return memory_.bytes(); }
 
   absl::StatusOr<CodeId> loadCode(absl::Span<const uint8_t> image) override {
@@ -104,13 +110,13 @@ public:
 
   absl::StatusOr<KernelId> findHandTunedKernel(absl::string_view name,
                                                int version) override {
-    const KernelInfo* info = llmrt::findKernel(
-        std::string_view(name.data(), name.size()), version);
+    const KernelInfo* info =
+        llmrt::findKernel(std::string_view(name.data(), name.size()), version);
     if (!info)
-      return makeError(ErrorCode::KernelMissing,
-                       absl::StrCat("there is no kernel ", name, " version ",
-                                    version),
-                       "compile the plan again with this version's llmc");
+      return makeError(
+          ErrorCode::KernelMissing,
+          absl::StrCat("there is no kernel ", name, " version ", version),
+          "compile the plan again with this version's llmc");
     return addKernel({info->function(level_), info});
   }
 
@@ -127,9 +133,9 @@ public:
     if (bytesPerThread <= scratchBytesPerThread_)
       return absl::OkStatus();
     LLMRT_ASSIGN_OR_RETURN(
-        void* scratch, memory_.allocate(MemorySpace::Device,
-                                        MemoryClass::Library,
-                                        bytesPerThread * pool_.numThreads()));
+        void* scratch,
+        memory_.allocate(MemorySpace::Device, MemoryClass::Library,
+                         bytesPerThread * pool_.numThreads()));
     pool_.useScratch(scratch, bytesPerThread);
     memory_.release(scratch_);
     scratch_ = scratch;
@@ -177,8 +183,8 @@ public:
   }
 
   void record(EventId event, Stream stream) override {
-    // What the compute stream did is done, as is everything before the last ticket
-    // that somebody waited for.
+    // What the compute stream did is done, as is everything before the last
+    // ticket that somebody waited for.
     events_[static_cast<int>(event)] = stream == Stream::Communication
                                            ? communication_.numEnqueued()
                                            : finishedTicket_;
@@ -216,6 +222,7 @@ private:
     kernels_.push_back(kernel);
     return static_cast<KernelId>(kernels_.size() - 1);
   }
+
   const Kernel& at(KernelId kernel) const {
     return kernels_[static_cast<int>(kernel)];
   }
@@ -249,7 +256,7 @@ private:
   int64_t scratchBytesPerThread_ = 0;
   uint32_t finishedTicket_ = 0;
   double waitSeconds_ = 0;
-  absl::Status status_; // of the compute stream
+  absl::Status status_;               // of the compute stream
   CommunicationThread communication_; // ends before what its calls use
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory is promised only up to what the machine or its control group has: beyond it the
-// kernel would end the process in the middle of a run.
+// Memory is promised only up to what the machine or its control group has:
+// beyond it the kernel would end the process in the middle of a run.
 #include "runtime/device/cpu/CpuMemory.h"
 
 #include "runtime/base/Error.h"
@@ -49,9 +49,9 @@ absl::Status outOfMemory(int64_t sizeBytes, MemoryClass memoryClass,
 
 absl::string_view memoryClassName(MemoryClass memoryClass) {
   constexpr absl::string_view kNames[kNumMemoryClasses] = {
-      "parameters", "gathered parameters", "caches",  "activations",
-      "communication", "workspace",        "inputs",  "outputs",
-      "constants",  "gradients",           "optimizer", "code",
+      "parameters",    "gathered parameters", "caches",    "activations",
+      "communication", "workspace",           "inputs",    "outputs",
+      "constants",     "gradients",           "optimizer", "code",
       "library"};
   return kNames[static_cast<int>(memoryClass)];
 }
@@ -95,8 +95,8 @@ absl::StatusOr<void*> CpuMemory::allocate(MemorySpace space,
         (reinterpret_cast<uintptr_t>(base) + kHugePageBytes - 1) /
         kHugePageBytes * kHugePageBytes;
     memory = reinterpret_cast<void*>(aligned);
-    // Advice: without huge pages everything works, 15 % slower. Only whole ones, so
-    // that resident memory stays what was asked for.
+    // Advice: without huge pages everything works, 15 % slower. Only whole
+    // ones, so that resident memory stays what was asked for.
     madvise(memory, sizeBytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
   }
   mappings_[memory] = {base, mappedBytes, sizeBytes, memoryClass};

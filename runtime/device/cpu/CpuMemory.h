@@ -18,9 +18,11 @@ public:
   absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
                                  int64_t sizeBytes);
   void release(void* memory);
+
   void count(MemoryClass memoryClass, int64_t sizeBytes) {
     bytes_[static_cast<int>(memoryClass)] += sizeBytes;
   }
+
   const BytesByClass& bytes() const { return bytes_; }
 
 private:
@@ -30,6 +32,7 @@ private:
     int64_t sizeBytes;
     MemoryClass memoryClass;
   };
+
   void unmap(const Mapping& mapping);
 
   std::map<void*, Mapping> mappings_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights from a safetensors file made here, or from initialisers, in every layout, cut
-// and shard, against a plain loop over the elements.
+// Weights from a safetensors file made here, or from initialisers, in every
+// layout, cut and shard, against a plain loop over the elements.
 #include "runtime/base/Philox.h"
 #include "runtime/io/Dequantize.h"
 #include "runtime/kernels/KernelAbi.h"
@@ -22,8 +22,8 @@ namespace llmrt {
 namespace {
 
 using test::PlanBuilder;
-using test::runRanks;
 using test::RunOptions;
+using test::runRanks;
 using ::testing::HasSubstr;
 
 /// A value for each element that bf16 does not hold exactly.
@@ -46,9 +46,8 @@ Tensor makeTensor(const std::string& dtype, std::vector<int64_t> shape,
     for (int64_t c = 0; c < cols; ++c) {
       float value = isTransposed ? valueAt(c, r) : valueAt(r, c);
       uint16_t half = bf16FromFloat(value);
-      tensor.bytes.append(dtype == "F32"
-                              ? reinterpret_cast<const char*>(&value)
-                              : reinterpret_cast<const char*>(&half),
+      tensor.bytes.append(dtype == "F32" ? reinterpret_cast<const char*>(&value)
+                                         : reinterpret_cast<const char*>(&half),
                           dtype == "F32" ? 4 : 2);
     }
   return tensor;
@@ -57,9 +56,10 @@ Tensor makeTensor(const std::string& dtype, std::vector<int64_t> shape,
 class LoadWeights : public ::testing::Test {
 protected:
   void SetUp() override {
-    path_ = ::testing::TempDir() + "/load-weights-" +
-            std::to_string(getpid()) + ".safetensors";
+    path_ = ::testing::TempDir() + "/load-weights-" + std::to_string(getpid()) +
+            ".safetensors";
   }
+
   void TearDown() override { std::filesystem::remove(path_); }
 
   void write(const std::map<std::string, Tensor>& tensors,
@@ -70,10 +70,11 @@ protected:
       std::string shape;
       for (int64_t d : tensor.shape)
         absl::StrAppend(&shape, shape.empty() ? "" : ",", d);
-      absl::StrAppendFormat(
-          &header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
-          "\"data_offsets\":[%d,%d]}", offset ? "," : "", name, tensor.dtype,
-          shape, offset, offset + tensor.bytes.size());
+      absl::StrAppendFormat(&header,
+                            "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+                            "\"data_offsets\":[%d,%d]}",
+                            offset ? "," : "", name, tensor.dtype, shape,
+                            offset, offset + tensor.bytes.size());
       offset += tensor.bytes.size();
     }
     header += "}";
@@ -90,7 +91,8 @@ protected:
   std::string path_;
 };
 
-/// What a parameter is and how it is cut along "tp" (axis 1 of the mesh dp, tp).
+/// What a parameter is and how it is cut along "tp" (axis 1 of the mesh dp,
+/// tp).
 struct Case {
   std::string name;
   std::vector<int64_t> global;
@@ -154,8 +156,8 @@ PlanBuilder planOf(const Case& c, int64_t* heldBytes) {
   int64_t shard = (laidOut + kDp - 1) / kDp;
   shard = (shard + 127) / 128 * 128;
   *heldBytes = c.isSharded ? shard : laidOut;
-  int buffer = b.buffer("w", fb::MemoryClass::Parameters,
-                        (*heldBytes + 3) / 4 * 4);
+  int buffer =
+      b.buffer("w", fb::MemoryClass::Parameters, (*heldBytes + 3) / 4 * 4);
   fb::ParameterT& p = b.parameter("logical", c.global, buffer, c.dtype);
   p.source = "file.tensor";
   p.local_shape = c.local;
@@ -272,9 +274,8 @@ TEST_F(LoadWeights, RowsOfAFusedTensor) {
     c.sourceRow = 10;
     c.isTransposed = isTransposed;
     c.layout = fb::WeightLayout::Panel;
-    write({{"file.tensor",
-            isTransposed ? makeTensor("F32", {50, 90}, true)
-                         : makeTensor("F32", {90, 50})}});
+    write({{"file.tensor", isTransposed ? makeTensor("F32", {50, 90}, true)
+                                        : makeTensor("F32", {90, 50})}});
     expectLoads(c, path_,
                 [](int64_t r, int64_t k) { return valueAt(10 + r, k); });
   }
@@ -291,8 +292,8 @@ TEST_F(LoadWeights, RandomDoesNotDependOnTheMesh) {
     if (c.isTransposed)
       continue;
     expectLoads(c, "random:42", [&](int64_t r, int64_t k) {
-      return 0.5f * normal(42, philoxStream("logical"),
-                           r * c.global.back() + k);
+      return 0.5f *
+             normal(42, philoxStream("logical"), r * c.global.back() + k);
     });
   }
 }
@@ -304,9 +305,8 @@ absl::Status statusOf(const Case& c, const std::vector<WeightLocation>& weights,
   b.stage().parameters[0]->init = init;
   RunOptions options;
   options.executor.weights = weights;
-  return runRanks(b.plan, options, [](Executor&) {
-    return absl::OkStatus();
-  })[0];
+  return runRanks(b.plan, options,
+                  [](Executor&) { return absl::OkStatus(); })[0];
 }
 
 TEST_F(LoadWeights, ErrorsNameTheTensor) {
@@ -353,13 +353,15 @@ TEST_F(LoadWeights, ZerosAndOnes) {
   }
 }
 
-// One rank of six loads its sixth of the rows: the rest of the file is not read.
+// One rank of six loads its sixth of the rows: the rest of the file is not
+// read.
 TEST_F(LoadWeights, ReadsOnlyItsOwnBytes) {
   constexpr int64_t kRows = 6 * 8192; // 32 MiB for each rank
   constexpr int64_t kCols = 1024;
   PlanBuilder b({{"tp", 6}});
   b.entry("decode", 1, 1);
-  int buffer = b.buffer("w", fb::MemoryClass::Parameters, kRows / 6 * kCols * 4);
+  int buffer =
+      b.buffer("w", fb::MemoryClass::Parameters, kRows / 6 * kCols * 4);
   fb::ParameterT& p = b.parameter("w", {kRows, kCols}, buffer);
   p.local_shape = {kRows / 6, kCols};
   p.box.push_back(std::make_unique<fb::BoxDimT>());
@@ -419,7 +421,8 @@ TEST_F(LoadWeights, ReadsOnlyItsOwnBytes) {
     for (std::thread& thread : threads)
       thread.join();
   }
-  // Some disks are read up to 8 MiB ahead and around: of the header, of the rows.
+  // Some disks are read up to 8 MiB ahead and around: of the header, of the
+  // rows.
   constexpr int64_t kReadAheadBytes = 3 * (int64_t{8} << 20);
   EXPECT_GE(residentBytes(), kDataBytes / 6);
   EXPECT_LE(residentBytes(), kDataBytes / 6 + kReadAheadBytes);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// fillNormal() against normal() of Philox.h, which is written with the C library.
-#include "runtime/base/Philox.h"
+// fillNormal() against normal() of Philox.h, which is written with the C
+// library.
 #include "runtime/executor/RandomNormal.h"
+#include "runtime/base/Philox.h"
 
 #include <cmath>
 #include <cstdlib>
@@ -43,8 +44,7 @@ TEST(RandomNormal, DoesNotDependOnTheCut) {
         for (int64_t i = 0; i < count; ++i)
           ASSERT_EQ(part[i], all[begin + i]) << begin << " " << i;
       }
-    EXPECT_NEAR(all[17], 0.02f * normal(~uint64_t{0}, stream, base + 17),
-                1e-8);
+    EXPECT_NEAR(all[17], 0.02f * normal(~uint64_t{0}, stream, base + 17), 1e-8);
   }
 }
 

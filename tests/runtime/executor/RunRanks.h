@@ -19,8 +19,8 @@ struct RunOptions {
 /// What one rank does with its executor.
 using RankBody = std::function<absl::Status(Executor&)>;
 
-/// Creates and initialises the executors of all ranks of `plan`, runs `body` on each
-/// and returns every rank's status.
+/// Creates and initialises the executors of all ranks of `plan`, runs `body` on
+/// each and returns every rank's status.
 inline std::vector<absl::Status> runRanks(const fb::PlanT& plan,
                                           const RunOptions& options,
                                           const RankBody& body) {
@@ -35,8 +35,7 @@ inline std::vector<absl::Status> runRanks(const fb::PlanT& plan,
   for (size_t r = 0; r < fabrics.size(); ++r)
     threads.emplace_back([&, r] {
       statuses[r] = [&]() -> absl::Status {
-        auto executor =
-            Executor::create(**read, *fabrics[r], options.executor);
+        auto executor = Executor::create(**read, *fabrics[r], options.executor);
         if (!executor.ok())
           return executor.status();
         absl::Status status = (*executor)->initialise();
