@@ -252,19 +252,22 @@ void blockFewRows(const Call& call, const LinearWeight* weights, int count,
 }
 
 // Rows and K in blocks, so that what is packed stays in the second-level cache. Row
-// blocks are of one size, in whole register tiles: a small last one would read all
+// blocks are whole register tiles and of about one size: a small last one would read all
 // weights for little work.
 template <typename W>
 void blockManyRows(const Call& call, const LinearWeight* weights, int count,
                    int64_t begin, int64_t end) {
   const int64_t K = call.args.K;
-  const int64_t all = call.rowEnd - call.rowBegin;
-  const int64_t blocks = (all + kLinearRowBlock - 1) / kLinearRowBlock;
-  const int64_t step =
-      least(kLinearRowBlock, roundUp((all + blocks - 1) / blocks, kTileRows));
-  for (int64_t row = call.rowBegin; row < call.rowEnd; row += step)
+  const int64_t rows = call.rowEnd - call.rowBegin;
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  constexpr int64_t blockTiles = kLinearRowBlock / kTileRows;
+  const int64_t blocks = (tiles + blockTiles - 1) / blockTiles;
+  for (int64_t b = 0; b < blocks; ++b) {
+    int64_t row = call.rowBegin + tiles * b / blocks * kTileRows;
+    int64_t rowEnd =
+        least(call.rowBegin + tiles * (b + 1) / blocks * kTileRows, call.rowEnd);
     for (int64_t k = 0; k < K; k += kProductBlock) {
-      Block block{call.packedX, row, least(step, call.rowEnd - row), k,
+      Block block{call.packedX, row, rowEnd - row, k,
                   least(kProductBlock, K - k)};
       packRows(call, row, block.rows, k, block.kCount, call.packedX);
       for (int64_t col = begin; col < end; col += kEpilogueCols) {
@@ -275,6 +278,7 @@ void blockManyRows(const Call& call, const LinearWeight* weights, int count,
           runEpilogue(call, weights[j], row, block.rows, col, colEnd);
       }
     }
+  }
 }
 
 // ---- one weight, or two zipped ----

@@ -11,10 +11,10 @@ namespace llmrt {
 
 /// Reduction elements of one block of a product, and the distance between rows of a
 /// packed block of x (not a multiple of the 4 KiB at which cache sets alias).
-inline constexpr int64_t kProductBlock = 1024;
+inline constexpr int64_t kProductBlock = 2048;
 inline constexpr int64_t kProductRowStride = kProductBlock + 16;
 /// The most rows of x that `linear` packs at once (about half of a 1 MiB second-level cache).
-inline constexpr int64_t kLinearRowBlock = 140;
+inline constexpr int64_t kLinearRowBlock = 70;
 /// The most rows that `linear` packs whole.
 inline constexpr int64_t kLinearFewRows = 16;
 /// The most rows of one register tile at any level.
@@ -33,7 +33,7 @@ static inline constexpr int64_t roundUp(int64_t value, int64_t multiple) {
 /// The parts of the scratch of `linear`, as byte offsets.
 struct LinearScratch {
   int64_t packedX;      // see linearPackedFloats
-  int64_t strip;        // [kProductBlock, kStripCols] f32
+  int64_t strip;        // RowMajor: [kProductBlock, kStripCols] f32
   int64_t prologueOut;  // [rows, K] f32
   int64_t prologueArgs; // [prologueWords]
   int64_t slot;         // kSlotScratchBytes
@@ -53,7 +53,8 @@ static inline LinearScratch linearScratch(const LinearArgs& a) {
   LinearScratch s;
   s.packedX = 0;
   s.strip = s.packedX + roundUp(linearPackedFloats(a.rows, a.K) * 4, 64);
-  s.prologueOut = s.strip + kProductBlock * kStripCols * 4;
+  const bool isPanel = a.layout == static_cast<int64_t>(WeightLayout::Panel);
+  s.prologueOut = s.strip + (isPanel ? 0 : kProductBlock * kStripCols * 4);
   s.prologueArgs =
       s.prologueOut + (a.prologue ? roundUp(a.rows * a.K * 4, 64) : 0);
   s.slot =

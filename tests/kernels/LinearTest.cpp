@@ -113,7 +113,8 @@ INSTANTIATE_TEST_SUITE_P(
                           Shape{4, 512, 40}, Shape{5, 65, 513},
                           Shape{14, 33, 256}, Shape{15, 96, 257},
                           Shape{29, 127, 64}, Shape{64, 70, 600},
-                          Shape{520, 40, 31}),
+                          Shape{520, 40, 31}, Shape{6, 33, 2100},
+                          Shape{80, 34, 4100}, Shape{4, 40, 4100}),
         ::testing::Values(DType::F32, DType::BF16),
         ::testing::Values(WeightLayout::Panel, WeightLayout::RowMajor)));
 

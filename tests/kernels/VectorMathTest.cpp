@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // exp and tanh of VectorMath.h against libm in double: every LLMRT_MATH_STRIDE-th float
-// (default 97, odd, so that all mantissa bits vary; 1 for the figures in the header).
+// (default 97, odd, so that all mantissa bits vary; 5 for the figures in the header).
 #include "tests/kernels/KernelRun.h"
 
 namespace llmrt {
@@ -16,9 +16,9 @@ LLMRT_LEVEL_FUNCTIONS(avx512)
 
 namespace {
 
-/// Measured over every float of the range; baseline rounds twice where others fuse.
-constexpr double kExpMaxUlp = 2.0;
-constexpr double kTanhMaxUlp = 3.0;
+/// Measured 1.01 and 1.33 (VectorMath.h), with some room for other compilers.
+constexpr double kExpMaxUlp = 1.1;
+constexpr double kTanhMaxUlp = 1.5;
 
 using Floats = void (*)(const float*, float*, int64_t);
 constexpr Floats kExp[] = {baseline::expFloats, avx2::expFloats,
