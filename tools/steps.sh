@@ -9,7 +9,7 @@
 #   runStepOrGoOn TITLE COMMAND...   as runStep; a failure is the caller's to handle
 
 repositoryRoot=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-stepName= stepCount=0 stepNumber=0 stepsBegan=$SECONDS stepTicker=
+stepName='' stepCount=0 stepNumber=0 stepsBegan=$SECONDS stepTicker=''
 
 startSteps() {
   stepName=$1 stepCount=$2 stepNumber=0 stepsBegan=$SECONDS
@@ -39,7 +39,7 @@ howFar() {
 tick() {
   local title=$1 log=$2 began=$SECONDS period=30 far
   [ -t 2 ] && period=1
-  while sleep $period </dev/null >/dev/null 2>&1; do
+  while sleep $period >/dev/null 2>&1; do
     far=$(howFar "$log")
     if [ -t 2 ]; then
       printf '\r\033[K%s ... %s%s' "$title" "${far:+$far, }" \
@@ -55,7 +55,7 @@ stopTicker() {
   [ -n "$stepTicker" ] || return 0
   kill "$stepTicker" 2>/dev/null
   wait "$stepTicker" 2>/dev/null
-  stepTicker=
+  stepTicker=''
   [ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
