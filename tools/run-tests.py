@@ -16,7 +16,9 @@ import xml.etree.ElementTree as ElementTree
 
 # A rank of an MPI job may print in the middle of another's line.
 GTEST_RUN = re.compile(r"\[ RUN      \] (\S+)")
-GTEST_END = re.compile(r"\[(       OK |  FAILED  |  SKIPPED )\] (\S+) \(\d+ ms\)")
+GTEST_END = re.compile(
+    r"\[(       OK |  FAILED  |  SKIPPED )\] (\S+?)(?:, where .*)? \(\d+ ms\)"
+)
 LIT_END = re.compile(
     r"^(PASS|FAIL|XFAIL|XPASS|UNSUPPORTED|UNRESOLVED|TIMEOUT|SKIPPED): "
     r"(.+?) \(\d+ of \d+\)",
@@ -54,7 +56,7 @@ def gtest_cases(output):
             began[match.group(1)] = match.end()
             cases.setdefault(match.group(1), None)
             continue
-        name, outcome = match.group(2).rstrip(","), OUTCOMES[match.group(1)]
+        name, outcome = match.group(2), OUTCOMES[match.group(1)]
         if outcome == "skipped":
             text = output[began.get(name, match.start()) : match.start()]
             reasons[name] = skip_reason(text)
