@@ -56,7 +56,6 @@ stopTicker() {
   kill "$stepTicker" 2>/dev/null
   wait "$stepTicker" 2>/dev/null
   stepTicker=''
-  [ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
 nextTitle() {
@@ -68,11 +67,13 @@ runStepOrGoOn() {
   nextTitle "$1"
   shift
   local log=$stepLogs/$stepNumber.log began=$SECONDS status=0
-  printf '%s ...\n' "$stepTitle" >&2
+  printf '%s ...' "$stepTitle" >&2
+  [ -t 2 ] || echo >&2
   tick "$stepTitle" "$log" &
   stepTicker=$!
   "$@" >"$log" 2>&1 || status=$?
   stopTicker
+  [ ! -t 2 ] || printf '\r\033[K' >&2
   if [ $status -eq 0 ]; then
     printf '%s: done, %s\n' "$stepTitle" "$(elapsed SECONDS-began)" >&2
   else
