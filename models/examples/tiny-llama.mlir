@@ -36,7 +36,7 @@ module attributes {llm.model = {context_length = 256 : i64, family = "llama", he
     %layer.post_attention_layernorm = llm.rms_norm %layer.add, %post_attention_layernorm.weight {eps = 1.000000e-05 : f64} : tensor<?x64xf32>, tensor<64xf32>
     %layer.mlp.gate_proj = llm.linear %layer.post_attention_layernorm, %mlp.gate_proj.weight : (tensor<?x64xf32>, tensor<128x64xf32>) -> tensor<?x128xf32>
     %layer.mlp.up_proj = llm.linear %layer.post_attention_layernorm, %mlp.up_proj.weight : (tensor<?x64xf32>, tensor<128x64xf32>) -> tensor<?x128xf32>
-    %layer.gated_activation = llm.gated_activation %layer.mlp.gate_proj, %layer.mlp.up_proj {kind = #llm<activation silu>} : tensor<?x128xf32>
+    %layer.gated_activation = llm.gated_activation %layer.mlp.gate_proj, %layer.mlp.up_proj {kind = #llm.activation<silu>} : tensor<?x128xf32>
     %layer.mlp.down_proj = llm.linear %layer.gated_activation, %mlp.down_proj.weight : (tensor<?x128xf32>, tensor<64x128xf32>) -> tensor<?x64xf32>
     %layer.add_0 = llm.add %layer.add, %layer.mlp.down_proj : tensor<?x64xf32>
     return %layer.add_0 : tensor<?x64xf32>
