@@ -107,11 +107,19 @@ absl::Status makeLineError(const std::string& path, int64_t number,
 }
 
 absl::StatusOr<PromptFile> PromptFile::open(const std::string& path) {
+  LLMRT_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(path));
+  PromptFile prompts = parse(file.bytes(), path);
+  prompts.file_ = std::move(file);
+  return prompts;
+}
+
+PromptFile PromptFile::parse(absl::Span<const uint8_t> bytes,
+                             std::string path) {
   PromptFile prompts;
-  LLMRT_ASSIGN_OR_RETURN(prompts.file_, MappedFile::open(path));
-  const char* text =
-      reinterpret_cast<const char*>(prompts.file_.bytes().data());
-  auto sizeBytes = static_cast<int64_t>(prompts.file_.bytes().size());
+  prompts.bytes_ = bytes;
+  prompts.path_ = std::move(path);
+  const char* text = reinterpret_cast<const char*>(bytes.data());
+  auto sizeBytes = static_cast<int64_t>(bytes.size());
   int64_t number = 0;
   for (int64_t begin = 0; begin < sizeBytes;) {
     const void* found = std::memchr(text + begin, '\n', sizeBytes - begin);
@@ -126,11 +134,11 @@ absl::StatusOr<PromptFile> PromptFile::open(const std::string& path) {
 
 absl::StatusOr<PromptLine> PromptFile::read(int64_t index) const {
   const Line& at = lines_[index];
-  const char* text = reinterpret_cast<const char*>(file_.bytes().data());
+  const char* text = reinterpret_cast<const char*>(bytes_.data());
   PromptLine line;
   line.number = at.number;
   auto malformed = [&](const std::string& what) {
-    return makeLineError(file_.path(), at.number, what);
+    return makeLineError(path_, at.number, what);
   };
   Json json = Json::parse(text + at.begin, text + at.end, nullptr, false);
   if (json.is_discarded())

@@ -37,6 +37,9 @@ public:
   /// Errors  FileNotReadable.
   static absl::StatusOr<PromptFile> open(const std::string& path);
 
+  /// The same for bytes that outlive the object; `path` is for messages.
+  static PromptFile parse(absl::Span<const uint8_t> bytes, std::string path);
+
   int64_t numPrompts() const { return static_cast<int64_t>(lines_.size()); }
 
   /// Reads a prompt; `index` counts from 0.
@@ -47,7 +50,7 @@ public:
   /// Returns the number of the line of a prompt.
   int64_t lineNumber(int64_t index) const { return lines_[index].number; }
 
-  absl::Span<const uint8_t> bytes() const { return file_.bytes(); }
+  absl::Span<const uint8_t> bytes() const { return bytes_; }
 
 private:
   struct Line {
@@ -56,7 +59,9 @@ private:
     int64_t end;
   };
 
-  MappedFile file_;
+  MappedFile file_; // empty if made by parse()
+  absl::Span<const uint8_t> bytes_;
+  std::string path_;
   std::vector<Line> lines_;
 };
 
