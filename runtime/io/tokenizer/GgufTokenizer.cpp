@@ -107,7 +107,8 @@ absl::Status fillByteLevel(const GgufTokenizerData& data,
     parts.normalizer.addForm(Normalizer::Form::Nfc);
   BpeModel::Options options;
   options.ignoreMerges = named->ignoreMerges;
-  options.unknownId = static_cast<int32_t>(data.unknownId.value_or(-1));
+  // The unknown token of these vocabularies is the end of a text: putting it
+  // where a byte has no token would cut the text in two, so that is refused.
   parts.model.setOptions(options);
   TokenWriter writer(parts, /*isByteLevel=*/true);
   for (size_t i = 0; i < data.tokens.size(); ++i) {

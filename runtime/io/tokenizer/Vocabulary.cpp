@@ -10,7 +10,7 @@ namespace {
 
 // The largest vocabulary in use has 262144 tokens; a larger id than this is a
 // corrupt file, refused before memory is asked for.
-constexpr int32_t kMaxTokens = 1 << 22;
+constexpr int32_t kMaxTokens = 1 << 20;
 constexpr size_t kMaxTextBytes = size_t{1} << 31;
 
 } // namespace
