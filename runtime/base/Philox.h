@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox4x32-10: counter-based random numbers. A value depends on key and counter
-// alone, so that no mesh, thread count or order of evaluation changes it. Used for
-// weight initialisation and for sampling. Not for cryptography.
+// Philox4x32-10: counter-based random numbers. A value depends on key and
+// counter alone, so that no mesh, thread count or order of evaluation changes
+// it. Used for weight initialisation and for sampling. Not for cryptography.
 #pragma once
 
 #include <array>
@@ -50,9 +50,10 @@ inline constexpr uint64_t philoxStream(std::string_view name) {
 }
 
 /// Returns element `index` of a standard normal stream, by Box-Muller.
-/// Elements 2i and 2i+1 share block i: counter (i, stream), key seed. With u1 and u2
-/// the block's two 53-bit uniforms, u1 moved to (0, 1], r = sqrt(-2 log u1), the even
-/// element is r cos(2 pi u2), the odd one r sin(2 pi u2), in double, rounded to float.
+/// Elements 2i and 2i+1 share block i: counter (i, stream), key seed. With u1
+/// and u2 the block's two 53-bit uniforms, u1 moved to (0, 1], r = sqrt(-2 log
+/// u1), the even element is r cos(2 pi u2), the odd one r sin(2 pi u2), in
+/// double, rounded to float.
 inline float normal(uint64_t seed, uint64_t stream, uint64_t index) {
   uint64_t block = index / 2;
   PhiloxCounter words = philox4x32(

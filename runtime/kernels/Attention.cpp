@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention: causal grouped-query attention over a paged cache. Queries that read the
-// same key/value head of the same sequence (rows, and heads of a group) share each key
-// block; what one query computes does not depend on its company:
+// attention: causal grouped-query attention over a paged cache. Queries that
+// read the same key/value head of the same sequence (rows, and heads of a
+// group) share each key block; what one query computes does not depend on its
+// company:
 //   scores of a block: sum over d, ascending, from 0; times scale; soft-cap
 //   m' = max(m, largest visible score); c = exp(m - m')
 //   p = exp(score - m'), 0 where not visible
-//   l = l c + sum of p, in a fixed tree; acc = acc c; acc += p v, tokens ascending
-//   out = acc / l
+//   l = l c + sum of p, in a fixed tree; acc = acc c; acc += p v, tokens
+//   ascending out = acc / l
 // Keys and values that a row does not see are never used, whatever they hold.
 //
-// Constraints  dtype of the cache f32 or bf16; any D. Rows at position -1 give zeros.
-// Scratch  attentionScratch() in Scratch.h.
-// Source  Milakov and Gimelshein 2018 (online softmax); Dao et al. 2022.
+// Constraints  dtype of the cache f32 or bf16; any D. Rows at position -1 give
+// zeros. Scratch  attentionScratch() in Scratch.h. Source  Milakov and
+// Gimelshein 2018 (online softmax); Dao et al. 2022.
 #include "runtime/kernels/CacheWrite.h"
 #include "runtime/kernels/ProductTile.h"
 #include "runtime/kernels/VectorMath.h"
@@ -38,10 +39,13 @@ struct Call {
   AttentionArgs args;
   AttentionScratch parts;
   float* scratch;
+
   float* q() const { return scratch + parts.q; }
+
   float* p(int64_t i) const {
     return scratch + parts.p + i * kProductRowStride;
   }
+
   float* acc(int64_t i) const {
     return scratch + parts.acc + i * parts.accStride;
   }
@@ -62,12 +66,11 @@ template <typename T>
 void scoreBlock(const Call& call, int64_t i, int64_t count, const T* keys) {
   const int64_t D = call.args.D;
   for (int64_t d = 0; d < D; d += kProductBlock)
-    productCols(count, kPageTokens,
-                call.q() + d / kProductBlock * kQueryStride +
-                    i * kProductRowStride,
-                keys + d * kPageTokens, kPageTokens,
-                least(kProductBlock, D - d), call.p(i), kProductRowStride,
-                d > 0);
+    productCols(
+        count, kPageTokens,
+        call.q() + d / kProductBlock * kQueryStride + i * kProductRowStride,
+        keys + d * kPageTokens, kPageTokens, least(kProductBlock, D - d),
+        call.p(i), kProductRowStride, d > 0);
 }
 
 // Turns scores into weights and takes the query's online-softmax step.
@@ -131,10 +134,11 @@ void addValues(const Call& call, int64_t i, int64_t count, int64_t begin,
                  end - begin, call.acc(i) + whole, call.parts.accStride, true);
 }
 
-// Queries [i, end) all see a part of block b: the tokens that all of them see are
-// multiplied together, those before and after one query at a time.
+// Queries [i, end) all see a part of block b: the tokens that all of them see
+// are multiplied together, those before and after one query at a time.
 template <typename T>
-void stepQueries(const Call& call, Group& g, int64_t i, int64_t end, int64_t b) {
+void stepQueries(const Call& call, Group& g, int64_t i, int64_t end,
+                 int64_t b) {
   const AttentionArgs& a = call.args;
   const T* keys = pageHead<T>(a.keyCache, a.blockTable, a.pages, g.sequence,
                               b * kPageTokens, a.KV, a.D, g.kvHead);

@@ -18,8 +18,8 @@ inline T* pageHead(const void* cache, const int32_t* blockTable, int64_t pages,
          (page * KV + head) * kPageTokens * D;
 }
 
-/// Returns how many rows from `row` on lie one position after the other in one page of
-/// one sequence; 0 if the row is without work.
+/// Returns how many rows from `row` on lie one position after the other in one
+/// page of one sequence; 0 if the row is without work.
 inline int64_t appendRun(const int32_t* positions, int64_t row, int64_t rowEnd,
                          int64_t R) {
   if (positions[row] < 0)
@@ -32,7 +32,8 @@ inline int64_t appendRun(const int32_t* positions, int64_t row, int64_t rowEnd,
   return next - row;
 }
 
-/// Keys lie transposed, [D, kPageTokens]: writes several tokens for each element of D.
+/// Keys lie transposed, [D, kPageTokens]: writes several tokens for each
+/// element of D.
 template <typename T>
 inline void writeKeys(const float* x, int64_t ldx, int64_t tokens, int64_t D,
                       int64_t slot, T* page) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// embedding: rows of a table by token id, as f32. A vocabulary split over ranks gives
-// each its part; ids outside it give zeros, so that a sum over ranks is the row.
+// embedding: rows of a table by token id, as f32. A vocabulary split over ranks
+// gives each its part; ids outside it give zeros, so that a sum over ranks is
+// the row.
 //
-// Constraints  dtype f32 or bf16; layout RowMajor, or Panel with the vocabulary as
-// outputs (a table tied to the output head).    Scratch  none.
+// Constraints  dtype f32 or bf16; layout RowMajor, or Panel with the vocabulary
+// as outputs (a table tied to the output head).    Scratch  none.
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/Simd.h"
 
@@ -24,9 +25,9 @@ void gather(const EmbeddingArgs& a, int64_t rowBegin, int64_t rowEnd,
       continue;
     }
     const W* table = static_cast<const W*>(a.table);
-    const W* row = isPanel
-                       ? table + id / panelCols * a.C * panelCols + id % panelCols
-                       : table + id * a.C;
+    const W* row =
+        isPanel ? table + id / panelCols * a.C * panelCols + id % panelCols
+                : table + id * a.C;
     if (isPanel)
       for (int64_t c = colBegin; c < colEnd; ++c)
         out[c] = widen(row[c * panelCols]);

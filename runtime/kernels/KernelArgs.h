@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The argument words of each hand-tuned kernel as a struct of 8-byte members, in the
-// order of Kernels.def; tests compare the two. Not the ABI itself: KernelAbi.h is.
+// The argument words of each hand-tuned kernel as a struct of 8-byte members,
+// in the order of Kernels.def; tests compare the two. Not the ABI itself:
+// KernelAbi.h is.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -168,8 +169,8 @@ struct RopeTableArgs {
   double originalContext;
 };
 
-/// Reads an argument block. Every member is one 8-byte word. Static, because sources of
-/// every CPU level include it: the linker must not merge the copies.
+/// Reads an argument block. Every member is one 8-byte word. Static, because
+/// sources of every CPU level include it: the linker must not merge the copies.
 template <typename Args>
 static inline Args readArgs(const uint64_t* words) {
   static_assert(sizeof(Args) % sizeof(uint64_t) == 0);

@@ -31,8 +31,8 @@ std::vector<KernelArg> parseWords(std::string_view words) {
     size_t end = words.find(' ');
     std::string_view word = words.substr(0, end);
     size_t colon = word.find(':');
-    args.push_back({word.substr(0, colon),
-                    static_cast<KernelArgType>(word[colon + 1])});
+    args.push_back(
+        {word.substr(0, colon), static_cast<KernelArgType>(word[colon + 1])});
     words = end == words.npos ? std::string_view() : words.substr(end + 1);
   }
   return args;
@@ -53,14 +53,14 @@ ScratchFormula scratchFormula(std::string_view name) {
 }
 
 KernelInfo makeKernel(std::string_view name, int64_t version, int64_t rowTile,
-                      int64_t colTile, std::vector<KernelArg>* args,
+                      int64_t colTile, absl::Span<const KernelArg> args,
                       LlmrtKernelFn baselineFn, LlmrtKernelFn avx2Fn,
                       LlmrtKernelFn avx512Fn) {
   return {name,
           version,
           rowTile,
           colTile,
-          *args,
+          args,
           {baselineFn, avx2Fn, avx512Fn},
           scratchFormula(name)};
 }
@@ -78,14 +78,21 @@ CpuLevel machineLevel() {
 
 absl::Span<const KernelInfo> allKernels() {
   // Never destroyed: kernels may run while static objects are torn down.
-  static const auto* kernels = new std::vector<KernelInfo>{
-#define LLMRT_KERNEL(name, version, rowTile, colTile, words)                   \
-  makeKernel(#name, version, rowTile, colTile,                                 \
-             new std::vector<KernelArg>(parseWords(words)), baseline::name,    \
-             avx2::name, avx512::name),
+  static const auto* words = new std::vector<std::vector<KernelArg>>{
+#define LLMRT_KERNEL(name, version, rowTile, colTile, words) parseWords(words),
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
   };
+  static const auto* kernels = [] {
+    auto* all = new std::vector<KernelInfo>;
+#define LLMRT_KERNEL(name, version, rowTile, colTile, ignored)                 \
+  all->push_back(makeKernel(#name, version, rowTile, colTile,                  \
+                            (*words)[all->size()], baseline::name, avx2::name, \
+                            avx512::name));
+#include "runtime/kernels/Kernels.def"
+#undef LLMRT_KERNEL
+    return all;
+  }();
   return *kernels;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The hand-tuned kernels by name and version, each with its argument words, its code for
-// every CPU level and its scratch formula. Built from Kernels.def; runs nothing.
+// The hand-tuned kernels by name and version, each with its argument words, its
+// code for every CPU level and its scratch formula. Built from Kernels.def;
+// runs nothing.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -46,8 +47,9 @@ const KernelInfo* findKernel(std::string_view name, int64_t version);
 /// Returns every kernel, in the order of Kernels.def.
 absl::Span<const KernelInfo> allKernels();
 
-/// Returns the best level that this machine runs. LLMRT_CPU_LEVEL=baseline|avx2|avx512
-/// in the environment lowers it; it never raises it, and other values change nothing.
+/// Returns the best level that this machine runs.
+/// LLMRT_CPU_LEVEL=baseline|avx2|avx512 in the environment lowers it; it never
+/// raises it, and other values change nothing.
 CpuLevel detectCpuLevel();
 
 /// Returns "baseline", "avx2" or "avx512".

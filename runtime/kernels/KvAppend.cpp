@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // kv_append: writes keys or values of new tokens into their pages of the cache.
 //
-// Constraints  dtype f32 or bf16 (rounded to nearest even); no two rows of one sequence
-// at one position; rows at position -1 write nothing.    Scratch  none.
+// Constraints  dtype f32 or bf16 (rounded to nearest even); no two rows of one
+// sequence at one position; rows at position -1 write nothing.    Scratch none.
 #include "runtime/kernels/CacheWrite.h"
 
 namespace llmrt::LLMRT_LEVEL {
 namespace {
 
 template <typename T>
-void append(const KvAppendArgs& a, int64_t row, int64_t rowEnd, int64_t headBegin,
-            int64_t headEnd) {
+void append(const KvAppendArgs& a, int64_t row, int64_t rowEnd,
+            int64_t headBegin, int64_t headEnd) {
   while (row < rowEnd) {
     int64_t tokens = appendRun(a.positions, row, rowEnd, a.R);
     int64_t position = a.positions[row];

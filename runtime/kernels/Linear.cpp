@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear: products of the rows of x with up to three weights. One to four rows read the
-// weights as several streams at once; more rows are packed, so that a strip of weights is
-// used from cache by all of them. Every path adds in the same order, so that a row's
-// result does not depend on it.
+// linear: products of the rows of x with up to three weights. One to four rows
+// read the weights as several streams at once; more rows are packed, so that a
+// strip of weights is used from cache by all of them. Every path adds in the
+// same order, so that a row's result does not depend on it.
 //
-// Constraints  dtype f32 or bf16; count 1..3; zip 1 needs count 2 and N0 = N1; tiles
-// begin at multiples of 64 columns. Panel weights are padded to whole panels.
-// Slots  a prologue and an epilogue may use kSlotScratchBytes of scratch. Epilogues see
-// columns that begin at a multiple of a panel and end at one or at N; with zip, both
-// products of a tile are finished before epilogue0 and then epilogue1 run.
-// Scratch  linearScratch() in Scratch.h.
+// Constraints  dtype f32 or bf16; count 1..3; zip 1 needs count 2 and N0 = N1;
+// tiles begin at multiples of 64 columns. Panel weights are padded to whole
+// panels. Slots  a prologue and an epilogue may use kSlotScratchBytes of
+// scratch. Epilogues see columns that begin at a multiple of a panel and end at
+// one or at N; with zip, both products of a tile are finished before epilogue0
+// and then epilogue1 run. Scratch  linearScratch() in Scratch.h.
 #include "runtime/kernels/ProductTile.h"
 
 namespace llmrt::LLMRT_LEVEL {
@@ -90,7 +90,8 @@ template <int M, int P, typename W>
 void streamPanels(const Call& call, const LinearWeight& weight, int64_t row,
                   int64_t panel) {
   constexpr int64_t panelCols = kPanelBytes / sizeof(W);
-  // A tile of at most 8 vectors of columns keeps its sums in 16 registers' reach.
+  // A tile of at most 8 vectors of columns keeps its sums in 16 registers'
+  // reach.
   constexpr int V = panelCols / kLanes < 8 ? panelCols / kLanes : 8;
   const int64_t panelStride = call.args.K * panelCols;
   const float* x = call.x + row * call.ldx;
@@ -114,7 +115,8 @@ void streamRows(const Call& call, const LinearWeight& weight, int64_t row,
                 int64_t begin, int64_t end) {
   constexpr int64_t panelCols = kPanelBytes / sizeof(W);
   constexpr int V = panelCols / kLanes;
-  // As many panels at once as leave the sums in registers: 24 of 32, or 8 of 16.
+  // As many panels at once as leave the sums in registers: 24 of 32, or 8
+  // of 16.
   constexpr int budget = (kLanes == 16 ? 24 : 8) / (M * V);
   constexpr int P = budget >= 4 ? 4 : budget >= 2 ? 2 : 1;
   int64_t panel = begin / panelCols;
@@ -169,7 +171,8 @@ struct Block {
   int64_t kCount;
 };
 
-// All packed rows times one strip. A strip that N cuts short goes through a full one.
+// All packed rows times one strip. A strip that N cuts short goes through a
+// full one.
 template <typename W>
 void multiplyStrip(const LinearWeight& weight, const Block& block, const W* w,
                    int64_t wStride, int64_t col) {
@@ -223,14 +226,16 @@ void multiplyBlock(const Call& call, const LinearWeight& weight,
   }
 }
 
-// So few rows that all of them are packed at once, and each panel is read in one go.
+// So few rows that all of them are packed at once, and each panel is read in
+// one go.
 template <typename W>
 void blockFewRows(const Call& call, const LinearWeight* weights, int count,
                   int64_t begin, int64_t end) {
   const int64_t K = call.args.K;
   Block block{nullptr, call.rowBegin, call.rowEnd - call.rowBegin, 0, 0};
   auto blockAt = [&](int64_t k) {
-    block.packed = call.packedX + k / kProductBlock * block.rows * kProductRowStride;
+    block.packed =
+        call.packedX + k / kProductBlock * block.rows * kProductRowStride;
     block.kBegin = k;
     block.kCount = least(kProductBlock, K - k);
     return const_cast<float*>(block.packed);
@@ -251,9 +256,9 @@ void blockFewRows(const Call& call, const LinearWeight* weights, int count,
   }
 }
 
-// Rows and K in blocks, so that what is packed stays in the second-level cache. Row
-// blocks are whole register tiles and of about one size: a small last one would read all
-// weights for little work.
+// Rows and K in blocks, so that what is packed stays in the second-level cache.
+// Row blocks are whole register tiles and of about one size: a small last one
+// would read all weights for little work.
 template <typename W>
 void blockManyRows(const Call& call, const LinearWeight* weights, int count,
                    int64_t begin, int64_t end) {
@@ -264,8 +269,8 @@ void blockManyRows(const Call& call, const LinearWeight* weights, int count,
   const int64_t blocks = (tiles + blockTiles - 1) / blockTiles;
   for (int64_t b = 0; b < blocks; ++b) {
     int64_t row = call.rowBegin + tiles * b / blocks * kTileRows;
-    int64_t rowEnd =
-        least(call.rowBegin + tiles * (b + 1) / blocks * kTileRows, call.rowEnd);
+    int64_t rowEnd = least(call.rowBegin + tiles * (b + 1) / blocks * kTileRows,
+                           call.rowEnd);
     for (int64_t k = 0; k < K; k += kProductBlock) {
       Block block{call.packedX, row, rowEnd - row, k,
                   least(kProductBlock, K - k)};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights from rows to panels: blocks of rows are converted into a small buffer and
-// written transposed. Compiled once: SSE2 is enough to keep up with memory.
+// Weights from rows to panels: blocks of rows are converted into a small buffer
+// and written transposed. Compiled once: SSE2 is enough to keep up with memory.
 #include "runtime/kernels/Pack.h"
 
 #include <algorithm>
@@ -10,8 +10,9 @@
 namespace llmrt {
 namespace {
 
-/// Reduction elements transposed at a time: some cache lines of each row, so that rows
-/// a multiple of 4 KiB apart, which share a cache set, are not fetched twice.
+/// Reduction elements transposed at a time: some cache lines of each row, so
+/// that rows a multiple of 4 KiB apart, which share a cache set, are not
+/// fetched twice.
 constexpr int64_t kBlock = 64;
 /// Elements ahead in each row that are fetched meanwhile.
 constexpr int64_t kPrefetchAhead = kBlock;
@@ -25,8 +26,11 @@ uint16_t toBf16(float x) {
 }
 
 void convert(float in, float& out) { out = in; }
+
 void convert(uint16_t in, uint16_t& out) { out = in; }
+
 void convert(float in, uint16_t& out) { out = toBf16(in); }
+
 void convert(uint16_t in, float& out) {
   out = __builtin_bit_cast(float, static_cast<uint32_t>(in) << 16);
 }
@@ -54,8 +58,7 @@ void transposeSquare(const float* in, float* out, int64_t outStride) {
 void transposeSquare(const uint16_t* in, uint16_t* out, int64_t outStride) {
   __m128i r[8], s[8];
   for (int i = 0; i < 8; ++i)
-    r[i] = _mm_loadu_si128(
-        reinterpret_cast<const __m128i*>(in + i * kBlock));
+    r[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i * kBlock));
   for (int i = 0; i < 4; ++i) {
     s[2 * i] = _mm_unpacklo_epi16(r[i], r[i + 4]);
     s[2 * i + 1] = _mm_unpackhi_epi16(r[i], r[i + 4]);
@@ -72,8 +75,8 @@ void transposeSquare(const uint16_t* in, uint16_t* out, int64_t outStride) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * outStride), s[i]);
 }
 
-// Writes past the caches: a weight is not read again soon, and its lines need not be
-// fetched to be overwritten.
+// Writes past the caches: a weight is not read again soon, and its lines need
+// not be fetched to be overwritten.
 void writeAround(const void* in, int64_t bytes, void* out) {
   if (reinterpret_cast<uintptr_t>(out) % 16 != 0) {
     std::memcpy(out, in, bytes);

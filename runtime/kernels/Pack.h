@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights from rows, as files hold them, to panels, as `linear` streams them (see
-// WeightLayout). For the weight loader; moves every byte once.
+// Weights from rows, as files hold them, to panels, as `linear` streams them
+// (see WeightLayout). For the weight loader; moves every byte once.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -24,8 +24,8 @@ struct PackPanelsArgs {
   int64_t rowStride;  // in elements, >= K
   int64_t N;          // rows of the source; outputs beyond are zeros
   int64_t K;
-  void* panels;      // the whole weight's panels
-  DType panelDtype;  // F32 or BF16; BF16 rounds to nearest even
+  void* panels;       // the whole weight's panels
+  DType panelDtype;   // F32 or BF16; BF16 rounds to nearest even
   int64_t panelBegin; // panels to write: threads take ranges of their own
   int64_t panelEnd;
 };

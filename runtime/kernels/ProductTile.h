@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The register tile that `linear` and `attention` share: some rows of x times a strip
-// of w, with the sums in registers. Every sum runs over k in ascending order with one
-// fma each, so that no choice of tile changes a bit. For kernel sources only.
+// The register tile that `linear` and `attention` share: some rows of x times a
+// strip of w, with the sums in registers. Every sum runs over k in ascending
+// order with one fma each, so that no choice of tile changes a bit. For kernel
+// sources only.
 #pragma once
 
 #include "runtime/kernels/Scratch.h"
@@ -19,9 +20,9 @@ LLMRT_INLINE void prefetchLines(const void* p) {
     __builtin_prefetch(static_cast<const char*>(p) + i);
 }
 
-/// y[m][c] (+)= sum over k of x[m * kProductRowStride + k] * w[k * wStride + c], for
-/// M rows and V vectors of columns. The constant row stride of x lets M rows share one
-/// address register.
+/// y[m][c] (+)= sum over k of x[m * kProductRowStride + k] * w[k * wStride +
+/// c], for M rows and V vectors of columns. The constant row stride of x lets M
+/// rows share one address register.
 template <int M, int V, typename W>
 void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
                  float* y, int64_t ldy, bool accumulate) {

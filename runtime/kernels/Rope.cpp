@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // rope: rotary position embedding of the heads of each row.
 //
-// Constraints  rotary even, at most D. A row at position -1 is copied. out may be x.
-// Scratch  none.
+// Constraints  rotary even, at most D. A row at position -1 is copied. out may
+// be x. Scratch  none.
 #include "runtime/kernels/RotateHead.h"
 
 namespace llmrt::LLMRT_LEVEL {

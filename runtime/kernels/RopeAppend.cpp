@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// rope_append: turns queries and keys and writes keys and values to the cache, in one
-// walk over the rows. The same bits as rope, rope and kv_append twice.
+// rope_append: turns queries and keys and writes keys and values to the cache,
+// in one walk over the rows. The same bits as rope, rope and kv_append twice.
 //
-// Constraints  those of rope and kv_append; qOut may be q; k and v are not written.
-// Scratch  one page of one head: kPageTokens * D f32.
+// Constraints  those of rope and kv_append; qOut may be q; k and v are not
+// written. Scratch  one page of one head: kPageTokens * D f32.
 #include "runtime/kernels/CacheWrite.h"
 #include "runtime/kernels/RotateHead.h"
 

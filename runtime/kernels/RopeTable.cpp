@@ -15,8 +15,8 @@ constexpr double kTwoPi = 6.283185307179586476925;
 
 // Returns the angle between two neighbouring positions for pair i.
 double frequency(const RopeTableArgs& a, int64_t i) {
-  double plain =
-      ::pow(a.theta, -2.0 * static_cast<double>(i) / static_cast<double>(a.rotary));
+  double plain = ::pow(a.theta, -2.0 * static_cast<double>(i) /
+                                    static_cast<double>(a.rotary));
   if (a.kind == 0)
     return plain;
   if (a.kind == 1)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns one head by a rotary position embedding: the step that `rope` and `rope_append`
-// share, so that they agree to the bit. For kernel sources only.
+// Turns one head by a rotary position embedding: the step that `rope` and
+// `rope_append` share, so that they agree to the bit. For kernel sources only.
 #pragma once
 
 #include "runtime/kernels/KernelArgs.h"
@@ -8,9 +8,9 @@
 
 namespace llmrt::LLMRT_LEVEL {
 
-/// out = x with its first `rotary` elements turned by the angles of `position`: with c
-/// and s the pair's cosine and sine, fma(x0, c, -(x1 s)) and fma(x1, c, x0 s). A
-/// position of -1 copies. out may be x.
+/// out = x with its first `rotary` elements turned by the angles of `position`:
+/// with c and s the pair's cosine and sine, fma(x0, c, -(x1 s)) and fma(x1, c,
+/// x0 s). A position of -1 copies. out may be x.
 inline void rotateHead(const float* x, const float* table, int64_t position,
                        int64_t D, int64_t rotary, int64_t style, float* out) {
   const int64_t half = rotary / 2;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses the next token of one sequence: filters, then one draw. A sort of a large
-// vocabulary would cost more than a small model. So both filters are thresholds in the
-// ranking, found by sums over buckets of similar logits; only the bucket in which a
-// threshold lies is sorted. Compiled once, at the baseline level.
+// Chooses the next token of one sequence: filters, then one draw. A sort of a
+// large vocabulary would cost more than a small model. So both filters are
+// thresholds in the ranking, found by sums over buckets of similar logits; only
+// the bucket in which a threshold lies is sorted. Compiled once, at the
+// baseline level.
 #include "runtime/kernels/SampleToken.h"
 
 #include "runtime/base/Philox.h"
@@ -40,16 +41,19 @@ struct Draw {
   float logit(int64_t i) const {
     return std::isnan(choice.logits[i]) ? kLowest : choice.logits[i];
   }
+
   bool isBetter(int32_t a, int32_t b) const {
     float la = logit(a), lb = logit(b);
     return la != lb ? la > lb : a < b;
   }
+
   bool isKept(int64_t i, Threshold t) const {
     float l = logit(i);
     return l > t.logit || (l == t.logit && i <= t.index);
   }
-  // Larger logits have no smaller buckets: the upper bits of an order-preserving code.
-  // Adding 0 makes the two zeros, which are equal, one.
+
+  // Larger logits have no smaller buckets: the upper bits of an
+  // order-preserving code. Adding 0 makes the two zeros, which are equal, one.
   int64_t bucket(int64_t i) const {
     uint32_t code = __builtin_bit_cast(uint32_t, logit(i) + 0.0f);
     code ^= code >> 31 ? 0xFFFFFFFF : 0x80000000;
@@ -94,8 +98,8 @@ void weigh(const Draw& d) {
   storePart(d.weights + i, weight(rest), c.V - i);
 }
 
-// Returns the threshold at which the sum of `measure` over the best of the candidates
-// that `within` keeps reaches the goal.
+// Returns the threshold at which the sum of `measure` over the best of the
+// candidates that `within` keeps reaches the goal.
 template <typename Measure>
 Threshold reach(const Draw& d, Threshold within, Measure measure, double goal) {
   std::fill(d.buckets, d.buckets + kSampleBuckets, 0.0);
@@ -146,10 +150,12 @@ Threshold filter(const Draw& d) {
   if (c.topK > 0 && c.topK <= c.V / 64)
     kept = reachFew(d, c.topK);
   else if (c.topK > 0 && c.topK < c.V)
-    kept = reach(d, kept, [](int64_t) { return 1.0; }, c.topK);
+    kept = reach(
+        d, kept, [](int64_t) { return 1.0; }, c.topK);
   if (c.topP < 1.0f)
-    kept = reach(d, kept, [&](int64_t i) { return double{d.weights[i]}; },
-                 double{c.topP} * totalWeight(d, kept));
+    kept = reach(
+        d, kept, [&](int64_t i) { return double{d.weights[i]}; },
+        double{c.topP} * totalWeight(d, kept));
   return kept;
 }
 

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scratch bytes that each hand-tuned kernel needs for one call by one thread: the
-// workspace formulas of Kernels.def. The same at every CPU level, so that a plan's
-// memory does not depend on the machine. Functions are static because sources of every CPU
-// level include them: the linker must not merge the copies.
+// Scratch bytes that each hand-tuned kernel needs for one call by one thread:
+// the workspace formulas of Kernels.def. The same at every CPU level, so that a
+// plan's memory does not depend on the machine. Functions are static because
+// sources of every CPU level include them: the linker must not merge the
+// copies.
 #pragma once
 
 #include "runtime/kernels/KernelArgs.h"
 
 namespace llmrt {
 
-/// Reduction elements of one block of a product, and the distance between rows of a
-/// packed block of x (not a multiple of the 4 KiB at which cache sets alias).
+/// Reduction elements of one block of a product, and the distance between rows
+/// of a packed block of x (not a multiple of the 4 KiB at which cache sets
+/// alias).
 inline constexpr int64_t kProductBlock = 2048;
 inline constexpr int64_t kProductRowStride = kProductBlock + 16;
-/// The most rows of x that `linear` packs at once (about half of a 1 MiB second-level cache).
+/// The most rows of x that `linear` packs at once (about half of a 1 MiB
+/// second-level cache).
 inline constexpr int64_t kLinearRowBlock = 70;
 /// The most rows that `linear` packs whole.
 inline constexpr int64_t kLinearFewRows = 16;
@@ -40,8 +43,8 @@ struct LinearScratch {
   int64_t totalBytes;
 };
 
-/// Few rows: [ceil(K / kProductBlock), rows, kProductRowStride]; more: one block of rows
-/// and K, [min(rows, kLinearRowBlock), kProductRowStride].
+/// Few rows: [ceil(K / kProductBlock), rows, kProductRowStride]; more: one
+/// block of rows and K, [min(rows, kLinearRowBlock), kProductRowStride].
 static inline int64_t linearPackedFloats(int64_t rows, int64_t K) {
   int64_t few = rows < kLinearFewRows ? rows : kLinearFewRows;
   int64_t some = rows < kLinearRowBlock ? rows : kLinearRowBlock;
@@ -57,8 +60,7 @@ static inline LinearScratch linearScratch(const LinearArgs& a) {
   s.prologueOut = s.strip + (isPanel ? 0 : kProductBlock * kStripCols * 4);
   s.prologueArgs =
       s.prologueOut + (a.prologue ? roundUp(a.rows * a.K * 4, 64) : 0);
-  s.slot =
-      s.prologueArgs + (a.prologue ? roundUp(a.prologueWords * 8, 64) : 0);
+  s.slot = s.prologueArgs + (a.prologue ? roundUp(a.prologueWords * 8, 64) : 0);
   s.totalBytes = s.slot + kSlotScratchBytes;
   return s;
 }
@@ -88,12 +90,15 @@ static inline AttentionScratch attentionScratch(int64_t D) {
 static inline int64_t linearScratchBytes(const uint64_t* words) {
   return linearScratch(readArgs<LinearArgs>(words)).totalBytes;
 }
+
 static inline int64_t attentionScratchBytes(const uint64_t* words) {
   return attentionScratch(readArgs<AttentionArgs>(words).D).totalBytes;
 }
+
 static inline int64_t ropeAppendScratchBytes(const uint64_t* words) {
   return kPageTokens * readArgs<RopeAppendArgs>(words).D * 4;
 }
+
 static inline int64_t sampleScratchBytes(const uint64_t* words) {
   return roundUp(kSampleBuckets * 8 + readArgs<SampleArgs>(words).V * 8, 64);
 }

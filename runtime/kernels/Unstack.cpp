@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// unstack: joins the columns that T ranks gathered one after another.  Scratch  none.
+// unstack: joins the columns that T ranks gathered one after another.  Scratch
+// none.
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/Simd.h"
 

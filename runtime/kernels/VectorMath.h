@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp and tanh on vectors, for kernel sources that are compiled for each CPU level. A
-// lane's result depends on that lane alone. Largest errors in units in the last place,
-// measured over every fifth float of the stated range by tests/kernels/VectorMathTest.cpp
-// with LLMRT_MATH_STRIDE=5 (baseline; avx2 and avx512):
+// exp and tanh on vectors, for kernel sources that are compiled for each CPU
+// level. A lane's result depends on that lane alone. Largest errors in units in
+// the last place, measured over every fifth float of the stated range by
+// tests/kernels/VectorMathTest.cpp with LLMRT_MATH_STRIDE=5 (baseline; avx2 and
+// avx512):
 //   exp   [-87.33, 88.37]  0.98; 1.01        tanh  all finite  1.33; 1.33
 #pragma once
 
@@ -10,14 +11,16 @@
 
 namespace llmrt::LLMRT_LEVEL {
 
-/// Returns e^x: exactly 1 at 0; 0 below -87.33 (where the result would leave the
-/// normal floats) and at -inf; the largest results end at x = 88.37 (clamped there).
-/// Source  Cephes expf: x = n log 2 + r, |r| <= log 2 / 2, a polynomial in r.
+/// Returns e^x: exactly 1 at 0; 0 below -87.33 (where the result would leave
+/// the normal floats) and at -inf; the largest results end at x = 88.37
+/// (clamped there). Source  Cephes expf: x = n log 2 + r, |r| <= log 2 / 2, a
+/// polynomial in r.
 LLMRT_INLINE Vec expVec(Vec x) {
   const Vec lowest = splat(-87.33f);
   // x is the second operand: the instructions then let a NaN through.
   Vec clamped = vmin(splat(88.37f), vmax(lowest, x));
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa
+  // bits.
   const Vec magic = splat(12582912.0f);
   Vec shifted = fma(clamped, splat(1.44269504088896341f), magic);
   Vec n = shifted - magic;

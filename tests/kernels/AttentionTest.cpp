@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention against a plain double-precision softmax over plainly indexed keys; the same
-// bits for every company, cut and thread count; what a row does not see is NaN.
+// attention against a plain double-precision softmax over plainly indexed keys;
+// the same bits for every company, cut and thread count; what a row does not
+// see is NaN.
 #include "tests/kernels/KernelRun.h"
 
 namespace llmrt {
@@ -17,7 +18,8 @@ struct Shape {
   int64_t group = 0; // 0: so that KV heads are enough
 };
 
-/// A cache whose pages lie in disorder, filled with NaN but for the positions in use.
+/// A cache whose pages lie in disorder, filled with NaN but for the positions
+/// in use.
 struct Problem {
   Shape shape;
   DType dtype;
@@ -29,9 +31,10 @@ struct Problem {
   std::vector<float> keys, values;
 
   Problem(Shape s, DType dtype, std::vector<int32_t> positions, int seed)
-      : shape(s), dtype(dtype), group(s.group ? s.group : (s.H + s.headOffset + s.KV - 1) / s.KV),
-        positions(positions), q(testing::randomFloats(s.S * s.R * s.H * s.D,
-                                                      seed)) {
+      : shape(s), dtype(dtype),
+        group(s.group ? s.group : (s.H + s.headOffset + s.KV - 1) / s.KV),
+        positions(positions),
+        q(testing::randomFloats(s.S * s.R * s.H * s.D, seed)) {
     int32_t last = *std::max_element(positions.begin(), positions.end());
     pages = last / kPageTokens + 2;
     for (int64_t i = 0; i < s.S * pages; ++i)
@@ -61,10 +64,12 @@ struct Problem {
   float rounded(float v) const {
     return dtype == DType::F32 ? v : testing::fromBf16(testing::toBf16(v));
   }
+
   int64_t lastUsed(int64_t seq) const {
     return *std::max_element(positions.begin() + seq * shape.R,
                              positions.begin() + (seq + 1) * shape.R);
   }
+
   int64_t firstUsed(int64_t seq) const {
     int64_t first = lastUsed(seq);
     for (int64_t r = seq * shape.R; r < (seq + 1) * shape.R; ++r)
@@ -72,14 +77,17 @@ struct Problem {
         first = std::min(first, firstSeen(positions[r]));
     return std::max<int64_t>(first, 0);
   }
+
   int64_t firstSeen(int64_t position) const {
     return shape.window ? std::max<int64_t>(0, position - shape.window + 1) : 0;
   }
+
   int64_t keyAt(int64_t seq, int64_t h, int64_t p, int64_t d) const {
     int64_t page = blockTable[seq * pages + p / kPageTokens];
     return ((page * shape.KV + h) * shape.D + d) * kPageTokens +
            p % kPageTokens;
   }
+
   int64_t valueAt(int64_t seq, int64_t h, int64_t p, int64_t d) const {
     int64_t page = blockTable[seq * pages + p / kPageTokens];
     return ((page * shape.KV + h) * kPageTokens + p % kPageTokens) * shape.D +
@@ -92,9 +100,8 @@ struct Problem {
     a.q = q.data();
     a.keyCache = dtype == DType::F32 ? static_cast<const void*>(keys.data())
                                      : narrowKeys.data();
-    a.valueCache = dtype == DType::F32
-                       ? static_cast<const void*>(values.data())
-                       : narrowValues.data();
+    a.valueCache = dtype == DType::F32 ? static_cast<const void*>(values.data())
+                                       : narrowValues.data();
     a.positions = positions.data();
     a.blockTable = blockTable.data();
     a.out = out;
@@ -122,14 +129,15 @@ struct Problem {
         ASSERT_EQ(out[d], 0.0f);
       return;
     }
-    int64_t seq = row / s.R, h = std::min((head + s.headOffset) / group, s.KV - 1);
+    int64_t seq = row / s.R,
+            h = std::min((head + s.headOffset) / group, s.KV - 1);
     std::vector<double> weight;
     double largest = -1e300, worst = 0;
     for (int64_t p = firstSeen(position); p <= position; ++p) {
       double score = 0, magnitude = 0;
       for (int64_t d = 0; d < s.D; ++d) {
-        double term = double{q[(row * s.H + head) * s.D + d]} *
-                      keys[keyAt(seq, h, p, d)];
+        double term =
+            double{q[(row * s.H + head) * s.D + d]} * keys[keyAt(seq, h, p, d)];
         score += term;
         magnitude += std::abs(term);
       }
@@ -143,9 +151,9 @@ struct Problem {
     double total = 0;
     for (double& w : weight)
       total += w = std::exp(w - largest);
-    // u = 2^-24. Scores err by 2 D u worst (D steps) and 16 u of their size (scale,
-    // cap, difference), weights as much relatively, both in sum and quotient; the sum
-    // over T values adds 2 T u, exp and the division 16 u.
+    // u = 2^-24. Scores err by 2 D u worst (D steps) and 16 u of their size
+    // (scale, cap, difference), weights as much relatively, both in sum and
+    // quotient; the sum over T values adds 2 T u, exp and the division 16 u.
     int64_t T = weight.size();
     double relative =
         0x1p-24 * (2 * (2 * s.D + 16) * worst + 2 * (2.0 * T + 16));
@@ -201,14 +209,14 @@ TEST(Attention, prefillFromTheStart) {
 }
 
 TEST(Attention, laterChunk) {
-  expectRightAndStable(Problem({1, 40, 3, 3, 64, 0, 0.0}, DType::BF16,
-                               consecutive(150, 40), 2));
+  expectRightAndStable(
+      Problem({1, 40, 3, 3, 64, 0, 0.0}, DType::BF16, consecutive(150, 40), 2));
 }
 
 TEST(Attention, decodeOfSeveralSequences) {
   for (DType dtype : {DType::F32, DType::BF16})
-    expectRightAndStable(Problem({3, 1, 9, 3, 64, 0, 0.0}, dtype,
-                                 {200, 0, 63}, 3));
+    expectRightAndStable(
+        Problem({3, 1, 9, 3, 64, 0, 0.0}, dtype, {200, 0, 63}, 3));
 }
 
 TEST(Attention, windowAndSoftCap) {
@@ -226,8 +234,8 @@ TEST(Attention, rowsWithoutWorkAndGaps) {
 TEST(Attention, headOffsetAndWideHeads) {
   expectRightAndStable(Problem({1, 3, 5, 2, 256, 0, 0.0, 1}, DType::BF16,
                                consecutive(62, 3), 6));
-  expectRightAndStable(Problem({1, 3, 2, 1, 300, 0, 30.0}, DType::F32,
-                               consecutive(62, 3), 7));
+  expectRightAndStable(
+      Problem({1, 3, 2, 1, 300, 0, 30.0}, DType::F32, consecutive(62, 3), 7));
 }
 
 TEST(Attention, paddedQueryHeadsReadTheLastKeyValueHead) {

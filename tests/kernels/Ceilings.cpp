@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the machine can do at most. Uses the widest vectors of the machine by function
-// targets, not the kernels' own code.
+// What the machine can do at most. Uses the widest vectors of the machine by
+// function targets, not the kernels' own code.
 #include "tests/kernels/Ceilings.h"
 
 #include <cstring>
@@ -43,8 +43,8 @@ __attribute__((target("avx2"))) void readNarrow(const char* begin,
   for (int64_t i = 0; i < bytes; i += 64)
     for (int v = 0; v < 2; ++v)
       sum[v] = _mm256_add_epi32(
-          sum[v], _mm256_loadu_si256(
-                      reinterpret_cast<const __m256i*>(begin + i) + v));
+          sum[v],
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(begin + i) + v));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(result),
                       _mm256_add_epi32(sum[0], sum[1]));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel tests share: poisoned buffers between guards, the CPU levels of this
-// machine, and running a kernel over any cut of its grid.
+// What the kernel tests share: poisoned buffers between guards, the CPU levels
+// of this machine, and running a kernel over any cut of its grid.
 #pragma once
 
 #include "runtime/device/cpu/ThreadPool.h"
@@ -34,7 +34,8 @@ inline uint16_t toBf16(float x) {
   return down % 2 == 0 ? down : static_cast<uint16_t>(down + 1);
 }
 
-/// Elements between guards. Floats begin as NaN, so that what is read unwritten shows.
+/// Elements between guards. Floats begin as NaN, so that what is read unwritten
+/// shows.
 template <typename T>
 class Guarded {
 public:
@@ -43,13 +44,17 @@ public:
     for (int64_t i = 0; i < count; ++i)
       data()[i] = poison();
   }
+
   explicit Guarded(const std::vector<T>& values) : Guarded(values.size()) {
     std::copy(values.begin(), values.end(), data());
   }
 
   T* data() { return all_.data() + kGuard; }
+
   int64_t count() const { return all_.size() - 2 * kGuard; }
+
   T& operator[](int64_t i) { return data()[i]; }
+
   std::vector<T> values() { return {data(), data() + count()}; }
 
   bool guardsHold() const {
@@ -103,7 +108,8 @@ inline float levelFma(CpuLevel level, float a, float b, float c) {
   return level == CpuLevel::Baseline ? a * b + c : std::fma(a, b, c);
 }
 
-/// How a test cuts a grid: threads, or one thread with rectangles of its own size.
+/// How a test cuts a grid: threads, or one thread with rectangles of its own
+/// size.
 struct Cut {
   int threads = 1;
   int64_t rows = 0; // 0: the kernel's own grid

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of the hand-tuned kernels as ratios to what the same threads can do at most and
-// to oneDNN and OpenBLAS where CMake found them, all measured in turns in one run, best
-// of each. LLMRT_BENCH_THREADS (default 2) and LLMRT_CPU_LEVEL choose threads and code.
+// Speed of the hand-tuned kernels as ratios to what the same threads can do at
+// most and to oneDNN and OpenBLAS where CMake found them, all measured in turns
+// in one run, best of each. LLMRT_BENCH_THREADS (default 2) and LLMRT_CPU_LEVEL
+// choose threads and code.
 //
 //   read_ratio  bytes of weights per second / the best read rate
 //   peak_ratio  operations per second / the multiply-add rate in registers
@@ -43,7 +44,8 @@ ThreadPool& pool() {
   return *pool;
 }
 
-/// 1 GiB of weights, shared by all benchmarks: small positive numbers in both formats.
+/// 1 GiB of weights, shared by all benchmarks: small positive numbers in both
+/// formats.
 char* weights() {
   static char* memory = [] {
     char* bytes = hugeMemory(kMemoryBytes);
@@ -55,7 +57,8 @@ char* weights() {
   return memory;
 }
 
-// The best of what `work` needs over the rounds, in turns with the other contestants.
+// The best of what `work` needs over the rounds, in turns with the other
+// contestants.
 struct Contestant {
   std::function<void()> work;
   double bestSeconds = 1e30;
@@ -163,9 +166,8 @@ void BM_Gemm(benchmark::State& state) {
               (N + panelCols(dtype) - 1) / panelCols(dtype)});
   LinearArgs args = linearArgs(x.data(), y.data(), panels, M, N, K, dtype);
   std::vector<Contestant> all;
-  all.push_back({[&] {
-    runOnPool("linear", reinterpret_cast<uint64_t*>(&args), M, N);
-  }});
+  all.push_back(
+      {[&] { runOnPool("linear", reinterpret_cast<uint64_t*>(&args), M, N); }});
   all.push_back({[] { multiplyAddRate(pool()); }});
 #ifdef LLMRT_BENCH_DNNL
   all.push_back({dnnlProduct(M, N, K, x, w, y)});
@@ -208,8 +210,7 @@ void BM_Attention(benchmark::State& state) {
     positions[i] = static_cast<int32_t>(context - rows + i);
   for (int64_t i = 0; i < pages; ++i)
     blockTable[i] = static_cast<int32_t>(i);
-  const int64_t cacheBytes =
-      pages * KV * D * kPageTokens * dtypeBytes(dtype);
+  const int64_t cacheBytes = pages * KV * D * kPageTokens * dtypeBytes(dtype);
   AttentionArgs a = {};
   a.rows = rows;
   a.q = q.data();
@@ -239,8 +240,7 @@ void BM_Attention(benchmark::State& state) {
   for (int32_t p : positions)
     seen += p + 1;
   state.counters["GB/s"] = 2 * cacheBytes / all[0].bestSeconds * 1e-9;
-  state.counters["peak_ratio"] =
-      4.0 * seen * H * D / all[0].bestSeconds / peak;
+  state.counters["peak_ratio"] = 4.0 * seen * H * D / all[0].bestSeconds / peak;
 }
 
 void BM_ForkJoin(benchmark::State& state) {
@@ -287,10 +287,16 @@ void gemmShapes(benchmark::internal::Benchmark* b) {
 
 BENCHMARK(BM_ForkJoin)->Arg(2)->Arg(64)->UseRealTime();
 BENCHMARK(BM_PackPanels)->ArgsProduct({{0, 1}, {0, 1}})->UseRealTime();
-BENCHMARK(BM_Gemv)->Apply(gemvShapes)->UseManualTime()->Iterations(5)->Unit(
-    benchmark::kMillisecond);
-BENCHMARK(BM_Gemm)->Apply(gemmShapes)->UseManualTime()->Iterations(8)->Unit(
-    benchmark::kMillisecond);
+BENCHMARK(BM_Gemv)
+    ->Apply(gemvShapes)
+    ->UseManualTime()
+    ->Iterations(5)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Gemm)
+    ->Apply(gemmShapes)
+    ->UseManualTime()
+    ->Iterations(8)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_Attention)
     ->ArgsProduct({{1, 512}, {512, 2048}, {0, 1}})
     ->UseManualTime()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear and packPanels: every product bit for bit against the sum that Kernels.def
-// defines, for every level, layout, dtype, path and cut; slots; padding.
+// linear and packPanels: every product bit for bit against the sum that
+// Kernels.def defines, for every level, layout, dtype, path and cut; slots;
+// padding.
 #include "tests/kernels/KernelRun.h"
 
 #include "runtime/kernels/Pack.h"
@@ -71,8 +72,12 @@ LinearArgs linearArgs(const float* x, int64_t rows, int64_t ldx,
   args.zip = zip;
   args.count = weights.size();
   for (size_t j = 0; j < weights.size(); ++j)
-    args.weights[j] = {weights[j]->bytes.data(), y[j].data(), weights[j]->N,
-                       weights[j]->N, nullptr, nullptr};
+    args.weights[j] = {weights[j]->bytes.data(),
+                       y[j].data(),
+                       weights[j]->N,
+                       weights[j]->N,
+                       nullptr,
+                       nullptr};
   return args;
 }
 
@@ -91,8 +96,8 @@ TEST_P(LinearShapes, equalsTheDefinedSumBitForBit) {
   std::vector<float> x = testing::randomFloats(shape.rows * ldx, 2);
   for (CpuLevel level : testing::levels()) {
     std::vector<float> expected = weight.product(level, x, shape.rows, ldx);
-    for (Cut cut : {Cut{1}, Cut{2}, Cut{3}, Cut{1, shape.rows, 64}, Cut{1, 1, 64},
-                    Cut{1, 5, 128}}) {
+    for (Cut cut : {Cut{1}, Cut{2}, Cut{3}, Cut{1, shape.rows, 64},
+                    Cut{1, 1, 64}, Cut{1, 5, 128}}) {
       std::vector<Guarded<float>> y(1, Guarded<float>(shape.rows * shape.N));
       LinearArgs args = linearArgs(x.data(), shape.rows, ldx, {&weight}, y);
       testing::runKernel("linear", level, args, shape.rows, weight.gridCols(),
@@ -152,10 +157,9 @@ TEST(Linear, severalWeightsShareX) {
           std::vector<Guarded<float>> y;
           for (const Weight* w : {&a, &b, &c})
             y.emplace_back(rows * w->N);
-          testing::runKernel("linear", level,
-                             linearArgs(x.data(), rows, 90, {&a, &b, &c}, y),
-                             rows, a.gridCols() + b.gridCols() + c.gridCols(),
-                             cut);
+          testing::runKernel(
+              "linear", level, linearArgs(x.data(), rows, 90, {&a, &b, &c}, y),
+              rows, a.gridCols() + b.gridCols() + c.gridCols(), cut);
           int j = 0;
           for (const Weight* w : {&a, &b, &c}) {
             EXPECT_TRUE(testing::sameBits(y[j].values(),
@@ -204,8 +208,7 @@ TEST(Linear, zipRunsBothProductsThenTheEpilogue) {
         for (Cut cut : {Cut{1}, Cut{2}, Cut{1, rows, 64}}) {
           std::vector<Guarded<float>> y(2, Guarded<float>(rows * 97));
           Guarded<float> z(rows * 97);
-          LinearArgs args =
-              linearArgs(nullptr, rows, 0, {&gate, &up}, y, true);
+          LinearArgs args = linearArgs(nullptr, rows, 0, {&gate, &up}, y, true);
           uint64_t scaleWords[] = {static_cast<uint64_t>(rows),
                                    reinterpret_cast<uint64_t>(x.data()), 270,
                                    std::bit_cast<uint64_t>(2.0), 0};
@@ -295,8 +298,8 @@ TEST(PackPanels, placesConvertsAndPads) {
                                  ? static_cast<const void*>(rows.data())
                                  : narrow.data();
         // As two threads would.
-        packPanels({source, from, K + 5, N, K, out.data(), to, panels / 2,
-                    panels});
+        packPanels(
+            {source, from, K + 5, N, K, out.data(), to, panels / 2, panels});
         packPanels({source, from, K + 5, N, K, out.data(), to, 0, panels / 2});
         EXPECT_TRUE(out.guardsHold());
         for (int64_t n = 0; n < panels * P; ++n)
@@ -312,9 +315,12 @@ TEST(PackPanels, placesConvertsAndPads) {
 }
 
 TEST(PackPanels, roundsTiesToEvenAndKeepsNan) {
-  std::vector<float> x = {1.00390625f, 1.01171875f, -1.00390625f,
+  std::vector<float> x = {1.00390625f,
+                          1.01171875f,
+                          -1.00390625f,
                           std::numeric_limits<float>::infinity(),
-                          std::bit_cast<float>(0x7F800001u), 3.4e38f};
+                          std::bit_cast<float>(0x7F800001u),
+                          3.4e38f};
   std::vector<uint16_t> out(64 * 6);
   packPanels({x.data(), DType::F32, 6, 1, 6, out.data(), DType::BF16, 0, 1});
   EXPECT_EQ(out[0], 0x3F80);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox against its published test vectors, normal() against its distribution, and
-// sample against plain sorting.
+// Philox against its published test vectors, normal() against its distribution,
+// and sample against plain sorting.
 #include "tests/kernels/KernelRun.h"
 
 #include "runtime/base/Philox.h"
@@ -73,9 +73,16 @@ std::vector<int32_t> sampleRows(const std::vector<float>& logits, int64_t V,
     positions.push_back(r.position);
   }
   Guarded<int32_t> out(S);
-  SampleArgs a = {S, logits.data(), temperature.data(), topK.data(),
-                  topP.data(), seeds.data(), ids.data(), positions.data(),
-                  out.data(), V};
+  SampleArgs a = {S,
+                  logits.data(),
+                  temperature.data(),
+                  topK.data(),
+                  topP.data(),
+                  seeds.data(),
+                  ids.data(),
+                  positions.data(),
+                  out.data(),
+                  V};
   testing::runKernel("sample", level, a, S, V, {threads});
   EXPECT_TRUE(out.guardsHold());
   return out.values();

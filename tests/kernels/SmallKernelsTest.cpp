@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// embedding, rope, rope_table, kv_append, rope_append, select_rows, unstack and the
-// registry, against plain loops.
+// embedding, rope, rope_table, kv_append, rope_append, select_rows, unstack and
+// the registry, against plain loops.
 #include "tests/kernels/KernelRun.h"
 
 #include "runtime/kernels/Pack.h"
@@ -71,8 +71,13 @@ TEST(Embedding, gathersItsPartOfTheVocabulary) {
       for (CpuLevel level : testing::levels())
         for (Cut cut : kCuts) {
           Guarded<float> out(ids.size() * C);
-          EmbeddingArgs a = {static_cast<int64_t>(ids.size()), ids.data(),
-                             source, out.data(), C, vocabBegin, V,
+          EmbeddingArgs a = {static_cast<int64_t>(ids.size()),
+                             ids.data(),
+                             source,
+                             out.data(),
+                             C,
+                             vocabBegin,
+                             V,
                              static_cast<int64_t>(dtype),
                              static_cast<int64_t>(layout)};
           testing::runKernel("embedding", level, a, ids.size(), C, cut);
@@ -145,9 +150,10 @@ TEST(Rope, turnsPairsOfBothStyles) {
         for (Cut cut : kCuts) {
           std::vector<float> table = ropeTable(18, rotary, level);
           Guarded<float> out(5 * ldo);
-          RopeArgs a = {5,     x.data(), positions.data(), table.data(),
-                        out.data(), heads,    D,           rotary,
-                        style, ldx,      ldo};
+          RopeArgs a = {
+              5,     x.data(), positions.data(), table.data(), out.data(),
+              heads, D,        rotary,           style,        ldx,
+              ldo};
           testing::runKernel("rope", level, a, 5, heads, cut);
           for (int64_t r = 0; r < 5; ++r)
             for (int64_t h = 0; h < heads; ++h)
@@ -179,8 +185,17 @@ TEST(Rope, mayTurnInPlace) {
     for (int64_t style : {0, 1}) {
       std::vector<float> table = ropeTable(8, 16, level);
       Guarded<float> apart(4 * 32), inPlace(x);
-      RopeArgs a = {4, x.data(), positions.data(), table.data(), apart.data(),
-                    2, 16, 16, style, 32, 32};
+      RopeArgs a = {4,
+                    x.data(),
+                    positions.data(),
+                    table.data(),
+                    apart.data(),
+                    2,
+                    16,
+                    16,
+                    style,
+                    32,
+                    32};
       testing::runKernel("rope", level, a, 4, 2);
       a.x = a.out = inPlace.data();
       testing::runKernel("rope", level, a, 4, 2);
@@ -199,9 +214,18 @@ TEST(KvAppend, writesTheDocumentedPlacesOnly) {
         Guarded<float> wide(6 * KV * D * kPageTokens);
         Guarded<uint16_t> narrow(wide.count());
         std::vector<float> expected(wide.count(), Guarded<float>::poison());
-        KvAppendArgs a = {S * R, x.data(), positions.data(), blockTable.data(),
-                          wide.data(), R, KV, D, pages,
-                          static_cast<int64_t>(DType::F32), kind, ldx};
+        KvAppendArgs a = {S * R,
+                          x.data(),
+                          positions.data(),
+                          blockTable.data(),
+                          wide.data(),
+                          R,
+                          KV,
+                          D,
+                          pages,
+                          static_cast<int64_t>(DType::F32),
+                          kind,
+                          ldx};
         testing::runKernel("kv_append", level, a, S * R, KV, cut);
         a.cache = narrow.data();
         a.dtype = static_cast<int64_t>(DType::BF16);
@@ -241,17 +265,35 @@ TEST(RopeAppend, equalsTheKernelsApartBitForBit) {
       const int64_t cacheCount = 6 * KV * D * kPageTokens, bf16 = 1;
       Guarded<float> qOut(q.size()), kOut(k.size());
       Guarded<uint16_t> keys(cacheCount), values(cacheCount);
-      RopeArgs rope = {S * R, q.data(), positions.data(), table.data(),
-                       qOut.data(), H, D, 16, style, H * D, H * D};
+      RopeArgs rope = {S * R,
+                       q.data(),
+                       positions.data(),
+                       table.data(),
+                       qOut.data(),
+                       H,
+                       D,
+                       16,
+                       style,
+                       H * D,
+                       H * D};
       testing::runKernel("rope", level, rope, S * R, H);
       rope.x = k.data();
       rope.out = kOut.data();
       rope.heads = KV;
       rope.ldx = rope.ldo = KV * D;
       testing::runKernel("rope", level, rope, S * R, KV);
-      KvAppendArgs append = {S * R, kOut.data(), positions.data(),
-                             blockTable.data(), keys.data(), R, KV, D, pages,
-                             bf16, 0, KV * D};
+      KvAppendArgs append = {S * R,
+                             kOut.data(),
+                             positions.data(),
+                             blockTable.data(),
+                             keys.data(),
+                             R,
+                             KV,
+                             D,
+                             pages,
+                             bf16,
+                             0,
+                             KV * D};
       testing::runKernel("kv_append", level, append, S * R, KV);
       append.x = v.data();
       append.cache = values.data();
@@ -260,11 +302,28 @@ TEST(RopeAppend, equalsTheKernelsApartBitForBit) {
       for (Cut cut : {Cut{1}, Cut{2}, Cut{1, 1, 1}, Cut{1, 30, 4}}) {
         Guarded<float> qFused(q.size());
         Guarded<uint16_t> keysFused(cacheCount), valuesFused(cacheCount);
-        RopeAppendArgs a = {S * R, q.data(), k.data(), v.data(),
-                            positions.data(), table.data(), blockTable.data(),
-                            qFused.data(), keysFused.data(),
-                            valuesFused.data(), R, H, KV, D, 16, style, pages,
-                            bf16, H * D, KV * D, KV * D, H * D};
+        RopeAppendArgs a = {S * R,
+                            q.data(),
+                            k.data(),
+                            v.data(),
+                            positions.data(),
+                            table.data(),
+                            blockTable.data(),
+                            qFused.data(),
+                            keysFused.data(),
+                            valuesFused.data(),
+                            R,
+                            H,
+                            KV,
+                            D,
+                            16,
+                            style,
+                            pages,
+                            bf16,
+                            H * D,
+                            KV * D,
+                            KV * D,
+                            H * D};
         testing::runKernel("rope_append", level, a, S * R, H + KV, cut);
         EXPECT_TRUE(testing::sameBits(qOut.values(), qFused.values()));
         EXPECT_TRUE(testing::sameBits(keys.values(), keysFused.values()));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The thread pool: every element of a grid exactly once, whole tiles only, private
-// scratch, for many launches, sleeping workers and more threads than cores.
+// The thread pool: every element of a grid exactly once, whole tiles only,
+// private scratch, for many launches, sleeping workers and more threads than
+// cores.
 #include "runtime/device/cpu/ThreadPool.h"
 
 #include "gtest/gtest.h"
@@ -12,8 +13,8 @@
 namespace llmrt {
 namespace {
 
-// Words: rows, counters int32[rows, cols], cols, rowTile, colTile, rows of the grid,
-// scratch bytes. Counts each visit; errors add a million.
+// Words: rows, counters int32[rows, cols], cols, rowTile, colTile, rows of the
+// grid, scratch bytes. Counts each visit; errors add a million.
 void countVisits(const uint64_t* words, const LlmrtTile* tile, void* scratch) {
   auto* counters = reinterpret_cast<int32_t*>(words[1]);
   int64_t rows = words[0], cols = words[2];

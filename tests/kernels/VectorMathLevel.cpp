@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// VectorMath.h over arrays, compiled once for each CPU level, for VectorMathTest.
+// VectorMath.h over arrays, compiled once for each CPU level, for
+// VectorMathTest.
 #include "runtime/kernels/VectorMath.h"
 
 namespace llmrt::LLMRT_LEVEL {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// exp and tanh of VectorMath.h against libm in double: every LLMRT_MATH_STRIDE-th float
-// (default 97, odd, so that all mantissa bits vary; 5 for the figures in the header).
+// exp and tanh of VectorMath.h against libm in double: every
+// LLMRT_MATH_STRIDE-th float (default 97, odd, so that all mantissa bits vary;
+// 5 for the figures in the header).
 #include "tests/kernels/KernelRun.h"
 
 namespace llmrt {
@@ -31,8 +32,8 @@ uint32_t stride() {
   return text ? std::max(1, std::atoi(text)) : 97;
 }
 
-// The largest distance from `exact`, in units in the last place of it, over both signs
-// of the magnitudes in [low, high].
+// The largest distance from `exact`, in units in the last place of it, over
+// both signs of the magnitudes in [low, high].
 double largestUlp(Floats function, double (*exact)(double), float low,
                   float high) {
   double worst = 0;
@@ -64,8 +65,8 @@ double largestUlp(Floats function, double (*exact)(double), float low,
 
 TEST(VectorMath, expIsWithinItsBound) {
   for (CpuLevel level : testing::levels()) {
-    double ulp = largestUlp(kExp[static_cast<int>(level)], std::exp, -87.33f,
-                            88.37f);
+    double ulp =
+        largestUlp(kExp[static_cast<int>(level)], std::exp, -87.33f, 88.37f);
     RecordProperty(std::string(cpuLevelName(level)), std::to_string(ulp));
     EXPECT_LE(ulp, kExpMaxUlp) << cpuLevelName(level);
     std::printf("exp %s: %.3f ulp\n", cpuLevelName(level).data(), ulp);
@@ -74,8 +75,8 @@ TEST(VectorMath, expIsWithinItsBound) {
 
 TEST(VectorMath, tanhIsWithinItsBound) {
   for (CpuLevel level : testing::levels()) {
-    double ulp = largestUlp(kTanh[static_cast<int>(level)], std::tanh,
-                            -3.4e38f, 3.4e38f);
+    double ulp = largestUlp(kTanh[static_cast<int>(level)], std::tanh, -3.4e38f,
+                            3.4e38f);
     EXPECT_LE(ulp, kTanhMaxUlp) << cpuLevelName(level);
     std::printf("tanh %s: %.3f ulp\n", cpuLevelName(level).data(), ulp);
   }
@@ -84,8 +85,9 @@ TEST(VectorMath, tanhIsWithinItsBound) {
 TEST(VectorMath, edges) {
   constexpr float inf = std::numeric_limits<float>::infinity();
   for (CpuLevel level : testing::levels()) {
-    std::vector<float> x = {0.0f, -0.0f, -inf, -1000.0f, NAN, 1000.0f, inf, -88.0f,
-                            0, 0, 0, 0, 0, 0, 0, 0};
+    std::vector<float> x = {0.0f, -0.0f,  -inf, -1000.0f, NAN, 1000.0f,
+                            inf,  -88.0f, 0,    0,        0,   0,
+                            0,    0,      0,    0};
     std::vector<float> y(16);
     kExp[static_cast<int>(level)](x.data(), y.data(), 16);
     EXPECT_EQ(y[0], 1.0f);

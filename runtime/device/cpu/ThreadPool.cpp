@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The threads of one rank. Tiles are numbered row by row; each thread begins with a
-// contiguous share, takes it from the front in chunks, and then steals the back half of
-// what another has left, so that a thread that loses its core delays one chunk only.
-// Waiting threads spin for a bounded time and then sleep on a futex.
+// The threads of one rank. Tiles are numbered row by row; each thread begins
+// with a contiguous share, takes it from the front in chunks, and then steals
+// the back half of what another has left, so that a thread that loses its core
+// delays one chunk only. Waiting threads spin for a bounded time and then sleep
+// on a futex.
 #include "runtime/device/cpu/ThreadPool.h"
 
 #include <algorithm>
@@ -19,8 +20,8 @@
 namespace llmrt {
 namespace {
 
-/// A share is taken in this many chunks: enough to even out a disturbed core, few
-/// enough that `linear` repacks its rows rarely.
+/// A share is taken in this many chunks: enough to even out a disturbed core,
+/// few enough that `linear` repacks its rows rarely.
 constexpr int64_t kChunksPerShare = 8;
 
 void sleepWhile(std::atomic<uint32_t>& word, uint32_t value) {
@@ -69,8 +70,8 @@ struct ThreadPool::Job {
   int64_t numTiles;
 };
 
-// Tiles [begin, end) that a thread still has to take, as two halves of one word, so
-// that owner and thieves agree by one compare-and-swap.
+// Tiles [begin, end) that a thread still has to take, as two halves of one
+// word, so that owner and thieves agree by one compare-and-swap.
 struct alignas(64) ThreadPool::Share {
   std::atomic<uint64_t> range{0};
   int64_t chunk = 1; // written by its owner only
@@ -78,7 +79,9 @@ struct alignas(64) ThreadPool::Share {
   static uint64_t pack(uint64_t begin, uint64_t end) {
     return end << 32 | begin;
   }
+
   static int64_t begin(uint64_t range) { return range & 0xFFFFFFFF; }
+
   static int64_t end(uint64_t range) { return range >> 32; }
 };
 
@@ -133,11 +136,12 @@ void ThreadPool::runTiles(int64_t begin, int64_t end, void* scratch) const {
   const Job& job = *job_;
   const TileGrid& g = job.grid;
   while (begin < end) {
-    // The largest rectangle that starts here: a part of one row of tiles, or whole rows.
+    // The largest rectangle that starts here: a part of one row of tiles, or
+    // whole rows.
     int64_t row = begin / job.colTiles;
     int64_t col = begin % job.colTiles;
-    int64_t rows = col == 0 ? std::max<int64_t>((end - begin) / job.colTiles, 1)
-                            : 1;
+    int64_t rows =
+        col == 0 ? std::max<int64_t>((end - begin) / job.colTiles, 1) : 1;
     int64_t cols = std::min(job.colTiles - col, end - begin);
     LlmrtTile tile{row * g.rowTile, std::min((row + rows) * g.rowTile, g.rows),
                    col * g.colTile, std::min((col + cols) * g.colTile, g.cols)};
@@ -251,7 +255,8 @@ void ThreadPool::run(const TileGrid& grid, LlmrtKernelFn fn,
   for (int t = 0; t < numThreads_; ++t) {
     int64_t begin = job.numTiles * t / numThreads_;
     int64_t end = job.numTiles * (t + 1) / numThreads_;
-    shares_[t].chunk = std::max<int64_t>(1, divideUp(end - begin, kChunksPerShare));
+    shares_[t].chunk =
+        std::max<int64_t>(1, divideUp(end - begin, kChunksPerShare));
     shares_[t].range.store(Share::pack(begin, end), std::memory_order_relaxed);
   }
   open();
