@@ -30,7 +30,7 @@ elapsed() {
 
 # What a build or a test run says about how far it is: "[12/340]", " 7/43 Test ".
 howFar() {
-  tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' |
+  tail -c 65536 "$1" 2>/dev/null | tr '\r' '\n' |
     grep -oE '^\[[0-9]+/[0-9]+\]|^ *[0-9]+/[0-9]+ Test' | tail -n 1 |
     tr -d '[] ' | sed 's/Test//'
 }
