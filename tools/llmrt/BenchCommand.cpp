@@ -202,7 +202,7 @@ CommandEnd benchCommand(const BenchOptions& options) {
     return measure(options, rankZero, measured);
   });
   if (!end.how.ok())
-    return {end.how.status(), false, end.isReporter};
+    return {end.how.status(), false, end.isReporter, end.recorders};
   if (*end.how == RunEnd::Interrupted)
     return {absl::OkStatus(), true};
   if (launch->rank != 0)

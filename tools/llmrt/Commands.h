@@ -11,6 +11,7 @@ struct CommandEnd {
   absl::Status status;
   bool isInterrupted = false;
   bool isReporter = true; // false: another process prints the error
+  std::vector<std::string> recorders = {}; // of SessionEnd
 };
 
 CommandEnd runCommand(const RunOptions& options);

@@ -24,11 +24,24 @@ bool isUsageError(const absl::Status& status) {
   return false;
 }
 
+/// Returns what a person can take in of a flight recorder.
+std::string lastLines(const std::string& text) {
+  constexpr int kNumLines = 8;
+  size_t begin = text.size();
+  for (int i = 0; i <= kNumLines && begin != 0; ++i) {
+    size_t end = text.rfind('\n', begin - 1);
+    begin = end == std::string::npos ? 0 : end;
+  }
+  return text.substr(begin == 0 ? 0 : begin + 1);
+}
+
 int exitStatusOf(const CommandEnd& end) {
   if (end.status.ok())
     return end.isInterrupted ? kInterruptedStatus : 0;
   if (end.isReporter)
     logMessage("llmrt", std::string(end.status.message()));
+  for (const std::string& recorder : end.recorders)
+    logMessage("llmrt", "last commands:\n" + lastLines(recorder));
   return isUsageError(end.status) ? kUsageStatus : 1;
 }
 

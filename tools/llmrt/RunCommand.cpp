@@ -203,7 +203,7 @@ CommandEnd runCommand(const RunOptions& options) {
         return generateText(options, *ready.text, rankZero.generation);
       });
   if (!end.how.ok())
-    return {end.how.status(), false, end.isReporter};
+    return {end.how.status(), false, end.isReporter, end.recorders};
   if (session.trace && launch->rank == 0)
     if (auto status =
             writeTrace(options.tracePath, entryNames(*ready.plan.plan),

@@ -35,27 +35,45 @@ struct RankTask {
   StartTimes times;
 };
 
+/// What a rank leaves behind beside its outcome.
+struct RankRecord {
+  std::vector<TraceEvent> trace;
+  std::string recorder;
+};
+
+bool hasCode(const absl::Status& status, ErrorCode code) {
+  return absl::StartsWith(status.message(), errorCodeName(code));
+}
+
+absl::StatusOr<RunEnd> generateOnRank(const RankTask& task, Fabric& fabric,
+                                      Executor& executor, RankRecord& record) {
+  LLMRT_RETURN_IF_ERROR(executor.initialise());
+  GenerationOptions options;
+  options.chunkTokens = task.options.chunkTokens;
+  options.trace = task.options.trace ? &record.trace : nullptr;
+  LLMRT_ASSIGN_OR_RETURN(
+      std::unique_ptr<Generation> generation,
+      Generation::create(task.plan, executor, fabric, options));
+  if (fabric.rank() != 0)
+    return generation->follow();
+  RankZero rankZero{task.plan,     *generation,     executor,  fabric.name(),
+                    fabric.size(), task.numThreads, task.times};
+  rankZero.times.weightsLoaded = secondsSinceStart();
+  LLMRT_ASSIGN_OR_RETURN(RunEnd how, task.body(rankZero));
+  LLMRT_RETURN_IF_ERROR(generation->end(how));
+  return how;
+}
+
 absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
-                                       std::vector<TraceEvent>* trace) {
+                                       RankRecord& record) {
   ExecutorOptions executorOptions;
   executorOptions.numThreads = task.numThreads;
   executorOptions.weights = task.weights;
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
-  LLMRT_RETURN_IF_ERROR(executor->initialise());
-  GenerationOptions options;
-  options.chunkTokens = task.options.chunkTokens;
-  options.trace = task.options.trace ? trace : nullptr;
-  LLMRT_ASSIGN_OR_RETURN(
-      std::unique_ptr<Generation> generation,
-      Generation::create(task.plan, *executor, fabric, options));
-  if (fabric.rank() != 0)
-    return generation->follow();
-  RankZero rankZero{task.plan,     *generation,     *executor, fabric.name(),
-                    fabric.size(), task.numThreads, task.times};
-  rankZero.times.weightsLoaded = secondsSinceStart();
-  LLMRT_ASSIGN_OR_RETURN(RunEnd how, task.body(rankZero));
-  LLMRT_RETURN_IF_ERROR(generation->end(how));
+  absl::StatusOr<RunEnd> how = generateOnRank(task, fabric, *executor, record);
+  if (!how.ok() && hasCode(how.status(), ErrorCode::CollectiveTimeout))
+    record.recorder = executor->recorderDump();
   return how;
 }
 
@@ -75,8 +93,8 @@ absl::Status awaitEarlierAbort(Fabric& fabric) {
 }
 
 absl::StatusOr<RunEnd> runRank(const RankTask& task, Fabric& fabric,
-                               std::vector<TraceEvent>* trace) {
-  absl::StatusOr<RunEnd> how = runRankToTheEnd(task, fabric, trace);
+                               RankRecord& record) {
+  absl::StatusOr<RunEnd> how = runRankToTheEnd(task, fabric, record);
   if (how.ok())
     return how;
   absl::Status heard = awaitEarlierAbort(fabric);
@@ -84,8 +102,12 @@ absl::StatusOr<RunEnd> runRank(const RankTask& task, Fabric& fabric,
   return heard.ok() ? how : heard;
 }
 
-bool hasCode(const absl::Status& status, ErrorCode code) {
-  return absl::StartsWith(status.message(), errorCodeName(code));
+void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
+  for (RankRecord& record : records) {
+    end.traces.push_back(std::move(record.trace));
+    if (!record.recorder.empty())
+      end.recorders.push_back(std::move(record.recorder));
+  }
 }
 
 SessionEnd runThreads(RankTask task) {
@@ -95,17 +117,18 @@ SessionEnd runThreads(RankTask task) {
   fabricOptions.threadsPerRank = task.numThreads;
   std::vector<std::unique_ptr<Fabric>> fabrics =
       createLocalFabrics(size, fabricOptions);
-  SessionEnd end{absl::UnknownError(""), true, {}};
-  end.traces.resize(size);
+  SessionEnd end{absl::UnknownError(""), true, {}, {}};
+  std::vector<RankRecord> records(size);
   std::vector<absl::StatusOr<RunEnd>> outcomes(size, RunEnd::Finished);
   std::vector<std::thread> threads;
   for (int rank = 1; rank < size; ++rank)
     threads.emplace_back([&, rank] {
-      outcomes[rank] = runRank(task, *fabrics[rank], &end.traces[rank]);
+      outcomes[rank] = runRank(task, *fabrics[rank], records[rank]);
     });
-  outcomes[0] = runRank(task, *fabrics[0], &end.traces[0]);
+  outcomes[0] = runRank(task, *fabrics[0], records[0]);
   for (std::thread& thread : threads)
     thread.join();
+  keepRecords(records, end);
   end.how = outcomes[0];
   // The cause, not its echo on another rank.
   for (const absl::StatusOr<RunEnd>& outcome : outcomes)
@@ -152,8 +175,8 @@ bool isReporterOf(const absl::Status& status, int rank) {
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
                       const RankZeroBody& body) {
-  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}};
-  end.traces.resize(1);
+  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}};
+  std::vector<RankRecord> records(1);
   FabricOptions fabricOptions;
   fabricOptions.timeoutSeconds = options.timeoutSeconds;
   absl::StatusOr<std::unique_ptr<Fabric>> fabric =
@@ -192,7 +215,8 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
   }
   RankTask task{*plan.plan, options, weights, *threads, body, {}};
   task.times.planRead = secondsSinceStart();
-  end.how = runRank(task, **fabric, &end.traces[0]);
+  end.how = runRank(task, **fabric, records[0]);
+  keepRecords(records, end);
   end.isReporter =
       end.how.ok() || isReporterOf(end.how.status(), (*fabric)->rank());
   return end;
@@ -289,7 +313,7 @@ SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
   if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
     return runProcess(options, launch, body);
   auto fail = [&](const absl::Status& status) {
-    return SessionEnd{status, launch.rank == 0, {}};
+    return SessionEnd{status, launch.rank == 0, {}, {}};
   };
   if (options.comm == "local" && launch.worldSize > 1)
     return fail(makeError(ErrorCode::OptionsContradict,

@@ -55,6 +55,8 @@ struct SessionEnd {
   bool isReporter = true;
   /// By rank; with MPI only this process's.
   std::vector<std::vector<TraceEvent>> traces;
+  /// After a collective that timed out: what each rank was doing.
+  std::vector<std::string> recorders;
 };
 
 /// A plan file in memory.

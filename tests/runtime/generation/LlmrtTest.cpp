@@ -405,6 +405,23 @@ TEST_F(Llmrt, MpiErrorsArePrintedOnce) {
       << end.errors;
 }
 
+TEST_F(Llmrt, MpiRankThatHangsIsNamed) {
+  folder.writePlan("plan.fb", {.axes = {{"dp", 2}}});
+  folder.write("in.jsonl", promptLines(20000));
+  // Rank 1 stops itself once the run is on its way.
+  folder.write("rank", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && (sleep 2; kill "
+                       "-STOP $$) >/dev/null 2>&1 &\n"
+                       "exec " +
+                           std::string(kRun) +
+                           "--prompts=in.jsonl --output=out.jsonl "
+                           "--timeout=1\n");
+  ToolEnd end = folder.run(std::string(kMpirun) + "2 sh ./rank");
+  EXPECT_NE(end.status, 0);
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E0701: rank 1 did not come"));
+  EXPECT_THAT(end.errors, HasSubstr("last commands:"));
+  EXPECT_FALSE(folder.exists("out.jsonl"));
+}
+
 TEST_F(Llmrt, MpiInterruption) {
   folder.writePlan("plan.fb", {.axes = {{"dp", 2}}});
   std::string lines;
