@@ -187,4 +187,15 @@ def AssignMemory : Llmc_Pass<"assign-memory"> {
   }];
 }
 
+def VerifyPhase : Llmc_Pass<"verify-phase"> {
+  let summary = "Check what a phase promises";
+  let description = [{
+    Ends each phase. step: static shapes, no op that only a model has. sharded: collectives,
+    no intent. kernels: launches and collectives. plan: no functions, all buffers inside
+    their arena. What the ops' own verifiers guarantee is not checked again.
+  }];
+  let options = [Option<"phase", "phase", "std::string", "\"step\"",
+                        "step, sharded, kernels or plan">];
+}
+
 #endif

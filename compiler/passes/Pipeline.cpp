@@ -94,6 +94,15 @@ ArrayRef<StringRef> pipelinePhases() { return kPhases; }
 
 LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
   size_t from = phaseIndex(request.from), to = phaseIndex(request.to);
+  if (from > 0) {
+    // A dump may have been edited by hand.
+    PassManager manager(module.getContext());
+    VerifyPhaseOptions verify;
+    verify.phase = request.from;
+    manager.addPass(createVerifyPhase(verify));
+    if (failed(manager.run(module)))
+      return failure();
+  }
   if (failed(dump(module, request.dumpFolder, from)))
     return failure();
   for (size_t phase = from + 1; phase <= to; ++phase) {
@@ -104,6 +113,9 @@ LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
       if (step.phase == kPhases[phase] &&
           !llvm::is_contained(request.disabled, step.name.str()))
         manager.addPass(step.create());
+    VerifyPhaseOptions verify;
+    verify.phase = kPhases[phase].str();
+    manager.addPass(createVerifyPhase(verify));
     if (failed(manager.run(module)) ||
         failed(dump(module, request.dumpFolder, phase)))
       return failure();

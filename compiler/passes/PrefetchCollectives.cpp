@@ -53,10 +53,10 @@ void prefetch(Block& block) {
     Operation* use = firstUse(group);
     if (!use)
       continue;
-    // Shards are parameters: available from the beginning.
-    OpBuilder starts(previousUse ? previousUse : group.front());
-    OpBuilder waits(use);
+    OpBuilder starts(use), waits(use);
     for (dist::AllGatherOp gather : group) {
+      // Shards are parameters: available from the beginning.
+      starts.setInsertionPoint(previousUse ? previousUse : gather);
       auto type = cast<RankedTensorType>(gather.getResult().getType());
       llm::GetParamOp shard = paramOf(gather.getX());
       if (previousUse && !shard->isBeforeInBlock(previousUse))

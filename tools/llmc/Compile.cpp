@@ -4,21 +4,20 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
+#include "compiler/plan/MemoryLimit.h"
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/io/AtomicFile.h"
 #include "tools/llmc/Commands.h"
+#include "tools/llmc/ModelReport.h"
+#include "tools/llmc/PlanReport.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/Diagnostics.h"
-#include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Support/Timing.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/SourceMgr.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <set>
@@ -30,54 +29,9 @@ using llmrt::makeError;
 namespace llmc {
 namespace {
 
-absl::Status writeText(const std::string& path, const std::string& text) {
-  if (path == "-") {
-    llvm::outs() << text;
-    return absl::OkStatus();
-  }
-  LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::AtomicFile::create(path));
-  LLMRT_RETURN_IF_ERROR(file.append(text));
-  return file.commit();
-}
-
 std::string folderOf(const std::string& path) {
   return llvm::sys::path::parent_path(path).str();
 }
-
-/// Turns diagnostics into one status: the first error with its notes.
-class DiagnosticCollector {
-public:
-  explicit DiagnosticCollector(MLIRContext& context)
-      : handler_(&context, [this](Diagnostic& d) {
-          if (d.getSeverity() == DiagnosticSeverity::Error && text_.empty()) {
-            llvm::raw_string_ostream stream(text_);
-            std::string where = locationName(d.getLocation());
-            if (auto file = dyn_cast<FileLineColLoc>(d.getLocation()))
-              where = file.getFilename().str() + ":" +
-                      std::to_string(file.getLine()) + ":" +
-                      std::to_string(file.getColumn());
-            if (!where.empty())
-              stream << where << ": ";
-            stream << d.str();
-            for (Diagnostic& note : d.getNotes())
-              stream << "; note: " << note.str();
-          }
-          return success();
-        }) {}
-
-  absl::Status status(ErrorCode code, std::string_view advice) const {
-    // A pass may have chosen a code of its own.
-    if (llvm::StringRef(text_).contains("LLMC-E"))
-      return absl::InvalidArgumentError(
-          text_.substr(llvm::StringRef(text_).find("LLMC-E")));
-    return makeError(code, text_.empty() ? "compilation failed" : text_,
-                     advice);
-  }
-
-private:
-  std::string text_;
-  ScopedDiagnosticHandler handler_;
-};
 
 struct Axis {
   std::string name;
@@ -168,18 +122,9 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
 absl::StatusOr<OwningOpRef<ModuleOp>> readModel(const CommandLine& line,
                                                 MLIRContext& context) {
   const std::string& path = line.positional.front();
-  bool isText = llvm::StringRef(path).ends_with(".mlir");
-  if (!isText)
-    return importCheckpoint(context, path, folderOf(line.output));
-  DiagnosticCollector diagnostics(context);
-  if (!llvm::sys::fs::exists(path))
-    return makeError(ErrorCode::FileNotReadable, "no such file: " + path,
-                     "check the path");
-  OwningOpRef<ModuleOp> module = parseSourceFile<ModuleOp>(path, &context);
-  if (!module)
-    return diagnostics.status(ErrorCode::ModelInvalid,
-                              "correct the model definition");
-  return module;
+  if (llvm::StringRef(path).ends_with(".mlir"))
+    return readModule(context, path);
+  return importCheckpoint(context, path, folderOf(line.output));
 }
 
 absl::Status checkPhase(const std::string& phase) {
@@ -241,16 +186,6 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   return absl::OkStatus();
 }
 
-std::string printModule(ModuleOp module) {
-  std::string text;
-  llvm::raw_string_ostream stream(text);
-  OpPrintingFlags flags;
-  flags.enableDebugInfo(true, false);
-  module.print(stream, flags);
-  stream << "\n";
-  return text;
-}
-
 absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(refuseUnsupported(line));
   PipelineRequest request;
@@ -277,7 +212,11 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
     return diagnostics.status(ErrorCode::CompileFailed,
                               "correct the model or the options");
   if (!line.compileTo.empty() && line.compileTo != "plan")
-    return writeText(line.output, printModule(*module));
+    return writeResult(line.output, printModule(*module));
+  if (!line.memoryLimit.empty()) {
+    LLMRT_ASSIGN_OR_RETURN(int64_t limit, parseBytes(line.memoryLimit));
+    LLMRT_RETURN_IF_ERROR(checkMemoryLimit(*module, limit));
+  }
   FailureOr<std::vector<uint8_t>> plan = emitPlan(*module);
   if (failed(plan))
     return diagnostics.status(ErrorCode::CompileFailed,
@@ -289,12 +228,12 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
 
 } // namespace
 
-int fail(const absl::Status& status) {
+int fail(const absl::Status& status, int exitCode) {
   llvm::errs() << "llmc: "
                << llvm::StringRef(status.message().data(),
                                   status.message().size())
                << "\n";
-  return 1;
+  return exitCode;
 }
 
 void loadDialects(MLIRContext& context) {
@@ -315,7 +254,7 @@ int runImport(const CommandLine& line, MLIRContext& context) {
                     : llmc::newModel(context, line.newModel);
   if (!module.ok())
     return fail(module.status());
-  absl::Status status = writeText(output, printModule(**module));
+  absl::Status status = writeResult(output, printModule(**module));
   return status.ok() ? 0 : fail(status);
 }
 
