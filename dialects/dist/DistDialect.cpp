@@ -75,6 +75,17 @@ LogicalResult requireElementType(Operation* op, Value a, Value b) {
          << ta << " and " << tb;
 }
 
+/// True if dimension 0 of `whole` is some times that of `part`, the others
+/// equal.
+bool isWholeParts(Value whole, Value part) {
+  auto from = cast<RankedTensorType>(whole.getType());
+  auto to = cast<RankedTensorType>(part.getType());
+  return from.getRank() == to.getRank() && from.getRank() > 0 &&
+         from.getElementType() == to.getElementType() &&
+         from.getShape().drop_front() == to.getShape().drop_front() &&
+         to.getDimSize(0) > 0 && from.getDimSize(0) % to.getDimSize(0) == 0;
+}
+
 } // namespace
 
 LogicalResult ReshardOp::verify() {
@@ -85,7 +96,8 @@ LogicalResult ReshardOp::verify() {
   bool isToSplit = !getTo().getSplits().empty();
   bool isToPartial = !getTo().getPartial().empty();
   if (isToPartial || (isFromPartial && isFromSplit) ||
-      (isFromSplit && isToSplit) || (!isFromPartial && !isFromSplit && !isToSplit))
+      (isFromSplit && isToSplit) ||
+      (!isFromPartial && !isFromSplit && !isToSplit))
     return emitOpError("(C2) expects partial to whole, partial to split, split "
                        "to whole or whole to split, got ")
            << getFrom() << " to " << getTo();
@@ -123,13 +135,17 @@ LogicalResult AllGatherOp::verify() {
 LogicalResult ReduceScatterOp::verify() {
   if (failed(requireElementType(*this, getX(), getResult())))
     return failure();
-  auto from = cast<RankedTensorType>(getX().getType());
-  auto to = cast<RankedTensorType>(getResult().getType());
-  if (from.getRank() == to.getRank() && to.getDimSize(0) > 0 &&
-      from.getDimSize(0) % to.getDimSize(0) == 0)
+  if (isWholeParts(getX(), getResult()))
     return success();
   return emitOpError("(C2) expects dimension 0 in whole parts, got ")
-         << from << " and " << to;
+         << getX().getType() << " and " << getResult().getType();
+}
+
+LogicalResult SliceRowsOp::verify() {
+  if (isWholeParts(getX(), getResult()))
+    return success();
+  return emitOpError("(C1) expects rows in whole parts, got ")
+         << getX().getType() << " and " << getResult().getType();
 }
 
 LogicalResult BroadcastOp::verify() {

@@ -153,6 +153,7 @@ def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
   let arguments = (ins AnyRankedTensor:$x, StrAttr:$axis);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$x $axis attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Dist_StartOp : Dist_Op<"start"> {

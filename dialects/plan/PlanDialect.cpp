@@ -44,9 +44,9 @@ LogicalResult FusedOp::verify() {
 LogicalResult KernelOp::verify() {
   Block& block = getBody().front();
   if (!isGenerated() && !block.empty())
-    return emitOpError("expects no body on a hand-tuned kernel");
+    return emitOpError("(C1) expects no body on a hand-tuned kernel");
   if (isGenerated() && (block.empty() || !isa<YieldOp>(block.back())))
-    return emitOpError("expects a body that ends with plan.yield");
+    return emitOpError("(C2) expects a body that ends with plan.yield");
   return success();
 }
 
@@ -57,6 +57,13 @@ LogicalResult LaunchOp::verify() {
                   getResultWords().size() != getResults().size()))
     return emitOpError("(C1) expects one word name for each value");
   return success();
+}
+
+LogicalResult
+LaunchOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
+  if (symbolTable.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr()))
+    return success();
+  return emitOpError("(C2) expects a kernel, got ") << getKernelAttr();
 }
 
 } // namespace llmc::plan

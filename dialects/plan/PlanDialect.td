@@ -47,10 +47,8 @@ def Plan_WordAttr : Plan_Attr<"Word", "word"> {
     OptionalParameter<"::mlir::StringAttr">:$buffer,
     OptionalParameter<"::llmc::dist::ByCoordinateAttr">:$coordinates,
     OptionalParameter<"::mlir::StringAttr">:$axis);
-  let assemblyFormat = [{
-    `<` $kind (`,` `value` `=` $value^)? (`,` `buffer` `=` $buffer^)?
-    (`,` `coordinates` `=` $coordinates^)? (`,` `axis` `=` $axis^)? `>`
-  }];
+  let assemblyFormat =
+    "`<` $kind (`,` struct($value, $buffer, $coordinates, $axis)^)? `>`";
 }
 
 def Plan_SlotAttr : Plan_Attr<"Slot", "slot"> {

@@ -47,6 +47,7 @@ def Plan_KernelOp : Plan_Op<"kernel", [Symbol, IsolatedFromAbove, SingleBlock, N
     tile may be computed alone (column tile 64); else a tile is whole rows (row tile 1).
     Rank-1 arguments are vectors shared by all rows. A per-head norm is a row kernel of
     its own whose rows are heads.
+    (C1) a hand-tuned kernel has no body. (C2) a generated body ends with `plan.yield`.
     Example:
       plan.kernel @add_rms_norm {
       ^bb0(%x: tensor<?x576xf32>, %r: tensor<?x576xf32>, %w: tensor<576xf32>):
@@ -68,7 +69,8 @@ def Plan_KernelOp : Plan_Op<"kernel", [Symbol, IsolatedFromAbove, SingleBlock, N
   }];
 }
 
-def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments]> {
+def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "run a kernel on tensors";
   let description = [{
     `inputs` are read, `inouts` (caches) changed in place. `input_words`, `inout_words` and
