@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// llmc-opt: parses a module, runs the passes named on the command line, prints it. For
-// tests and for people who study a pass; llmc is the compiler. All flags are MLIR's.
+// llmc-opt: parses a module, runs the passes named on the command line, prints
+// it. For tests and for people who study a pass; llmc is the compiler. All
+// flags are MLIR's.
 #include "compiler/codegen/CpuCodegen.h"
 #include "compiler/passes/Passes.h"
 
