@@ -11,6 +11,6 @@ configure_file(${CMAKE_SOURCE_DIR}/tests/lit.site.cfg.py.in
 # llmc_lit_test(FOLDER): the .mlir files under tests/FOLDER.
 function(llmc_lit_test folder)
   add_test(NAME lit-${folder}
-    COMMAND ${LLMC_LIT} -sv ${CMAKE_BINARY_DIR}/tests/${folder})
+    COMMAND ${LLMC_LIT} -v ${CMAKE_BINARY_DIR}/tests/${folder})
   set_tests_properties(lit-${folder} PROPERTIES LABELS fast)
 endfunction()

@@ -10,6 +10,9 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <memory>
+
 namespace llmc {
 namespace {
 
@@ -183,6 +186,122 @@ TEST_P(ShardedEqualsModel, EveryPhase) {
       return;
   }
 }
+
+/// A change of one attribute of a sharded module.
+using Fault = std::function<bool(Operation*)>;
+
+Fault onFirst(Fault change) {
+  auto isDone = std::make_shared<bool>(false);
+  return [=](Operation* op) { return !*isDone && (*isDone = change(op)); };
+}
+
+/// What a pass could do wrong, each with a mesh where it would matter.
+struct FaultCase {
+  std::string name;
+  StepSetup setup;
+  Fault fault;
+};
+
+Attribute shifted(Attribute attr) {
+  auto by = cast<dist::ByCoordinateAttr>(attr);
+  SmallVector<int64_t> values(by.getValues());
+  values.back() += 1;
+  return dist::ByCoordinateAttr::get(attr.getContext(), by.getAxis(), values);
+}
+
+const std::vector<FaultCase>& faults() {
+  static const std::vector<FaultCase> all = {
+      {"head_offset", {.tp = 2}, onFirst([](Operation* op) {
+         auto attention = dyn_cast<llm::CachedAttentionOp>(op);
+         if (attention)
+           attention.setHeadOffsetAttr(shifted(attention.getHeadOffsetAttr()));
+         return bool(attention);
+       })},
+      {"vocab_begin", {.tp = 3, .chunk = 15}, onFirst([](Operation* op) {
+         auto embedding = dyn_cast<llm::EmbeddingOp>(op);
+         if (embedding)
+           embedding.setVocabBeginAttr(shifted(embedding.getVocabBeginAttr()));
+         return bool(embedding);
+       })},
+      {"slice",
+       {.tp = 2},
+       [](Operation* op) {
+         auto param = dyn_cast<llm::ParamOp>(op);
+         auto slice =
+             param ? dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr())
+                   : dist::SliceAttr();
+         if (!slice || !param.getSymName().contains("0.mlp.down"))
+           return false;
+         SmallVector<int64_t> counts(slice.getCounts());
+         counts.back() -= 1;
+         param.setSliceAttr(
+             dist::SliceAttr::get(op->getContext(), slice.getAxis(),
+                                  slice.getDim(), slice.getOffsets(), counts));
+         return true;
+       }},
+      {"missing_sum",
+       {.tp = 2, .sequenceParallel = false},
+       onFirst([](Operation* op) {
+         auto sum = dyn_cast<dist::AllReduceOp>(op);
+         if (sum)
+           sum.getResult().replaceAllUsesWith(sum.getX());
+         return bool(sum);
+       })},
+      {"shard", {.dp = 2, .zero = 3}, onFirst([](Operation* op) {
+         auto gather = dyn_cast<dist::AllGatherOp>(op);
+         if (gather) // another axis: one rank's run only
+           gather.setAxesAttr(
+               Builder(op->getContext()).getStrArrayAttr({"tp"}));
+         return bool(gather);
+       })},
+      {"peer", {.pp = 2}, onFirst([](Operation* op) {
+         auto send = dyn_cast<dist::SendOp>(op);
+         if (send)
+           send.setPeer(0);
+         return bool(send);
+       })},
+  };
+  return all;
+}
+
+void PrintTo(const FaultCase& c, std::ostream* os) { *os << c.name; }
+
+class FindsFault : public testing::TestWithParam<FaultCase> {};
+
+// An oracle that cannot fail proves nothing: each fault must change the logits
+// of some row, or be refused.
+TEST_P(FindsFault, InPrefill) {
+  MLIRContext context;
+  context.loadDialect<func::FuncDialect, llm::LlmDialect, dist::DistDialect,
+                      plan::PlanDialect>();
+  const FaultCase& c = GetParam();
+  ScopedDiagnosticHandler quiet(&context,
+                                [](Diagnostic&) { return success(); });
+  std::vector<Rows> logits[2];
+  bool isRefused = false;
+  for (bool isFaulty : {false, true}) {
+    auto module = newModel(
+        context, "llama,layers=2,hidden=36,heads=9,kv_heads=3,intermediate=68,"
+                 "vocab=127,context=256");
+    ASSERT_TRUE(module.ok()) << module.status();
+    ASSERT_TRUE(succeeded(compileTo(**module, c.setup, "sharded")));
+    int64_t numFaults = 0;
+    if (isFaulty)
+      (*module)->walk([&](Operation* op) { numFaults += c.fault(op); });
+    EXPECT_EQ(numFaults, isFaulty ? 1 : 0);
+    StepSession session(**module, c.setup, randomParameters(3));
+    StepSession::PerReplica tokens(c.setup.dp, randomTokens(20, 127, 5));
+    auto last = session.feed("prefill", 0, tokens);
+    isRefused = failed(last);
+    if (!isRefused)
+      logits[isFaulty] = *last;
+  }
+  EXPECT_TRUE(isRefused ||
+              relativeDifference(logits[1].front(), logits[0].front()) > 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, FindsFault, testing::ValuesIn(faults()),
+                         [](const auto& info) { return info.param.name; });
 
 constexpr const char* kLlama93 =
     "llama,layers=2,hidden=36,heads=9,kv_heads=3,intermediate=68,vocab=127,"
