@@ -56,6 +56,10 @@ def PartitionTensorSplit : Llmc_Pass<"partition-tensor-split"> {
     rank become `#dist.by_coordinate`.
 
     Needs `dist.sharding` attributes. Leaves none.
+
+    Before: `llm.param @embed : tensor<31x18xf32> split <dim = 0>`
+    After:  `llm.param @embed : tensor<31x18xf32> split <dim = 0> local tensor<11x18xf32>
+            slice #dist.slice<axis = "tp", dim = 0, offsets = [0, 11, 22], counts = [11, 11, 9]>`
   }];
 }
 
@@ -63,18 +67,26 @@ def AssignPipelineStages : Llmc_Pass<"assign-pipeline-stages"> {
   let summary = "Give each layer to a pipeline stage, balanced by cost";
   let description = [{
     Layers (calls of block functions) are cut into `pp` contiguous runs so that the largest
-    cost is smallest; the embedding's cost counts on the first stage, the head's on the last.
+    cost is smallest. A cost is the bytes of parameters that a call reads: decode is bound by
+    them. The head's count on the last stage; the embedding reads rows, not its table.
+    Needs at least one layer for each stage.
     Leaves `dist.pipeline_stage` on each value that crosses, and `dist.stage` on calls.
+
+    Before: `%1 = call @layer(%0, ...)`
+    After:  `%x = dist.pipeline_stage %0 to 1`, `%1 = call @layer(%x, ...) {dist.stage = 1}`
   }];
 }
 
 def SplitPipelineStages : Llmc_Pass<"split-pipeline-stages"> {
   let summary = "Make one function for each entry and pipeline stage";
   let description = [{
-    Values that cross become `dist.send` and `dist.recv`; the sampled token is broadcast
-    from the last stage to all.
-    Before: `@decode` with `dist.pipeline_stage`. After: `@decode` with attribute `dist.stage = 0`,
-    `@decode.stage1`, ...
+    Stages run different programs at the same time. Values that cross become `dist.send` and
+    `dist.recv`; the sampled token is broadcast from the last stage to all, for it is the
+    next input of the first; logits stay on the last. Parameters are read on each stage that
+    uses them, so that a tied one has a copy on both ends.
+
+    Before: `@decode` with `dist.pipeline_stage`
+    After:  `@decode.stage0`, `@decode.stage1`, ... with attribute `dist.stage`
   }];
 }
 
@@ -94,8 +106,12 @@ def InsertZeroGathers : Llmc_Pass<"insert-zero-gathers"> {
 def LowerToCollectives : Llmc_Pass<"lower-to-collectives"> {
   let summary = "Turn reshards and gathers into collectives";
   let description = [{
-    partial to whole: all_reduce. partial to split: reduce_scatter. split to whole: all_gather.
-    whole to split: slice_rows. zero_gather: all_gather of flat runs.
+    Passes before say what must move; from here on the IR says how. Partial to whole:
+    all_reduce. Partial to split: reduce_scatter. Split to whole: all_gather. Whole to split:
+    slice_rows. zero_gather: all_gather of flat runs. Subject and pass go along.
+
+    Before: `%1 = dist.reshard %0 from <partial["tp"]> to <>`
+    After:  `%1 = dist.all_reduce %0 ["tp"]`
   }];
 }
 
@@ -104,6 +120,9 @@ def InlineBlocks : Llmc_Pass<"inline-blocks"> {
   let description = [{
     From here on layers are neighbours: fusion, prefetch and memory are decided at call
     sites. Locations become "layers.3/attn.q". Leaves one flat function per entry and stage.
+
+    Before: `%1 = call @layer.decode(%0, ...) loc("layers.3")`
+    After:  its body, each op with `loc(callsite("layer.attn.q" at "layers.3"))`
   }];
 }
 
@@ -112,8 +131,12 @@ def PrefetchCollectives : Llmc_Pass<"prefetch-collectives"> {
   let description = [{
     A gather that starts when it is needed stalls the compute stream. Each ZeRO gather becomes
     start and wait; the start moves to the first use of the previous group of gathers (the
-    gathers of one layer), so that it runs beside that layer's compute.
-    Switched off, gathers run in place.
+    gathers of one layer), so that it runs beside that layer's compute. At most two layers of
+    gathered parameters live at a time. Switched off, gathers run in place.
+
+    Before: `%w = dist.all_gather %shard ["dp"] dim 0`
+    After:  `%p = dist.start "all_gather" %shard {axes = ["dp"], dim = 0}` one layer earlier,
+            `%w = dist.wait %p` before the first reader
   }];
 }
 
@@ -121,8 +144,12 @@ def MergeLinears : Llmc_Pass<"merge-linears"> {
   let summary = "Run matrix products that share their input as one";
   let description = [{
     Query, key and value products (up to three) read the same rows; one launch fills the
-    threads better and reads x once. A gate and an up product followed by a gated activation are
-    zipped, so that a tile has both. Works on `plan.launch`.
+    threads better and reads x once. A gate and an up product that one elementwise kernel reads
+    are zipped, so that a tile has both. Needs launches. Bits do not change: each product is
+    summed as before.
+
+    Before: `%q = plan.launch @linear(%x, %wq)`, `%k = plan.launch @linear(%x, %wk)`
+    After:  `%q, %k = plan.launch @linear(%x, %wq, %wk) {... count = 2}`
   }];
 }
 
@@ -131,7 +158,9 @@ def FuseRowOps : Llmc_Pass<"fuse-row-ops"> {
   let description = [{
     Norms, residual adds, activations and biases are bound by memory. Neighbours in data flow
     on the same rows become one `plan.fused`, which keeps intermediate rows in registers.
-    Switched off, each op is a `plan.fused` of its own.
+    With the few rows of decode an add and a norm between two products stay apart: they
+    belong inside those (fuse-slots). Switched off, each op is a `plan.fused` of its own.
+
     Before: `%1 = llm.add %x, %r`, `%2 = llm.rms_norm %1, %w`
     After:  `%1, %2 = plan.fused (%x, %r, %w) {...}`
   }];
@@ -140,7 +169,13 @@ def FuseRowOps : Llmc_Pass<"fuse-row-ops"> {
 def FuseRopeAppend : Llmc_Pass<"fuse-rope-append"> {
   let summary = "Turn queries and keys and fill the cache in one kernel";
   let description = [{
-    `rope` of q, `rope` of k and two `kv_append` become one `rope_append` launch.
+    Four walks over small rows become one. Needs the rope of q and of k to have the same
+    parameters and positions and no other reader; a model with learned positions, or a norm
+    between rope and append, keeps its separate kernels.
+
+    Before: `%q1 = llm.rope %q, %p`, `%k1 = llm.rope %k, %p`,
+            `llm.kv_append %keys, %k1, ...`, `llm.kv_append %values, %v, ...`
+    After:  `%q1 = plan.launch @rope_append(%q, %k, %v, %p, %table, %pages) inout(%keys, %values)`
   }];
 }
 
@@ -148,40 +183,59 @@ def SelectKernels : Llmc_Pass<"select-kernels"> {
   let summary = "Turn the remaining ops into launches of hand-tuned kernels";
   let description = [{
     `linear`, `embedding`, `rope`, `kv_append`, `cached_attention`, `select_rows`, `sample`
-    and the rearranging part of all_gather become `plan.launch` of kernels in Kernels.def.
-    Row operations are `plan.fused` by now.
+    and the rearranging part of all_gather become `plan.launch` of kernels in Kernels.def; row
+    ops that fusion left become `plan.fused` of their own. Decides how each parameter is
+    stored (`plan.layout`): in panels if a product reads it, else in rows.
+
+    Before: `%1 = llm.linear %0, %w`
+    After:  `%1 = plan.launch @linear(%0, %w) {input_words = ["x", "w0"], scalars = {K = 576, ...}}`
   }];
 }
 
 def FuseSlots : Llmc_Pass<"fuse-slots"> {
   let summary = "Run row kernels inside the matrix product before or after them";
   let description = [{
-    A `plan.fused` of elementwise ops that only reads products of one `linear` becomes its
-    epilogue; one with a single result that only one `linear` of at most 16 rows reads
-    becomes its prologue. Bits do not change: the slot runs the same generated kernel.
+    What is saved is a launch and a trip through memory. An elementwise kernel that reads
+    the products of one weight of a `linear`, which nobody else reads, becomes its epilogue; a
+    row kernel with a single result that only one `linear` of at most 16 rows reads becomes
+    its prologue. Bits do not change: the slot runs the same generated kernel.
+
+    Before: `%1 = plan.launch @linear(%0, %w)`, `%2 = plan.launch @add_576(%r, %1)`
+    After:  `%1, %2 = plan.launch @linear(%0, %w, %r) {slots = [#plan.slot<@add_576 at
+            "epilogue0"([2, 3] -> [4])>]}`
   }];
 }
 
 def OutlineKernels : Llmc_Pass<"outline-kernels"> {
   let summary = "Make each distinct fused region a kernel symbol, stored once";
   let description = [{
-    `plan.fused` becomes `plan.launch` of a `plan.kernel`; equal bodies share one.
+    Layers repeat, and so do their kernels: equal bodies share one, on any number of rows.
+    A kernel is called after its ops and its width.
+
+    Before: `%2 = plan.fused (%0, %1) {... llm.add ...}`
+    After:  `%2 = plan.launch @add_576(%0, %1)` and `plan.kernel @add_576 elementwise {...}`
   }];
 }
 
 def LowerToPlan : Llmc_Pass<"lower-to-plan"> {
   let summary = "Turn tensors into buffers and ops into commands";
   let description = [{
+    A tensor value becomes a buffer, named after what it holds; an op becomes a command
+    that names its buffers. Collectives that work in place share their operand's buffer;
+    started ones run on the communication stream, with an event on each side.
     Leaves `plan.stage` ops with buffers (without offsets), parameters and programs, and
     the `plan.kernel`s. Functions are gone.
+
+    Before: `%1 = plan.launch @add_576(%r, %0)`
+    After:  `plan.run @add_576 words [...] reads ["decode.r", "decode.o"] writes ["decode.add"]`
   }];
 }
 
 def AssignMemory : Llmc_Pass<"assign-memory"> {
   let summary = "Give each buffer an offset in its stage's arena";
   let description = [{
-    Exact liveness in each program over the order of commands, communication included: a
-    buffer of an asynchronous collective lives from its start to its wait. First fit by
+    Memory is planned, not allocated: a rank knows before it starts what it needs. Exact
+    liveness in each program over the order of commands, communication included: a buffer of an asynchronous collective lives from its start to its wait. First fit by
     decreasing size (Sekiyama et al. 2018); entries of a stage share the arena, since only one
     runs at a time.
   }];

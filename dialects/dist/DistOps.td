@@ -87,10 +87,14 @@ def Dist_PipelineStageOp : Dist_Op<"pipeline_stage", [Pure, AllTypesMatch<["x", 
 def Dist_AllGatherOp : Dist_Op<"all_gather", [Pure]> {
   let summary = "concatenate the parts of all ranks along a dimension";
   let description = [{
-    (C1) same element type; (C2) result dimension `dim` is at most N times the operand's
-    (what is beyond is padding of the last parts and is dropped), the others equal; or the
-    operand is flat and its N runs are the flattened result, then padding.
-      dim 0: rank 0 [1 2], rank 1 [3 4]   ->   every rank [1 2 3 4]
+    Parts in rank order; what lies beyond the result is padding of the last parts and is
+    dropped.
+
+      dim 0: rank 0 [1 2], rank 1 [3 0]   ->   every rank [1 2 3]
+
+    (C1) same element type. (C2) result dimension `dim` is at most N times the operand's, the
+    others equal; or the operand is flat and its N runs are the flattened result, then
+    padding.
   }];
   let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$dim), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
@@ -101,7 +105,11 @@ def Dist_AllGatherOp : Dist_Op<"all_gather", [Pure]> {
 def Dist_ReduceScatterOp : Dist_Op<"reduce_scatter", [Pure]> {
   let summary = "sum over ranks, each keeps its part of dimension 0";
   let description = [{
-    Adds in rank order. (C1) same element type; (C2) dimension 0 is N times the result's.
+    Adds in rank order.
+
+      rank 0 [1 2], rank 1 [3 4]   ->   rank 0 [4], rank 1 [6]
+
+    (C1) same element type. (C2) dimension 0 is N times the result's, the others equal.
   }];
   let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
@@ -111,7 +119,11 @@ def Dist_ReduceScatterOp : Dist_Op<"reduce_scatter", [Pure]> {
 
 def Dist_AllReduceOp : Dist_Op<"all_reduce", [Pure, AllTypesMatch<["x", "result"]>]> {
   let summary = "sum over ranks, in rank order";
-  let description = [{rank 0 [1 2], rank 1 [3 4]   ->   every rank [4 6]}];
+  let description = [{
+    The same bits on every rank.
+
+      rank 0 [1 2], rank 1 [3 4]   ->   every rank [4 6]
+  }];
   let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$x $axes attr-dict `:` type($x)";
@@ -121,7 +133,11 @@ def Dist_BroadcastOp : Dist_Op<"broadcast"> {
   let summary = "every rank gets the value of the root";
   let description = [{
     `root` is the coordinate along the axis. A program that only other ranks run (another
-    pipeline stage) has no operand. (C1) the operand has the result's type.
+    pipeline stage) has no operand.
+
+      root 1: rank 0 -, rank 1 [3 4]   ->   every rank [3 4]
+
+    (C1) the operand has the result's type.
   }];
   let arguments = !con((ins Optional<AnyRankedTensor>:$x, StrArrayAttr:$axes, I64Attr:$root), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
@@ -131,14 +147,21 @@ def Dist_BroadcastOp : Dist_Op<"broadcast"> {
 
 def Dist_SendOp : Dist_Op<"send"> {
   let summary = "send to the rank at another coordinate of an axis";
-  let description = [{All other coordinates equal.}];
+  let description = [{
+    To the rank whose other coordinates are equal, which receives in the order of sending.
+    Lives from split-pipeline-stages on.
+    Example: `dist.send %x "pp" peer 1 : tensor<2x64xf32>`
+  }];
   let arguments = !con((ins AnyRankedTensor:$x, StrAttr:$axis, I64Attr:$peer), Dist_Why);
   let assemblyFormat = "$x $axis `peer` $peer attr-dict `:` type($x)";
 }
 
 def Dist_RecvOp : Dist_Op<"recv"> {
   let summary = "receive from the rank at another coordinate of an axis";
-  let description = [{All other coordinates equal.}];
+  let description = [{
+    From the rank whose other coordinates are equal. Lives from split-pipeline-stages on.
+    Example: `%x = dist.recv "pp" peer 0 : tensor<2x64xf32>`
+  }];
   let arguments = !con((ins StrAttr:$axis, I64Attr:$peer), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$axis `peer` $peer attr-dict `:` type($result)";
@@ -148,7 +171,10 @@ def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
   let summary = "this rank's run of the rows of a whole value";
   let description = [{
     Rank i of N along the axis keeps rows [i * rows/N, (i+1) * rows/N). No communication.
-    (C1) rows are N times the result's.
+
+      every rank [1 2 3 4]   ->   rank 0 [1 2], rank 1 [3 4]
+
+    (C1) rows are N times the result's, the other dimensions equal.
   }];
   let arguments = (ins AnyRankedTensor:$x, StrAttr:$axis);
   let results = (outs AnyRankedTensor:$result);
@@ -171,7 +197,11 @@ def Dist_StartOp : Dist_Op<"start"> {
 
 def Dist_WaitOp : Dist_Op<"wait"> {
   let summary = "wait for a started collective";
-  let description = [{(C1) the result is the pending type.}];
+  let description = [{
+    The result may be read after it. A started collective has exactly one.
+    (C1) the result is the pending type.
+    Example: `%w = dist.wait %p : (!dist.pending<tensor<7x6xf32>>) -> tensor<7x6xf32>`
+  }];
   let arguments = (ins Dist_TokenType:$pending);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$pending attr-dict `:` functional-type(operands, results)";

@@ -104,9 +104,13 @@ def Llm_GetCacheOp : Llm_Op<"get_cache", [Pure,
 def Llm_EmbeddingOp : Llm_ComputeOp<"embedding"> {
   let summary = "look rows of a table up";
   let description = [{
-    ids `[S, R]`, table `[V, C]`: result `[S*R, C]` in f32. After a split of V the table
-    holds ids from `vocab_begin` on (one value for each coordinate) and other ids give
-    zeros. (C1) shapes agree.
+    ids `[S, R]`, table `[V, C]`: result `[S*R, C]` in f32. An id outside the table gives
+    zeros: after a split of V the table holds ids from `vocab_begin` on (one value for each
+    coordinate), and the sum over ranks is the whole.
+
+      ids [1 2], table rank 0 [a b], rank 1 (vocab_begin 2) [c]   ->   rank 0 [b 0], rank 1 [0 c]
+
+    (C1) shapes agree.
     Example: `%x = llm.embedding %ids, %w : (tensor<?x?xi32>, tensor<512x64xf32>) -> tensor<?x64xf32>`
   }];
   let arguments = (ins Llm_Ids:$ids, Llm_Activations:$table,
@@ -131,7 +135,10 @@ def Llm_LinearOp : Llm_ComputeOp<"linear"> {
 
 def Llm_AddBiasOp : Llm_ComputeOp<"add_bias", [AllTypesMatch<["x", "result"]>]> {
   let summary = "add a vector to each row";
-  let description = [{x `[rows, C]`, bias `[C]`. (C1) widths agree.}];
+  let description = [{
+    x `[rows, C]`, bias `[C]`. (C1) widths agree.
+    Example: `%z = llm.add_bias %y, %b : tensor<?x64xf32>, tensor<64xf32>`
+  }];
   let arguments = (ins Llm_Activations:$x, Llm_Activations:$bias);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$x `,` $bias attr-dict `:` type($x) `,` type($bias)";
@@ -159,6 +166,7 @@ def Llm_LayerNormOp : Llm_ComputeOp<"layer_norm", [AllTypesMatch<["x", "result"]
   let description = [{
     y = (x - mean) / sqrt(var + eps) * weight + bias; var is the mean of squared
     differences. (C1) widths agree. Source: Ba et al. 2016.
+    Example: `%y = llm.layer_norm %x, %w, %b {eps = 1.0e-5 : f64} : tensor<?x64xf32>, tensor<64xf32>, tensor<64xf32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Activations:$weight,
                        Llm_Activations:$bias, F64Attr:$eps);
@@ -174,6 +182,8 @@ def Llm_RopeOp : Llm_ComputeOp<"rope", [AllTypesMatch<["x", "result"]>]> {
     x `[rows, heads * head_dim]`, positions `[S, R]`, rows = S * R.
     (C1) the row is a whole number of heads. (C2) 0 < rotary <= head_dim, even.
     Source: Su et al. 2021.
+    Example: `%y = llm.rope %x, %positions {head_dim = 16 : i64, params =
+    #llm.rope_params<rotary = 16, theta = 1.0e+04>} : tensor<?x64xf32>, tensor<?x?xi32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Ids:$positions, I64Attr:$head_dim,
                        Llm_RopeAttr:$params);
@@ -200,13 +210,19 @@ def Llm_ActivationOp : Llm_ElementwiseUnary<"activation"> {
 
 def Llm_ScaleOp : Llm_ElementwiseUnary<"scale"> {
   let summary = "multiply each element by a constant";
-  let description = [{The factor is rounded to the element type first.}];
+  let description = [{
+    The factor is rounded to f32 first.
+    Example: `%y = llm.scale %x {factor = 8.0 : f64} : tensor<?x64xf32>`
+  }];
   let arguments = (ins Llm_Activations:$x, F64Attr:$factor);
 }
 
 def Llm_SoftCapOp : Llm_ElementwiseUnary<"soft_cap"> {
   let summary = "cap * tanh(x / cap)";
-  let description = [{Source: Gemma 2 report, 2024.}];
+  let description = [{
+    Keeps logits inside (-cap, cap). Source: Gemma 2 report, 2024.
+    Example: `%y = llm.soft_cap %x {cap = 30.0 : f64} : tensor<?x256xf32>`
+  }];
   let arguments = (ins Llm_Activations:$x, F64Attr:$cap);
 }
 
@@ -219,18 +235,25 @@ class Llm_ElementwiseBinary<string opMnemonic>
 
 def Llm_AddOp : Llm_ElementwiseBinary<"add"> {
   let summary = "a + b, element by element";
-  let description = [{Residual connections.}];
+  let description = [{
+    Residual connections. Example: `%y = llm.add %x, %r : tensor<?x64xf32>`
+  }];
 }
 
 def Llm_MulOp : Llm_ElementwiseBinary<"mul"> {
   let summary = "a * b, element by element";
-  let description = [{}];
+  let description = [{
+    A gate that is not followed by an activation. Example: `%y = llm.mul %a, %b : tensor<?x64xf32>`
+  }];
 }
 
 def Llm_GatedActivationOp : Llm_ComputeOp<"gated_activation",
     [AllTypesMatch<["gate", "up", "result"]>]> {
   let summary = "activation(gate) * up";
-  let description = [{Source: Shazeer 2020 (GLU variants).}];
+  let description = [{
+    Source: Shazeer 2020 (GLU variants).
+    Example: `%y = llm.gated_activation %gate, %up {kind = #llm.activation<silu>} : tensor<?x172xf32>`
+  }];
   let arguments = (ins Llm_Activations:$gate, Llm_Activations:$up,
                        Llm_ActivationAttr:$kind);
   let results = (outs Llm_Activations:$result);
@@ -246,6 +269,8 @@ def Llm_AttentionOp : Llm_ComputeOp<"attention",
     (window 0: all up to p). score = scale * q.k, then softcap * tanh(score / softcap)
     unless softcap is 0. Lives in the model; a step replaces it by `kv_append` and
     `cached_attention`. (C1) widths are whole numbers of heads and H % KV = 0.
+    Example: `%o = llm.attention %q, %k, %v, %positions {head_dim = 16 : i64, scale = 0.25 :
+    f64} : tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x?xi32>`
   }];
   let arguments = (ins Llm_Activations:$q, Llm_Activations:$k, Llm_Activations:$v,
     Llm_Ids:$positions, I64Attr:$head_dim, F64Attr:$scale,
@@ -279,6 +304,10 @@ def Llm_KvAppendOp : Llm_Op<"kv_append",
     x `[rows, KV*D]`, positions `[S, R]`, block_table `[S, pages]`: position p of sequence s
     lies in page block_table[s, p / 64]. Position -1 writes nothing. Rounds once to
     the cache's element type. (C1) widths agree with the cache.
+
+      positions [64 65 -1], block_table [2 0]   ->   page 0, tokens 0 and 1
+
+    Example: `llm.kv_append %keys, %k, %positions, %table : memref<4x64x2x16xf32>, tensor<3x32xf32>, tensor<1x3xi32>, tensor<1x2xi32>`
   }];
   let arguments = (ins Arg<AnyMemRef, "cache", [MemWrite]>:$cache, Llm_Activations:$x,
                        Llm_Ids:$positions, Llm_Ids:$block_table);
@@ -295,7 +324,11 @@ def Llm_CachedAttentionOp : Llm_Op<"cached_attention", [AllTypesMatch<["q", "res
   let description = [{
     As `attention`, with keys and values of the cache, which already holds these rows. Query
     head h reads key/value head (h + head_offset) / group; head_offset may differ by
-    coordinate after a tensor split. (C1) widths are whole numbers of heads.
+    coordinate after a tensor split, and a padded head reads the last one. A row at
+    position -1 sees nothing and gives zeros. (C1) widths are whole numbers of heads.
+
+      9 query and 3 key/value heads on 2 ranks: rank 1 has query heads 5..8 and key/value
+      heads 1 and 2, group 3, head_offset 2   ->   its heads read 0, 1, 1, 1 of its two
   }];
   let arguments = (ins Llm_Activations:$q, Arg<AnyMemRef, "keys", [MemRead]>:$keys,
     Arg<AnyMemRef, "values", [MemRead]>:$values, Llm_Ids:$positions,
@@ -313,7 +346,11 @@ def Llm_SelectRowsOp : Llm_ComputeOp<"select_rows"> {
   let summary = "take the last valid row of each sequence";
   let description = [{
     x `[S*R, C]`, valid_rows `[S]`: result `[S, C]`, row s is x[s*R + max(1, valid_rows[s]) - 1].
+
+      x [a b c  d e f], valid_rows [2 3]   ->   [b f]
+
     (C1) shapes agree.
+    Example: `%y = llm.select_rows %x, %valid : (tensor<6x64xf32>, tensor<2xi32>) -> tensor<2x64xf32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Ids:$valid_rows);
   let results = (outs Llm_Activations:$result);

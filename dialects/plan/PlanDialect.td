@@ -66,6 +66,7 @@ def Plan_SlotAttr : Plan_Attr<"Slot", "slot"> {
 
 def Plan_SlotWordsAttr : Plan_Attr<"SlotWords", "slot_words"> {
   let summary = "kernel and argument block of a slot, in a plan";
+  let description = [{Example: `#plan.slot_words<@add_64, [<rows, value = 1>, <address, buffer = "x">]>`.}];
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$kernel,
                         ArrayRefParameter<"::llmc::plan::WordAttr">:$words);
   let assemblyFormat = "`<` $kernel `,` `[` $words `]` `>`";

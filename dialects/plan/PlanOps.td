@@ -17,6 +17,7 @@ class Plan_Op<string opMnemonic, list<Trait> traits = []>
 
 def Plan_YieldOp : Plan_Op<"yield", [Pure, Terminator, ReturnLike]> {
   let summary = "results of a fused region or kernel body";
+  let description = [{Ends a `plan.fused` or a generated `plan.kernel`.}];
   let arguments = (ins Variadic<AnyRankedTensor>:$values);
   let assemblyFormat = "($values^ `:` type($values))? attr-dict";
 }
@@ -108,6 +109,11 @@ def Plan_RopeTableOp : Plan_Op<"rope_table", [Pure]> {
 
 def Plan_EntryOp : Plan_Op<"entry", [Symbol]> {
   let summary = "declare an entry point";
+  let description = [{
+    What the runtime may call: `sequences` at once, each with `rows` rows and `pages` pages of
+    cache. `all_rows`: logits of every row, else of the last of each sequence.
+    Example: `plan.entry @entry_decode sequences 4 rows 1 pages 32`
+  }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$sequences, I64Attr:$rows,
     I64Attr:$pages, UnitAttr:$all_rows);
   let assemblyFormat = [{
@@ -118,6 +124,11 @@ def Plan_EntryOp : Plan_Op<"entry", [Symbol]> {
 def Plan_StageOp : Plan_Op<"stage", [Symbol, SymbolTable, SingleBlock, NoTerminator,
     NoRegionArguments]> {
   let summary = "what the ranks of one pipeline stage hold and do";
+  let description = [{
+    Buffers, parameters, caches and programs of the ranks whose `pp` coordinate is `stage`.
+    They run the same program: what differs by rank is a `coordinate` word. `arena_bytes`
+    is set by assign-memory.
+  }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$stage,
                        OptionalAttr<I64Attr>:$arena_bytes);
   let regions = (region SizedRegion<1>:$body);
@@ -129,8 +140,7 @@ def Plan_BufferOp : Plan_Op<"buffer", [Symbol]> {
   let description = [{
     `memory_class` as in plan.fbs (snake case). `element`: dtype and shape for inspection. A
     buffer `persistent` is alive all the time; others from their first to their last use
-    in a program. `offset` is set by assign-memory. `alias`: the buffer is part of another,
-    from `alias_offset` on.
+    in a program. `offset` is set by assign-memory.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$memory_class, I64Attr:$bytes,
     TypeAttr:$type, UnitAttr:$persistent, DefaultValuedAttr<I64Attr, "0">:$padding_bytes,
@@ -143,7 +153,10 @@ def Plan_BufferOp : Plan_Op<"buffer", [Symbol]> {
 
 def Plan_ParameterOp : Plan_Op<"parameter"> {
   let summary = "bind a parameter to a buffer";
-  let description = [{`layout` is row_major or panel; `shard_bytes` is 0 without ZeRO.}];
+  let description = [{
+    `layout` is row_major or panel; `shard_bytes` is 0 without ZeRO.
+    Example: `plan.parameter @layers.0.q in "layers.0.q" "panel"`
+  }];
   let arguments = (ins FlatSymbolRefAttr:$param, StrAttr:$buffer, StrAttr:$layout,
                        DefaultValuedAttr<I64Attr, "0">:$shard_bytes);
   let assemblyFormat = "$param `in` $buffer $layout attr-dict";
@@ -151,6 +164,9 @@ def Plan_ParameterOp : Plan_Op<"parameter"> {
 
 def Plan_CacheOp : Plan_Op<"cache"> {
   let summary = "bind a cache to a buffer";
+  let description = [{
+    `pages` pages of all sequences. Example: `plan.cache @layers.0.keys in "layers.0.keys" pages 32`
+  }];
   let arguments = (ins FlatSymbolRefAttr:$cache, StrAttr:$buffer, I64Attr:$pages);
   let assemblyFormat = "$cache `in` $buffer `pages` $pages attr-dict";
 }
@@ -168,6 +184,12 @@ def Plan_ProgramOp : Plan_Op<"program", [SingleBlock, NoTerminator, NoRegionArgu
 
 def Plan_RunOp : Plan_Op<"run"> {
   let summary = "command: launch a kernel";
+  let description = [{
+    `words` is the argument block, `slots` the blocks of the kernels it calls (words
+    `slot_kernel` and `slot_words` point to them). The grid has `grid_rows` rows and
+    `grid_columns` columns. `reads` and `writes` name all buffers it touches: lifetimes and
+    the poison test rest on them.
+  }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, ArrayAttr:$words, ArrayAttr:$slots,
     Plan_WordAttr:$grid_rows, I64Attr:$grid_columns,
     StrArrayAttr:$reads, StrArrayAttr:$writes, DefaultValuedAttr<I64Attr, "0">:$stream);
@@ -180,7 +202,9 @@ def Plan_RunOp : Plan_Op<"run"> {
 def Plan_CollectiveOp : Plan_Op<"collective"> {
   let summary = "command: communicate";
   let description = [{
-    `kind` is a mechanism op of `dist`. `bytes` as in plan.fbs. Buffers may be empty.
+    `kind` is a mechanism op of `dist`, or `copy`, which stays on the rank. `bytes` as in
+    plan.fbs: one rank's part. Buffers may be empty. `stream` 1 is the communication
+    stream. `send_offset`: bytes into the send buffer, for each coordinate.
   }];
   let arguments = (ins StrAttr:$kind, StrArrayAttr:$axes, StrAttr:$send, StrAttr:$recv,
     I64Attr:$bytes, TypeAttr:$element, DefaultValuedAttr<I64Attr, "-1">:$root,
@@ -192,12 +216,17 @@ def Plan_CollectiveOp : Plan_Op<"collective"> {
 
 def Plan_RecordEventOp : Plan_Op<"record_event"> {
   let summary = "command: an event happens when the stream gets here";
+  let description = [{Events are numbers of a program; each is recorded once.}];
   let arguments = (ins I64Attr:$event, I64Attr:$stream);
   let assemblyFormat = "$event `stream` $stream attr-dict";
 }
 
 def Plan_WaitEventOp : Plan_Op<"wait_event"> {
   let summary = "command: the stream waits for an event";
+  let description = [{
+    `plan.record_event 0 stream 1`, `plan.wait_event 0 stream 0`: what follows on stream 0
+    reads what stream 1 wrote before.
+  }];
   let arguments = (ins I64Attr:$event, I64Attr:$stream);
   let assemblyFormat = "$event `stream` $stream attr-dict";
 }
