@@ -42,6 +42,11 @@ plan::FusedOp fuseOps(ArrayRef<Operation*> ops) {
         outputs.push_back(result);
     locations.push_back(op->getLoc());
   }
+  if (outputs.empty()) { // nobody reads them
+    for (Operation* op : llvm::reverse(ops))
+      op->erase();
+    return {};
+  }
   OpBuilder builder(ops.back());
   Location loc = locations.size() == 1
                      ? locations.front()

@@ -14,7 +14,8 @@ bool isRowOp(mlir::Operation* op);
 bool isElementwiseBody(mlir::Block& body);
 
 /// Moves `ops` (in order) into one plan.fused before the last of them. Operands from
-/// outside become inputs, results used outside become results.
+/// outside become inputs, results used outside become results. Ops that nobody reads are
+/// erased: null.
 plan::FusedOp fuseOps(llvm::ArrayRef<mlir::Operation*> ops);
 
 } // namespace llmc

@@ -53,19 +53,102 @@ LogicalResult verifyKernels(Operation* op) {
   return success();
 }
 
-/// plan: no functions, every buffer has its place inside the arena.
+/// A buffer has its place inside the arena.
+LogicalResult verifyPlace(plan::BufferOp buffer) {
+  auto stage = buffer->getParentOfType<plan::StageOp>();
+  if (!stage)
+    return buffer.emitOpError("belongs to no stage");
+  int64_t offset = buffer.getOffset().value_or(-1);
+  int64_t arena = stage.getArenaBytes().value_or(0);
+  int64_t bytes = buffer.getBytes();
+  if (offset < 0 || bytes < 0 || bytes > arena || offset > arena - bytes)
+    return buffer.emitOpError("lies outside the arena of ") << arena
+                                                            << " bytes";
+  return success();
+}
+
+/// Buffers that a command or binding of a stage names.
+SmallVector<StringRef> namedBuffers(Operation* op) {
+  SmallVector<StringRef> names;
+  auto words = [&](llvm::ArrayRef<plan::WordAttr> list) {
+    for (plan::WordAttr word : list)
+      if (word.getKind() == plan::WordKind::address)
+        names.push_back(word.getBuffer() ? word.getBuffer().getValue() : "?");
+  };
+  if (auto program = dyn_cast<plan::ProgramOp>(op))
+    for (DictionaryAttr dict : {program.getInputs(), program.getOutputs()})
+      for (NamedAttribute attr : dict)
+        if (auto name = dyn_cast<StringAttr>(attr.getValue()))
+          names.push_back(name.getValue());
+  if (auto parameter = dyn_cast<plan::ParameterOp>(op))
+    names.push_back(parameter.getBuffer());
+  if (auto cache = dyn_cast<plan::CacheOp>(op))
+    names.push_back(cache.getBuffer());
+  if (auto collective = dyn_cast<plan::CollectiveOp>(op))
+    for (StringRef name : {collective.getSend(), collective.getRecv()})
+      if (!name.empty())
+        names.push_back(name);
+  if (auto run = dyn_cast<plan::RunOp>(op)) {
+    for (ArrayAttr list : {run.getReads(), run.getWrites()})
+      for (auto name : list.getAsRange<StringAttr>())
+        names.push_back(name.getValue());
+    words(llvm::to_vector(run.getWords().getAsRange<plan::WordAttr>()));
+    for (auto slot : run.getSlots().getAsRange<plan::SlotWordsAttr>())
+      words(slot.getWords());
+  }
+  return names;
+}
+
+/// True if what `op` names outside its stage is there.
+bool areSymbolsKnown(Operation* op, const SymbolTable& module) {
+  if (auto parameter = dyn_cast<plan::ParameterOp>(op))
+    return module.lookup<llm::ParamOp>(parameter.getParam()) != nullptr;
+  if (auto cache = dyn_cast<plan::CacheOp>(op))
+    return module.lookup<llm::CacheOp>(cache.getCache()) != nullptr;
+  if (auto program = dyn_cast<plan::ProgramOp>(op))
+    return program.getEntry().empty() ||
+           module.lookup<plan::EntryOp>(("entry_" + program.getEntry()).str());
+  auto run = dyn_cast<plan::RunOp>(op);
+  if (!run)
+    return true;
+  return module.lookup<plan::KernelOp>(run.getKernel()) &&
+         llvm::all_of(run.getSlots().getAsRange<plan::SlotWordsAttr>(),
+                      [&](plan::SlotWordsAttr slot) {
+                        return bool(module.lookup<plan::KernelOp>(
+                            slot.getKernel().getValue()));
+                      });
+}
+
+/// What programs name exists.
+LogicalResult verifyNames(plan::StageOp stage, const SymbolTable& module) {
+  SymbolTable buffers(stage);
+  WalkResult result = stage.walk([&](Operation* op) {
+    for (StringRef name : namedBuffers(op))
+      if (!buffers.lookup<plan::BufferOp>(name)) {
+        op->emitOpError("names a buffer that the stage lacks: ") << name;
+        return WalkResult::interrupt();
+      }
+    if (areSymbolsKnown(op, module))
+      return WalkResult::advance();
+    op->emitOpError("names what the plan lacks");
+    return WalkResult::interrupt();
+  });
+  return failure(result.wasInterrupted());
+}
+
+/// plan: no functions, every buffer in its place, every name known.
 LogicalResult verifyPlanPhase(Operation* op) {
   if (isa<func::FuncOp>(op))
     return op->emitOpError("is left over in a plan");
-  auto buffer = dyn_cast<plan::BufferOp>(op);
-  if (!buffer)
+  if (auto buffer = dyn_cast<plan::BufferOp>(op))
+    return verifyPlace(buffer);
+  auto module = dyn_cast<ModuleOp>(op);
+  if (!module)
     return success();
-  auto stage = buffer->getParentOfType<plan::StageOp>();
-  int64_t offset = buffer.getOffset().value_or(-1);
-  int64_t arena = stage.getArenaBytes().value_or(0);
-  if (offset < 0 || offset + static_cast<int64_t>(buffer.getBytes()) > arena)
-    return buffer.emitOpError("lies outside the arena of ") << arena
-                                                            << " bytes";
+  SymbolTable symbols(module);
+  for (auto stage : module.getOps<plan::StageOp>())
+    if (failed(verifyNames(stage, symbols)))
+      return failure();
   return success();
 }
 

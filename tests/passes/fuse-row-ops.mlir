@@ -64,6 +64,15 @@ module {
     return %0, %2 : tensor<3x18xf32>, tensor<3x18xf32>
   }
 
+  // What nobody reads is not computed.
+  // CHECK-LABEL: func.func @dead
+  // CHECK-NEXT: return
+  func.func @dead(%ids: tensor<1x20xi32>, %x: tensor<20x18xf32>) {
+    %0 = llm.scale %x {factor = 2.0 : f64} : tensor<20x18xf32>
+    %1 = llm.add %0, %0 : tensor<20x18xf32>
+    return
+  }
+
   // Different numbers of rows never share a kernel.
   // CHECK-LABEL: func.func @shapes
   // CHECK: plan.fused
