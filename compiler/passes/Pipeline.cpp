@@ -76,12 +76,23 @@ LogicalResult dump(ModuleOp module, StringRef folder, size_t phase) {
                                     kPhases[phase].str() + ".mlir");
   std::error_code error = llvm::sys::fs::create_directories(folder);
   llvm::ToolOutputFile file(path, error, llvm::sys::fs::OF_None);
+  auto refuse = [&](std::error_code why) {
+    bool isFull = why == std::errc::no_space_on_device;
+    return module.emitError(isFull ? "LLMC-E0105: " : "LLMC-E0104: ")
+           << "cannot write " << path << ": " << why.message();
+  };
   if (error)
-    return module.emitError("cannot write dump: ") << error.message();
+    return refuse(error);
   OpPrintingFlags flags;
   flags.enableDebugInfo(/*enable=*/true, /*prettyForm=*/false);
   module.print(file.os(), flags);
   file.os() << "\n";
+  file.os().close();
+  if (file.os().has_error()) {
+    error = file.os().error();
+    file.os().clear_error();
+    return refuse(error);
+  }
   file.keep();
   return success();
 }
