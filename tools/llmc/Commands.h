@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of llmc. Each takes its parsed options and returns an exit code: 0, 1 for
-// a failure (printed once), 2 for a command line that makes no sense.
+// The commands of llmc. Each takes its parsed options and returns an exit code:
+// 0, 1 for a failure (printed once), 2 for a command line that makes no sense.
+// diff and check return 1 only for plans that differ or grew, and kTrouble for
+// every other failure.
 #pragma once
 
 #include "absl/status/status.h"
-#include "mlir/IR/MLIRContext.h"
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
+namespace mlir {
+class MLIRContext;
+}
+
 namespace llmc {
+
+inline constexpr int kUsage = 2, kTrouble = 2;
 
 /// What the command line said, for all commands.
 struct CommandLine {
   std::string command;
+  std::set<std::string> given; // names of the options that were typed
   std::vector<std::string> positional;
   std::string output;
   // import
@@ -26,7 +36,8 @@ struct CommandLine {
   std::vector<std::string> disabled;
   bool noSequenceParallel = false;
   // inspect, check
-  std::string outputForm, budget;
+  std::string outputForm, entry, budget;
+  bool updateBudget = false;
 };
 
 int runImport(const CommandLine& line, mlir::MLIRContext& context);
@@ -38,8 +49,9 @@ int runExplain(const CommandLine& line);
 int runDiff(const CommandLine& line);
 int runCheck(const CommandLine& line);
 
-/// Prints "llmc: message" once and returns 1.
-int fail(const absl::Status& status);
+/// Prints "llmc: message" once. Returns `exitCode`; if 0, kUsage for an error
+/// of the command line and 1 for any other.
+int fail(const absl::Status& status, int exitCode = 0);
 
 /// Registers the dialects of the project with a context.
 void loadDialects(mlir::MLIRContext& context);

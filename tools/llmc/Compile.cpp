@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llmc import` and `llmc compile`: checks the command line, reads or imports the model,
-// records the options in the module, runs the pipeline, writes the result.
+// `llmc import` and `llmc compile`: checks the command line, reads or imports
+// the model, records the options in the module, runs the pipeline, writes the
+// result.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
@@ -8,14 +9,18 @@
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
+#include "runtime/base/MappedFile.h"
 #include "runtime/io/AtomicFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
+#include "tools/llmrt/NearestName.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Support/Timing.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
@@ -46,9 +51,8 @@ absl::StatusOr<std::vector<Axis>> parseMesh(const std::string& text) {
   for (llvm::StringRef part : parts) {
     auto [name, value] = part.split('=');
     int64_t ranks = 0;
-    auto axis = llvm::find_if(axes, [&, n = name](const Axis& a) {
-      return a.name == n;
-    });
+    auto axis = llvm::find_if(
+        axes, [&, n = name](const Axis& a) { return a.name == n; });
     if (value.getAsInteger(10, ranks) || ranks < 1 || ranks > 65536 ||
         axis == axes.end() || !seen.insert(name.str()).second)
       return makeError(ErrorCode::MeshInvalid,
@@ -57,58 +61,111 @@ absl::StatusOr<std::vector<Axis>> parseMesh(const std::string& text) {
                        "size, as in --mesh=dp=2,tp=4");
     axis->size = ranks;
   }
+  // What a plan can name (runtime/plan/VerifyPlan.cpp).
+  constexpr int64_t kMostRanks = 1 << 20;
+  int64_t numRanks = 1; // of axes below 2^16: no overflow
+  for (const Axis& axis : axes)
+    numRanks *= axis.size;
+  if (numRanks > kMostRanks)
+    return makeError(ErrorCode::MeshInvalid,
+                     "a mesh of " + std::to_string(numRanks) + " ranks",
+                     "use at most " + std::to_string(kMostRanks));
   return axes;
 }
 
-absl::Status refuseUnsupported(const CommandLine& line) {
-  if (line.mode != "infer")
-    return makeError(ErrorCode::Unsupported, "--mode=" + line.mode,
-                     line.mode == "train"
-                         ? "this version compiles inference only"
-                         : "use --mode=infer");
-  if (line.target != "cpu")
-    return makeError(ErrorCode::Unsupported, "--target=" + line.target,
-                     "this version compiles for --target=cpu only");
-  if (line.weightsFormat != "dense")
-    return makeError(ErrorCode::Unsupported,
-                     "--weights-format=" + line.weightsFormat,
-                     "this version computes with dense weights; quantised "
-                     "checkpoints are read and dequantised");
-  if (line.dtype != "f32" && line.dtype != "bf16")
-    return makeError(ErrorCode::Unsupported, "--dtype=" + line.dtype,
-                     "use f32 or bf16");
-  if (line.zero != 0 && line.zero != 3)
-    return makeError(ErrorCode::Unsupported,
-                     "--zero=" + std::to_string(line.zero) +
-                         " with --mode=infer",
-                     "inference has no gradients or optimizer: use 0 or 3");
-  for (auto [name, value] :
-       {std::pair<const char*, int64_t>{"batch", line.batch},
-        {"chunk", line.chunk}})
-    if (value < 1 || value > (1 << 20))
-      return makeError(ErrorCode::BadOptionValue,
-                       "--" + std::string(name) + "=" + std::to_string(value),
-                       "use a number from 1 to 1048576");
-  if (line.seq < 0 || line.seq > (int64_t(1) << 24))
-    return makeError(ErrorCode::BadOptionValue,
-                     "--seq=" + std::to_string(line.seq),
-                     "use a number of tokens up to 16777216");
+struct Choice {
+  const char* option;
+  std::string value;
+  std::vector<std::string> supported;
+  std::vector<std::string> planned; // known, not in this version
+};
+
+absl::Status checkChoice(const Choice& choice) {
+  std::string given = std::string("--") + choice.option + "=" + choice.value;
+  if (llvm::is_contained(choice.supported, choice.value))
+    return absl::OkStatus();
+  std::string list = llvm::join(choice.supported, " or ");
+  if (llvm::is_contained(choice.planned, choice.value))
+    return makeError(ErrorCode::Unsupported, given,
+                     "this version compiles with " + list + " only");
+  std::string near = llmrt::nearestName(choice.value, choice.supported);
+  return makeError(ErrorCode::BadOptionValue, given,
+                   near.empty() ? "use " + list : "did you mean " + near);
+}
+
+absl::Status checkRange(const char* option, int64_t value, int64_t least,
+                        int64_t most) {
+  if (value >= least && value <= most)
+    return absl::OkStatus();
+  return makeError(
+      ErrorCode::BadOptionValue,
+      llvm::formatv("--{0}={1}", option, value).str(),
+      llvm::formatv("use a number from {0} to {1}", least, most).str());
+}
+
+absl::Status checkValues(const CommandLine& line) {
+  std::string target = line.target;
+  // "cuda:sm_90" is known, but not yet compiled for.
+  if (llvm::StringRef(target).starts_with("cuda:"))
+    target = "cuda";
+  for (const Choice& choice : std::initializer_list<Choice>{
+           {"mode", line.mode, {"infer"}, {"train"}},
+           {"target", target, {"cpu"}, {"cuda"}},
+           {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
+           {"dtype", line.dtype, {"f32", "bf16"}, {}},
+           {"zero", std::to_string(line.zero), {"0", "3"}, {"1", "2"}}})
+    LLMRT_RETURN_IF_ERROR(checkChoice(choice));
+  LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
+  LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
+  return checkRange("seq", line.seq, 0, int64_t(1) << 24);
+}
+
+/// Refuses options that cannot be meant together.
+absl::Status checkTogether(const CommandLine& line) {
+  auto contradict = [](const std::string& what, const std::string& advice) {
+    return makeError(ErrorCode::OptionsContradict, what, advice);
+  };
+  auto phaseNumber = [](llvm::StringRef phase) {
+    return llvm::find(pipelinePhases(), phase) - pipelinePhases().begin();
+  };
+  std::string from = line.compileFrom.empty() ? "model" : line.compileFrom;
+  std::string to = line.compileTo.empty() ? "plan" : line.compileTo;
+  if (phaseNumber(to) < phaseNumber(from))
+    return contradict("--compile-to=" + to + " with --compile-from=" + from +
+                          ": " + to + " comes before " + from,
+                      "see llmc compile --list-phases");
+  if (line.given.count("memory-limit") && to != "plan")
+    return contradict("--memory-limit with --compile-to=" + to,
+                      "memory is decided in phase plan");
+  if (from == "model")
+    return absl::OkStatus();
+  for (const char* option :
+       {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
+        "weights-format", "sequence-parallel"})
+    if (line.given.count(option))
+      return contradict("--" + std::string(option) +
+                            " with --compile-from=" + from,
+                        "the dump has the options it was compiled with");
+  if (!llvm::StringRef(line.positional.front()).ends_with(".mlir"))
+    return contradict("--compile-from=" + from + " with " +
+                          line.positional.front(),
+                      "give the .mlir dump of that phase");
   return absl::OkStatus();
 }
 
 /// Checks what the mesh asks of the model.
 absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
-  auto model = module->getAttrOfType<DictionaryAttr>(
-      llm::LlmDialect::kModelAttr);
+  auto model =
+      module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
   auto number = [&](llvm::StringRef name) {
     auto attr = model ? model.getAs<IntegerAttr>(name) : IntegerAttr();
     return attr ? attr.getInt() : int64_t(1) << 40;
   };
   for (const Axis& axis : axes) {
     bool isTensor = axis.name == "tp";
-    int64_t most = isTensor              ? number("heads")
+    int64_t most = isTensor            ? number("heads")
                    : axis.name == "pp" ? number("layers")
-                                         : int64_t(1) << 40;
+                                       : int64_t(1) << 40;
     if (axis.size > most)
       return makeError(ErrorCode::MeshDoesNotFit,
                        axis.name + "=" + std::to_string(axis.size) +
@@ -119,32 +176,84 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
   return absl::OkStatus();
 }
 
+/// Refuses a file that is no checkpoint by its first bytes, before an importer
+/// takes it for a damaged one.
+absl::Status checkCheckpointFile(const std::string& path) {
+  if (!llvm::sys::fs::is_regular_file(path))
+    return absl::OkStatus();
+  LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::MappedFile::open(path));
+  llvm::StringRef bytes(reinterpret_cast<const char*>(file.bytes().data()),
+                        file.bytes().size());
+  if (bytes.starts_with("GGUF"))
+    return absl::OkStatus();
+  std::string advice = "give a Hugging Face folder or a .gguf file";
+  if (bytes.starts_with("LLMCPLAN"))
+    advice = "it is a plan: run it with llmrt run, or see llmc inspect";
+  else if (llvm::StringRef(path).ends_with(".safetensors"))
+    advice = "give the folder that also holds its config.json";
+  else if (llvm::StringRef(path).ends_with(".mlir"))
+    advice = "it is a model: give it to llmc compile";
+  return makeError(ErrorCode::CheckpointNotRecognised,
+                   path + " is no checkpoint", advice);
+}
+
+absl::StatusOr<OwningOpRef<ModuleOp>> importModel(MLIRContext& context,
+                                                  const std::string& path,
+                                                  const std::string& output) {
+  LLMRT_RETURN_IF_ERROR(checkCheckpointFile(path));
+  return importCheckpoint(context, path, folderOf(output));
+}
+
 absl::StatusOr<OwningOpRef<ModuleOp>> readModel(const CommandLine& line,
                                                 MLIRContext& context) {
   const std::string& path = line.positional.front();
-  if (llvm::StringRef(path).ends_with(".mlir"))
-    return readModule(context, path);
-  return importCheckpoint(context, path, folderOf(line.output));
+  if (!llvm::StringRef(path).ends_with(".mlir"))
+    return importModel(context, path, line.output);
+  LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
+                         readModule(context, path));
+  if (module->getBody()->empty())
+    return makeError(ErrorCode::ModelInvalid, path + ": it holds no model",
+                     "see llmc import");
+  return module;
+}
+
+/// Makes the folder of the dumps before work could be lost.
+absl::Status makeDumpFolder(const std::string& folder) {
+  if (folder.empty())
+    return absl::OkStatus();
+  if (std::error_code error = llvm::sys::fs::create_directories(folder))
+    return llmrt::makeSystemError(ErrorCode::FileNotWritable, error.value(),
+                                  "cannot make the folder", folder);
+  return absl::OkStatus();
 }
 
 absl::Status checkPhase(const std::string& phase) {
+  std::vector<std::string> names;
   for (llvm::StringRef known : pipelinePhases())
-    if (phase == known)
-      return absl::OkStatus();
+    names.push_back(known.str());
+  if (llvm::is_contained(names, phase))
+    return absl::OkStatus();
+  std::string near = llmrt::nearestName(phase, names);
   return makeError(ErrorCode::PhaseUnknown, "no phase '" + phase + "'",
-                   "see llmc compile --list-phases");
+                   near.empty() ? "see llmc compile --list-phases"
+                                : "did you mean " + near);
 }
 
-absl::Status checkDisabled(const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const PipelineStep* found = nullptr;
-    for (const PipelineStep& step : pipelineSteps())
-      if (step.name == name)
-        found = &step;
-    if (!found)
+absl::Status checkDisabled(const std::vector<std::string>& disabled) {
+  std::vector<std::string> names;
+  for (const PipelineStep& step : pipelineSteps())
+    names.push_back(step.name.str());
+  for (const std::string& name : disabled) {
+    auto step = llvm::find_if(pipelineSteps(), [&](const PipelineStep& known) {
+      return known.name == name;
+    });
+    if (step == pipelineSteps().end()) {
+      std::string near = llmrt::nearestName(name, names);
       return makeError(ErrorCode::PassUnknown, "no pass '" + name + "'",
-                       "see llmc compile --list-passes");
-    if (!found->isOptional)
+                       near.empty() ? "see llmc compile --list-passes"
+                                    : "did you mean " + near);
+    }
+    if (!step->isOptional)
       return makeError(ErrorCode::PassUnknown,
                        "pass '" + name + "' cannot be switched off",
                        "the plan needs it; see llmc compile --list-passes");
@@ -172,9 +281,9 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
                      "the model has no context_length", "give --seq");
   options.chunk = std::min(options.chunk, options.seq);
   options.write(module);
-  OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
   for (auto mesh : llvm::make_early_inc_range(module.getOps<dist::MeshOp>()))
     mesh.erase();
+  OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
   llvm::SmallVector<llvm::StringRef> names;
   llvm::SmallVector<int64_t> sizes;
   for (const Axis& axis : axes) {
@@ -187,15 +296,22 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
 }
 
 absl::Status compile(const CommandLine& line, MLIRContext& context) {
-  LLMRT_RETURN_IF_ERROR(refuseUnsupported(line));
+  LLMRT_RETURN_IF_ERROR(checkValues(line));
+  int64_t memoryLimit = 0;
+  if (line.given.count("memory-limit")) {
+    LLMRT_ASSIGN_OR_RETURN(memoryLimit, parseBytes(line.memoryLimit));
+  }
   PipelineRequest request;
   request.to = line.compileTo.empty() ? "plan" : line.compileTo;
   request.from = line.compileFrom.empty() ? "model" : line.compileFrom;
   LLMRT_RETURN_IF_ERROR(checkPhase(request.to));
   LLMRT_RETURN_IF_ERROR(checkPhase(request.from));
   LLMRT_RETURN_IF_ERROR(checkDisabled(line.disabled));
+  LLMRT_RETURN_IF_ERROR(checkTogether(line));
+  LLMRT_RETURN_IF_ERROR(parseMesh(line.mesh).status());
   LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
                          readModel(line, context));
+  LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
   if (request.from == "model")
     LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
@@ -213,10 +329,8 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                               "correct the model or the options");
   if (!line.compileTo.empty() && line.compileTo != "plan")
     return writeResult(line.output, printModule(*module));
-  if (!line.memoryLimit.empty()) {
-    LLMRT_ASSIGN_OR_RETURN(int64_t limit, parseBytes(line.memoryLimit));
-    LLMRT_RETURN_IF_ERROR(checkMemoryLimit(*module, limit));
-  }
+  if (memoryLimit > 0)
+    LLMRT_RETURN_IF_ERROR(checkMemoryLimit(*module, memoryLimit));
   FailureOr<std::vector<uint8_t>> plan = emitPlan(*module);
   if (failed(plan))
     return diagnostics.status(ErrorCode::CompileFailed,
@@ -229,11 +343,16 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
 } // namespace
 
 int fail(const absl::Status& status, int exitCode) {
-  llvm::errs() << "llmc: "
-               << llvm::StringRef(status.message().data(),
-                                  status.message().size())
-               << "\n";
-  return exitCode;
+  llvm::StringRef message(status.message().data(), status.message().size());
+  llvm::errs() << "llmc: " << message << "\n";
+  if (exitCode != 0)
+    return exitCode;
+  for (ErrorCode code : {ErrorCode::UnknownOption, ErrorCode::BadOptionValue,
+                         ErrorCode::OptionsContradict, ErrorCode::MeshInvalid,
+                         ErrorCode::PassUnknown, ErrorCode::PhaseUnknown})
+    if (message.starts_with(llmrt::errorCodeName(code)))
+      return kUsage;
+  return 1;
 }
 
 void loadDialects(MLIRContext& context) {
@@ -249,8 +368,7 @@ int runImport(const CommandLine& line, MLIRContext& context) {
                           "llmc import needs one checkpoint, or --new=FAMILY",
                           "see llmc --help"));
   auto module = line.newModel.empty()
-                    ? importCheckpoint(context, line.positional.front(),
-                                       folderOf(line.output))
+                    ? importModel(context, line.positional.front(), line.output)
                     : llmc::newModel(context, line.newModel);
   if (!module.ok())
     return fail(module.status());
@@ -279,10 +397,9 @@ int runListPhases() {
 
 int runListPasses() {
   for (const PipelineStep& step : pipelineSteps())
-    llvm::outs() << llvm::formatv("{0,-8} {1,-26} {2,-9} {3}\n", step.phase,
-                                  step.name,
-                                  step.isOptional ? "optional" : "needed",
-                                  step.reason);
+    llvm::outs() << llvm::formatv(
+        "{0,-8} {1,-26} {2,-9} {3}\n", step.phase, step.name,
+        step.isOptional ? "optional" : "needed", step.reason);
   return 0;
 }
 

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command line of llmc. The first word is the command; options are LLVM's, so that
-// MLIR's own flags (--mlir-print-ir-after-all, --mlir-timing, ...) work unchanged.
+// The command line of llmc. The first word is the command; options are LLVM's,
+// so that MLIR's own flags (--mlir-print-ir-after-all, --mlir-timing, ...) work
+// unchanged.
 #include "compiler/passes/Passes.h"
 #include "runtime/base/Error.h"
 #include "tools/llmc/Commands.h"
+#include "tools/llmc/PlanReport.h"
+#include "tools/llmrt/NearestName.h"
 
 #include "mlir/IR/AsmState.h"
+#include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Support/Timing.h"
-#include "llvm/ADT/StringSet.h"
+#include "llvm/Config/llvm-config.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/PrettyStackTrace.h"
 
+#include <csignal>
 #include <map>
 #include <set>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace cl = llvm::cl;
 
@@ -25,9 +33,10 @@ cl::list<std::string> positional(cl::Positional, cl::desc("FILE..."),
                                  cl::cat(category));
 cl::opt<std::string> output("o", cl::desc("Output file"),
                             cl::value_desc("file"), cl::cat(category));
-cl::opt<std::string> newModel(
-    "new", cl::desc("import: make a new model, FAMILY,layers=..,hidden=.."),
-    cl::value_desc("spec"), cl::cat(category));
+cl::opt<std::string>
+    newModel("new",
+             cl::desc("import: make a new model, FAMILY,layers=..,hidden=.."),
+             cl::value_desc("spec"), cl::cat(category));
 cl::opt<std::string> mode("mode", cl::desc("compile: infer or train"),
                           cl::init("infer"), cl::cat(category));
 cl::opt<std::string> target("target", cl::desc("compile: cpu or cuda[:ARCH]"),
@@ -39,10 +48,11 @@ cl::opt<int64_t> zero("zero", cl::desc("compile: ZeRO stage, 0 to 3"),
 cl::opt<int64_t> batch("batch",
                        cl::desc("compile: sequences in flight per data rank"),
                        cl::init(1), cl::cat(category));
-cl::opt<int64_t> seq(
-    "seq", cl::desc("compile: cache length in tokens (0: the model's context, "
-                    "at most 4096)"),
-    cl::init(0), cl::cat(category));
+cl::opt<int64_t>
+    seq("seq",
+        cl::desc("compile: cache length in tokens (0: the model's context, "
+                 "at most 4096)"),
+        cl::init(0), cl::cat(category));
 cl::opt<int64_t> chunk("chunk", cl::desc("compile: rows of a prefill chunk"),
                        cl::init(128), cl::cat(category));
 cl::opt<std::string> dtype("dtype", cl::desc("compile: f32 or bf16"),
@@ -65,10 +75,9 @@ cl::opt<std::string> compileFrom("compile-from",
                                  cl::desc("compile: the input is a dump of a "
                                           "phase"),
                                  cl::value_desc("phase"), cl::cat(category));
-cl::opt<std::string>
-    dumpFolder("dump-compilation-phases-to",
-               cl::desc("compile: write NN-phase.mlir files"),
-               cl::value_desc("folder"), cl::cat(category));
+cl::opt<std::string> dumpFolder("dump-compilation-phases-to",
+                                cl::desc("compile: write NN-phase.mlir files"),
+                                cl::value_desc("folder"), cl::cat(category));
 cl::list<std::string> disabled("disable", cl::CommaSeparated,
                                cl::desc("compile: switch optimisations off"),
                                cl::value_desc("pass,..."), cl::cat(category));
@@ -79,6 +88,14 @@ cl::opt<bool> listPasses("list-passes", cl::desc("compile: print the passes"),
 cl::opt<std::string>
     outputForm("output", cl::desc("inspect: summary, disassembly, json, dot"),
                cl::init("summary"), cl::cat(category));
+cl::opt<std::string> entry("entry",
+                           cl::desc("inspect: the entry that --output=dot "
+                                    "draws (the first one)"),
+                           cl::value_desc("name"), cl::cat(category));
+cl::opt<bool> updateBudget("update",
+                           cl::desc("check: write the budget that the plan "
+                                    "meets exactly"),
+                           cl::cat(category));
 cl::opt<std::string> budget("budget", cl::desc("check: budget file"),
                             cl::value_desc("json"), cl::cat(category));
 
@@ -91,7 +108,7 @@ constexpr const char* kOverview =
   llmc inspect plan.fb|model.mlir --output=summary|disassembly|json|dot
   llmc explain plan.fb memory|communication|NAME
   llmc diff a.fb b.fb
-  llmc check plan.fb --budget=budget.json
+  llmc check plan.fb --budget=budget.json [--update]
 )";
 
 /// Options of this tool that each command takes; MLIR's own go everywhere.
@@ -102,75 +119,166 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
       "weights-format", "memory-limit", "sequence-parallel", "compile-to",
       "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
       "list-passes"}},
-    {"inspect", {"output", "o"}},
+    {"inspect", {"output", "o", "entry"}},
     {"explain", {}},
     {"diff", {}},
-    {"check", {"budget"}},
+    {"check", {"budget", "update"}},
 };
 
-int usage(const std::string& what, const std::string& advice) {
-  llvm::errs() << "llmc: "
-               << llmrt::makeError(llmrt::ErrorCode::UnknownOption, what,
-                                   advice)
-                      .message()
-                      .data()
-               << "\n";
-  return 2;
+int usage(llmrt::ErrorCode code, const std::string& what,
+          const std::string& advice) {
+  return llmc::fail(llmrt::makeError(code, what, advice));
 }
 
-std::string nearestCommand(llvm::StringRef word) {
-  std::string best;
-  unsigned bestDistance = 4;
-  for (const auto& [name, accepted] : kAccepted)
-    if (unsigned d = word.edit_distance(name, true, bestDistance);
-        d < bestDistance) {
-      bestDistance = d;
-      best = name;
+/// Standard error while it lives: LLVM's parser prints some errors there
+/// itself.
+class ErrorCapture {
+public:
+  ErrorCapture()
+      : file_(::memfd_create("llmc", MFD_CLOEXEC)),
+        saved_(::dup(STDERR_FILENO)) {
+    if (file_ >= 0 && saved_ >= 0)
+      ::dup2(file_, STDERR_FILENO);
+  }
+
+  ~ErrorCapture() { (void)take(); }
+
+  /// Ends the capture and returns its text.
+  std::string take() {
+    std::string text;
+    if (saved_ >= 0)
+      ::dup2(saved_, STDERR_FILENO);
+    char part[512];
+    ::lseek(file_, 0, SEEK_SET);
+    for (ssize_t n; (n = ::read(file_, part, sizeof part)) > 0;)
+      text.append(part, n);
+    for (int* file : {&file_, &saved_}) {
+      if (*file >= 0)
+        ::close(*file);
+      *file = -1;
     }
-  return best;
+    return text;
+  }
+
+private:
+  int file_, saved_;
+};
+
+bool isOwn(const cl::Option& option) {
+  return llvm::is_contained(option.Categories, &category);
+}
+
+bool isMlirs(const cl::Option& option) {
+  return option.ArgStr.starts_with("mlir-");
+}
+
+/// Help shows the options of llmc and MLIR, not those of LLVM's back-ends.
+void hideBackEndOptions() {
+  for (auto& [name, option] : cl::getRegisteredOptions())
+    if (!isOwn(*option) && !isMlirs(*option) && name != "help" &&
+        name != "version")
+      option->setHiddenFlag(cl::ReallyHidden);
+}
+
+/// The known option that a mistyped one most likely means, or "".
+std::string nearestOption(const std::string& typed,
+                          const std::set<std::string>& accepted) {
+  std::vector<std::string> names(accepted.begin(), accepted.end());
+  for (auto& [name, option] : cl::getRegisteredOptions())
+    if (isMlirs(*option))
+      names.push_back(name.str());
+  return llmrt::nearestName(typed, names);
+}
+
+/// Turns what LLVM's parser said into one line of ours.
+int parserError(const std::string& said, const std::string& command) {
+  llvm::StringRef text = llvm::StringRef(said).trim().split('\n').first;
+  text.consume_front("llmc: ");
+  if (!text.consume_front("Unknown command line argument '"))
+    return usage(llmrt::ErrorCode::BadOptionValue, text.rtrim("!").str(),
+                 "see llmc --help");
+  std::string typed = text.split("'").first.str();
+  std::string name = llvm::StringRef(typed).ltrim('-').split('=').first.str();
+  std::string near = nearestOption(name, kAccepted.at(command));
+  std::string dashes = near.size() == 1 ? "-" : "--";
+  return usage(llmrt::ErrorCode::UnknownOption, "no option '" + typed + "'",
+               near.empty() ? "see llmc --help"
+                            : "did you mean " + dashes + near);
+}
+
+/// Refuses options of other commands and options given twice.
+int checkOptions(const std::string& command, std::set<std::string>& given) {
+  for (auto& [name, option] : cl::getRegisteredOptions()) {
+    if (option->getNumOccurrences() == 0 || option->ArgStr.empty() ||
+        !isOwn(*option))
+      continue;
+    std::string dashed = (name.size() == 1 ? "-" : "--") + name.str();
+    if (!kAccepted.at(command).count(name.str()))
+      return usage(llmrt::ErrorCode::UnknownOption,
+                   "llmc " + command + " takes no option " + dashed,
+                   "see llmc --help");
+    bool isList = option->getNumOccurrencesFlag() == cl::ZeroOrMore;
+    if (option->getNumOccurrences() > 1 && !isList)
+      return usage(llmrt::ErrorCode::OptionsContradict,
+                   dashed + " is given twice", "give it once");
+    given.insert(name.str());
+  }
+  return 0;
+}
+
+void printVersion(llvm::raw_ostream& stream) {
+  stream << "llmc " LLMC_VERSION " with LLVM " LLVM_VERSION_STRING "\n";
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
+  llvm::setBugReportMsg("llmc crashed: please report this with the command and "
+                        "its input\n");
   llvm::InitLLVM init(argc, argv);
+  // A limit of file sizes is then an error of the write, not a crash.
+  std::signal(SIGXFSZ, SIG_IGN);
   mlir::registerAsmPrinterCLOptions();
   mlir::registerMLIRContextCLOptions();
   mlir::registerPassManagerCLOptions();
   mlir::registerDefaultTimingManagerCLOptions();
 
+  hideBackEndOptions();
+  cl::SetVersionPrinter(printVersion);
+
   std::string command = argc > 1 ? argv[1] : "";
   bool isHelp = command.empty() || command == "--help" || command == "-h" ||
-                command == "--version";
+                command == "help" || command == "--version";
   if (!isHelp && !kAccepted.count(command)) {
-    std::string near = nearestCommand(command);
-    return usage("no command '" + command + "'",
-                 near.empty() ? "see llmc --help"
-                              : "did you mean '" + near + "'");
+    std::vector<std::string> commands;
+    for (const auto& [name, accepted] : kAccepted)
+      commands.push_back(name);
+    std::string near = llmrt::nearestName(command, commands);
+    return usage(
+        llmrt::ErrorCode::UnknownOption, "no command '" + command + "'",
+        near.empty() ? "see llmc --help" : "did you mean '" + near + "'");
   }
   std::vector<const char*> args = {"llmc"};
   for (int i = isHelp ? 1 : 2; i < argc; ++i)
     args.push_back(argv[i]);
-  if (command.empty())
-    args.push_back("--help");
+  if (command.empty() || command == "help")
+    args = {"llmc", "--help"};
+  ErrorCapture capture;
   std::string errors;
   llvm::raw_string_ostream errorStream(errors);
-  if (!cl::ParseCommandLineOptions(args.size(), args.data(), kOverview,
-                                   &errorStream)) {
-    llvm::StringRef text = llvm::StringRef(errors).trim();
-    text.consume_front("llmc: ");
-    auto [what, advice] = text.split('\n');
-    return usage(what.str(), advice.trim().str());
-  }
-  for (auto& [name, option] : cl::getRegisteredOptions())
-    if (option->getNumOccurrences() > 0 && !option->ArgStr.empty() &&
-        llvm::is_contained(option->Categories, &category) &&
-        !kAccepted.at(command).count(name.str()))
-      return usage("llmc " + command + " takes no option --" + name.str(),
-                   "see llmc --help");
+  bool isParsed = cl::ParseCommandLineOptions(args.size(), args.data(),
+                                              kOverview, &errorStream);
+  std::string printed = capture.take();
+  if (!isParsed)
+    return parserError(errors.empty() ? printed : errors,
+                       isHelp ? "compile" : command);
+  std::set<std::string> given;
+  if (int status = checkOptions(command, given))
+    return status;
 
   llmc::CommandLine line;
   line.command = command;
+  line.given = std::move(given);
   line.positional = {positional.begin(), positional.end()};
   line.output = output;
   line.newModel = newModel;
@@ -190,12 +298,15 @@ int main(int argc, char** argv) {
   line.disabled = {disabled.begin(), disabled.end()};
   line.noSequenceParallel = !sequenceParallel;
   line.outputForm = outputForm;
+  line.entry = entry;
   line.budget = budget;
+  line.updateBudget = updateBudget;
   if (listPhases)
     return llmc::runListPhases();
   if (listPasses)
     return llmc::runListPasses();
   mlir::MLIRContext context(mlir::MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false);
   llmc::loadDialects(context);
   if (command == "import")
     return llmc::runImport(line, context);
