@@ -85,6 +85,10 @@ std::optional<int> weightOf(plan::LaunchOp linear, plan::LaunchOp epilogue) {
     if (input.getDefiningOp() != linear)
       continue;
     int number = cast<OpResult>(input).getResultNumber();
+    StringRef word = cast<StringAttr>(linear.getResultWords()[number]).getValue();
+    // What a slot makes has no word; a slot cannot follow another.
+    if (!word.consume_front("y") || word.getAsInteger(10, number))
+      return {};
     if (scalar(linear, "zip"))
       number = 0;
     if (weight && *weight != number)

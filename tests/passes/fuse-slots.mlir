@@ -47,6 +47,20 @@ module {
     return %2, %3 : tensor<20x18xf32>, tensor<20x18xf32>
   }
 
+  // What reads a slot's result comes after it, in a launch of its own: result 1 of the
+  // launch is not the product of a second weight.
+  // CHECK-LABEL: func.func @chain
+  // CHECK: %[[F:.*]]:2 = plan.launch @linear({{.*}}slots = [#plan.slot<@[[BIAS]] at "epilogue0"([3, 2] -> [4])>]}
+  // CHECK-NEXT: %[[S:.*]] = plan.launch @[[ADD]](%{{.*}}, %[[F]]#1)
+  // CHECK-NEXT: return %[[S]]
+  func.func @chain(%ids: tensor<1x20xi32>, %x: tensor<20x18xf32>, %b: tensor<18xf32>) -> tensor<20x18xf32> attributes {llm.entry = "chain"} {
+    %k = llm.get_param @k : tensor<18x18xf32>
+    %0 = llm.linear %x, %k : (tensor<20x18xf32>, tensor<18x18xf32>) -> tensor<20x18xf32>
+    %1 = llm.add_bias %0, %b : tensor<20x18xf32>, tensor<18xf32>
+    %2 = llm.add %x, %1 : tensor<20x18xf32>
+    return %2 : tensor<20x18xf32>
+  }
+
   // A product that somebody else reads must reach memory: the add stays a launch.
   // CHECK-LABEL: func.func @other_readers
   // CHECK: %[[Y:.*]] = plan.launch @linear
