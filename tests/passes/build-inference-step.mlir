@@ -82,6 +82,42 @@ module {
 
 // -----
 
+// @forward has one form.
+module attributes {llm.options = {seq = 64 : i64}} {
+  // expected-error @+1 {{expects an entry "forward" from ids and positions}}
+  func.func @forward(%ids: tensor<?x?xi32>) -> tensor<?x?xi32> attributes {llm.entry = "forward"} {
+    return %ids : tensor<?x?xi32>
+  }
+}
+
+// -----
+
+// What the plan says of the model is what @forward computes.
+// expected-error @+1 {{expects a vocab_size of 18, the columns of the logits, got 19}}
+module attributes {llm.options = {seq = 64 : i64}, llm.model = {vocab_size = 19 : i64, context_length = 64 : i64, hidden_size = 18 : i64, layers = 1 : i64, heads = 1 : i64, kv_heads = 1 : i64, head_dim = 18 : i64}} {
+  func.func @forward(%ids: tensor<?x?xi32>, %p: tensor<?x?xi32>) -> tensor<?x18xf32> attributes {llm.entry = "forward"} {
+    %w = llm.get_param @w : tensor<31x18xf32>
+    %x = llm.embedding %ids, %w : (tensor<?x?xi32>, tensor<31x18xf32>) -> tensor<?x18xf32>
+    return %x : tensor<?x18xf32>
+  }
+  llm.param @w : tensor<31x18xf32>
+}
+
+// -----
+
+// Numbers of the model are positive.
+// expected-error @+1 {{expects llm.model to have context_length from 1 to}}
+module attributes {llm.options = {seq = 64 : i64}, llm.model = {vocab_size = 18 : i64, context_length = -1 : i64}} {
+  func.func @forward(%ids: tensor<?x?xi32>, %p: tensor<?x?xi32>) -> tensor<?x18xf32> attributes {llm.entry = "forward"} {
+    %w = llm.get_param @w : tensor<31x18xf32>
+    %x = llm.embedding %ids, %w : (tensor<?x?xi32>, tensor<31x18xf32>) -> tensor<?x18xf32>
+    return %x : tensor<?x18xf32>
+  }
+  llm.param @w : tensor<31x18xf32>
+}
+
+// -----
+
 // Blocks do not call blocks.
 module attributes {llm.options = {seq = 64 : i64}} {
   func.func private @inner(%x: tensor<?x18xf32>) -> tensor<?x18xf32> attributes {llm.block} {
