@@ -24,6 +24,9 @@ const std::chrono::steady_clock::time_point kStart =
 
 constexpr absl::string_view kModelSet = "model";
 
+// Each has threads and buffers of its own; more than this is a cluster's plan.
+constexpr int kMostLocalRanks = 256;
+
 constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
 
 struct RankTask {
@@ -327,6 +330,12 @@ SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
     if (auto status = checkLaunchForCpu(launch, numRanks(*plan->plan));
         !status.ok())
       return fail(status);
+  if (int ranks = numRanks(*plan->plan); ranks > kMostLocalRanks)
+    return fail(makeError(ErrorCode::MeshMismatch,
+                          absl::StrCat("this plan is for ", ranks,
+                                       " ranks, and one process runs at most ",
+                                       kMostLocalRanks, " as threads"),
+                          absl::StrCat("start it with mpirun -n ", ranks)));
   absl::StatusOr<std::vector<WeightLocation>> weights =
       findWeights(*plan->plan, options);
   if (!weights.ok())
