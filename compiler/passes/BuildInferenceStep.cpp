@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the entry points of inference (prefill, decode, score) from `@forward`. A model
-// has dynamic rows and attends inside the rows given; a step has static rows and attends
-// over a key/value cache behind a block table. Functions are cloned once for each entry
-// and block of rows; nothing here knows a model family.
+// Makes the entry points of inference (prefill, decode, score) from `@forward`.
+// A model has dynamic rows and attends inside the rows given; a step has static
+// rows and attends over a key/value cache behind a block table. Functions are
+// cloned once for each entry and block of rows; nothing here knows a model
+// family.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "dialects/plan/Plan.h"
@@ -86,9 +87,8 @@ private:
     if (!model)
       return success();
     constexpr int64_t kMost = int64_t(1) << 31;
-    for (StringRef name :
-         {"vocab_size", "context_length", "hidden_size", "layers", "heads",
-          "kv_heads", "head_dim"}) {
+    for (StringRef name : {"vocab_size", "context_length", "hidden_size",
+                           "layers", "heads", "kv_heads", "head_dim"}) {
       auto value = model.getAs<IntegerAttr>(name);
       if (!value || value.getInt() < 1 || value.getInt() > kMost)
         return module_.emitError("expects llm.model to have ")
@@ -138,16 +138,14 @@ private:
                     "sample_positions"});
     }
     builder_.setInsertionPoint(forward);
-    auto entry = func::FuncOp::create(
-        builder_, forward.getLoc(), shape.name,
-        builder_.getFunctionType(inputs, {}));
+    auto entry = func::FuncOp::create(builder_, forward.getLoc(), shape.name,
+                                      builder_.getFunctionType(inputs, {}));
     entry->setAttr(llm::LlmDialect::kEntryAttr,
                    builder_.getStringAttr(shape.name));
     Block* block = entry.addEntryBlock();
     for (auto [i, name] : llvm::enumerate(names)) {
       entry.setArgAttr(i, "llm.name", builder_.getStringAttr(name));
-      block->getArgument(i).setLoc(
-          NameLoc::get(builder_.getStringAttr(name)));
+      block->getArgument(i).setLoc(NameLoc::get(builder_.getStringAttr(name)));
     }
     validRows_ = block->getArgument(2);
     blockTable_ = block->getArgument(3);
@@ -165,9 +163,9 @@ private:
     if (!shape.allRows) {
       auto args = block->getArguments();
       Location loc = NameLoc::get(builder_.getStringAttr("sample"));
-      outputs.push_back(llm::SampleOp::create(
-          builder_, loc, vector(i32), logits, args[4], args[5], args[6],
-          args[7], args[8], args[9]));
+      outputs.push_back(llm::SampleOp::create(builder_, loc, vector(i32),
+                                              logits, args[4], args[5], args[6],
+                                              args[7], args[8], args[9]));
       outputNames.push_back("next_ids");
     }
     func::ReturnOp::create(builder_, forward.getLoc(), outputs);
@@ -191,7 +189,8 @@ private:
     return tensor.clone(shape);
   }
 
-  /// Rows of the result of `op`: those of its first activation operand, else S * R.
+  /// Rows of the result of `op`: those of its first activation operand, else S
+  /// * R.
   int64_t rowsOf(Operation& op, IRMapping& mapping) {
     for (Value operand : op.getOperands()) {
       auto type = dyn_cast<RankedTensorType>(operand.getType());
@@ -203,8 +202,8 @@ private:
     return shape_.sequences * shape_.rows;
   }
 
-  /// Clones the ops of `func` at the insertion point. In a block function `frame` holds
-  /// its cache arguments; in the entry it is null.
+  /// Clones the ops of `func` at the insertion point. In a block function
+  /// `frame` holds its cache arguments; in the entry it is null.
   struct Frame {
     func::FuncOp func;
     Value blockTable;
@@ -316,8 +315,8 @@ private:
         OpBuilder::InsertionGuard guard(builder_);
         builder_.setInsertionPointToStart(module_.getBody());
         auto split = llm::SplitAttr::get(builder_.getContext(), 2, 1, group);
-        auto cache = llm::CacheOp::create(builder_, loc, name,
-                                          type, split, isValues);
+        auto cache =
+            llm::CacheOp::create(builder_, loc, name, type, split, isValues);
         // Kept in call order, after the parameters.
         cache->moveBefore(firstFunction());
         symbols_.insert(cache);
@@ -327,9 +326,7 @@ private:
     return {result[0], result[1]};
   }
 
-  Operation* firstFunction() {
-    return *module_.getOps<func::FuncOp>().begin();
-  }
+  Operation* firstFunction() { return *module_.getOps<func::FuncOp>().begin(); }
 
   /// A block function specialised to this entry's rows.
   struct Clone {
@@ -395,8 +392,8 @@ private:
           makeCaches(type, (*clone)->groups[i], name, call.getLoc());
       operands.append({keys, values});
     }
-    auto copy = func::CallOp::create(builder_, call.getLoc(), (*clone)->func,
-                                     operands);
+    auto copy =
+        func::CallOp::create(builder_, call.getLoc(), (*clone)->func, operands);
     for (auto [a, b] : llvm::zip(call.getResults(), copy.getResults()))
       mapping.map(a, b);
     return success();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Moves generated kernels into the matrix product they follow (epilogue) or precede
-// (prologue). The slot runs the very same generated code on the same values, so that no
-// bit changes; what is saved is a launch and a trip through memory.
+// Moves generated kernels into the matrix product they follow (epilogue) or
+// precede (prologue). The slot runs the very same generated code on the same
+// values, so that no bit changes; what is saved is a launch and a trip through
+// memory.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
 
@@ -26,7 +27,8 @@ int64_t scalar(plan::LaunchOp op, StringRef name) {
   return attr ? attr.getInt() : 0;
 }
 
-/// Rebuilds `linear` at `position` with more inputs, other results and one slot more.
+/// Rebuilds `linear` at `position` with more inputs, other results and one slot
+/// more.
 struct Rebuild {
   plan::LaunchOp linear;
   SmallVector<Value> inputs;
@@ -77,15 +79,16 @@ bool hasSlot(plan::LaunchOp op, StringRef word) {
   return false;
 }
 
-/// The products of one weight that `epilogue` reads, if it reads no other of the linear:
-/// the number of the weight. A zipped pair counts as weight 0.
+/// The products of one weight that `epilogue` reads, if it reads no other of
+/// the linear: the number of the weight. A zipped pair counts as weight 0.
 std::optional<int> weightOf(plan::LaunchOp linear, plan::LaunchOp epilogue) {
   std::optional<int> weight;
   for (Value input : epilogue.getInputs()) {
     if (input.getDefiningOp() != linear)
       continue;
     int number = cast<OpResult>(input).getResultNumber();
-    StringRef word = cast<StringAttr>(linear.getResultWords()[number]).getValue();
+    StringRef word =
+        cast<StringAttr>(linear.getResultWords()[number]).getValue();
     // What a slot makes has no word; a slot cannot follow another.
     if (!word.consume_front("y") || word.getAsInteger(10, number))
       return {};
@@ -98,8 +101,9 @@ std::optional<int> weightOf(plan::LaunchOp linear, plan::LaunchOp epilogue) {
   return weight;
 }
 
-/// Moves `epilogue` into the linear whose products it reads. All its other inputs must be
-/// there before the linear runs, and nobody else may read the products in between.
+/// Moves `epilogue` into the linear whose products it reads. All its other
+/// inputs must be there before the linear runs, and nobody else may read the
+/// products in between.
 bool fuseEpilogue(plan::LaunchOp epilogue) {
   plan::KernelOp kernel = kernelOf(epilogue);
   if (!kernel.isGenerated() || !kernel.getElementwise())
@@ -152,11 +156,11 @@ bool fuseEpilogue(plan::LaunchOp epilogue) {
     rebuild.results.push_back(type);
     rebuild.resultWords.push_back(builder.getStringAttr(""));
   }
-  rebuild.slots.push_back(plan::SlotAttr::get(
-      builder.getContext(), epilogue.getKernelAttr(),
-      builder.getStringAttr(word), operands, results));
-  auto loc = FusedLoc::get(builder.getContext(),
-                           {linear.getLoc(), epilogue.getLoc()});
+  rebuild.slots.push_back(
+      plan::SlotAttr::get(builder.getContext(), epilogue.getKernelAttr(),
+                          builder.getStringAttr(word), operands, results));
+  auto loc =
+      FusedLoc::get(builder.getContext(), {linear.getLoc(), epilogue.getLoc()});
   plan::LaunchOp fused = rebuild.create(linear, loc);
   unsigned own = linear.getNumResults();
   for (unsigned i = 0; i < own; ++i)
@@ -191,7 +195,8 @@ void fusePrologue(plan::LaunchOp linear) {
     rebuild.inputs.push_back(input);
     rebuild.inputWords.push_back(builder.getStringAttr(""));
   }
-  // Other slots: inputs after x move down by one, results by the change of inputs.
+  // Other slots: inputs after x move down by one, results by the change of
+  // inputs.
   int64_t delta = static_cast<int64_t>(rebuild.inputs.size()) - oldInputs;
   for (Attribute& attr : rebuild.slots) {
     auto slot = cast<plan::SlotAttr>(attr);
@@ -201,15 +206,15 @@ void fusePrologue(plan::LaunchOp linear) {
         i = i >= oldInputs ? i + delta : i - 1;
       return out;
     };
-    attr = plan::SlotAttr::get(slot.getContext(), slot.getKernel(),
-                               slot.getWord(), move(slot.getOperands()),
-                               move(slot.getResults()));
+    attr =
+        plan::SlotAttr::get(slot.getContext(), slot.getKernel(), slot.getWord(),
+                            move(slot.getOperands()), move(slot.getResults()));
   }
   rebuild.slots.push_back(
       plan::SlotAttr::get(builder.getContext(), source.getKernelAttr(),
                           builder.getStringAttr("prologue"), operands, {-1}));
-  auto loc = FusedLoc::get(builder.getContext(),
-                           {source.getLoc(), linear.getLoc()});
+  auto loc =
+      FusedLoc::get(builder.getContext(), {source.getLoc(), linear.getLoc()});
   plan::LaunchOp fused = rebuild.create(linear, loc);
   linear.replaceAllUsesWith(fused.getResults());
   linear.erase();

@@ -26,7 +26,7 @@ size_t utf8Length(absl::string_view text) {
   auto byte = [&](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
-  size_t length = byte(0) < 0x80                     ? 1
+  size_t length = byte(0) < 0x80                      ? 1
                   : byte(0) >= 0xC2 && byte(0) < 0xE0 ? 2
                   : byte(0) >= 0xE0 && byte(0) < 0xF0 ? 3
                   : byte(0) >= 0xF0 && byte(0) < 0xF5 ? 4
@@ -37,8 +37,8 @@ size_t utf8Length(absl::string_view text) {
   return length;
 }
 
-/// Names of tensors, keys and files come from outside: makes one line of them that a
-/// terminal can show, and cuts its middle out if it is long.
+/// Names of tensors, keys and files come from outside: makes one line of them
+/// that a terminal can show, and cuts its middle out if it is long.
 std::string oneLine(absl::string_view text) {
   constexpr size_t kMostBytes = 2000;
   std::string line;

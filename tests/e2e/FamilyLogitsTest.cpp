@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits of every family's tiny random model against PyTorch's float64 run: scoring,
-// prefill in chunks shorter than the prompt, decode, and greedy ids. Then the same on
-// meshes, where results must also be what one rank computes.
+// Logits of every family's tiny random model against PyTorch's float64 run:
+// scoring, prefill in chunks shorter than the prompt, decode, and greedy ids.
+// Then the same on meshes, where results must also be what one rank computes.
 #include "tests/e2e/PlanRunner.h"
 
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 namespace llmrt {
 namespace {
 
-// The bound for float32. transformers' own float32 run is 3e-7 to 1.3e-6 away
-// from the reference (tests/fixtures/README.md).
+// The bound for float32. transformers' own float32 run is 3e-7
+// to 1.3e-6 away from the reference (tests/fixtures/README.md).
 constexpr double kFloat32Bound = 1e-5;
 
 std::string fixtureDir() {

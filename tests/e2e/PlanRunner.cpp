@@ -11,8 +11,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <thread>
+#include <unistd.h>
 
 namespace llmrt {
 namespace {
@@ -62,10 +64,40 @@ private:
       std::memcpy(bytes.data() + index * sizeof(T), &value, sizeof(T));
   }
 
-  /// Inputs of slot 0 with `count` tokens from position `begin`.
+  /// Inputs of the request's sequence, with `count` tokens from position
+  /// `begin`.
   absl::Status call(int entry, const int32_t* tokens, int64_t begin,
                     int64_t count, bool keep) {
     const fb::Entry& shape = *plan_.entries()->Get(entry);
+    bool isBatch = shape.sequences() > 1;
+    int64_t slot = isBatch ? request_.slot : 0;
+    clearInputs(entry);
+    for (int64_t s = 0; s < shape.sequences(); ++s)
+      for (int64_t p = 0; p < shape.pages_per_sequence(); ++p)
+        put<int32_t>(
+            entry, "block_table", s * shape.pages_per_sequence() + p,
+            (isBatch ? s : request_.slot) * shape.pages_per_sequence() + p);
+    if (isLive_) {
+      for (int64_t i = 0; i < count; ++i) {
+        int64_t at = slot * shape.rows_per_sequence() + i;
+        put<int32_t>(entry, "ids", at, tokens[i]);
+        put<int32_t>(entry, "positions", at, begin + i);
+      }
+      put<int32_t>(entry, "valid_rows", slot, count);
+      put<int32_t>(entry, "sample_positions", slot, begin + count - 1);
+      if (isBatch && request_.hasCompanions)
+        putCompanions(entry, shape);
+    }
+    int64_t rows =
+        isBatch ? shape.sequences() * shape.rows_per_sequence() : count;
+    LLMRT_RETURN_IF_ERROR(
+        executor_->execute(entry, isLive_ ? rows : 0, nullptr));
+    if (isLive_)
+      takeOutputs(entry, slot, count, keep);
+    return absl::OkStatus();
+  }
+
+  void clearInputs(int entry) {
     fill<int32_t>(entry, "ids", 0);
     fill<int32_t>(entry, "positions", -1);
     fill<int32_t>(entry, "valid_rows", 0);
@@ -75,46 +107,48 @@ private:
     fill<int64_t>(entry, "seed", 0);
     fill<int32_t>(entry, "sequence", 0);
     fill<int32_t>(entry, "sample_positions", 0);
-    for (int64_t s = 0; s < shape.sequences(); ++s)
-      for (int64_t p = 0; p < shape.pages_per_sequence(); ++p)
-        put<int32_t>(entry, "block_table", s * shape.pages_per_sequence() + p,
-                     s * shape.pages_per_sequence() + p);
-    if (isLive_) {
-      for (int64_t i = 0; i < count; ++i) {
-        put<int32_t>(entry, "ids", i, tokens[i]);
-        put<int32_t>(entry, "positions", i, begin + i);
-      }
-      put<int32_t>(entry, "valid_rows", 0, count);
-      put<int32_t>(entry, "sample_positions", 0, begin + count - 1);
+  }
+
+  /// Other slots: other tokens at other positions, sampled instead of greedy.
+  void putCompanions(int entry, const fb::Entry& shape) {
+    for (int64_t s = 0; s < shape.sequences(); ++s) {
+      if (s == request_.slot)
+        continue;
+      put<int32_t>(entry, "ids", s,
+                   (131 * s + 29 * companionPosition_) %
+                       plan_.model()->vocab_size());
+      put<int32_t>(entry, "positions", s, companionPosition_);
+      put<int32_t>(entry, "valid_rows", s, 1);
+      put<int32_t>(entry, "sample_positions", s, companionPosition_);
+      put<float>(entry, "temperature", s, 0.8f);
+      put<int32_t>(entry, "top_k", s, 5);
     }
-    int64_t rows = shape.sequences() == 1
-                       ? count
-                       : shape.sequences() * shape.rows_per_sequence();
-    LLMRT_RETURN_IF_ERROR(
-        executor_->execute(entry, isLive_ ? rows : 0, nullptr));
-    if (!isLive_)
-      return absl::OkStatus();
+    ++companionPosition_;
+  }
+
+  void takeOutputs(int entry, int64_t slot, int64_t count, bool keep) {
     absl::Span<const uint8_t> ids = executor_->output(entry, "next_ids");
     if (!ids.empty())
-      std::memcpy(&lastSampled_, ids.data(), 4);
+      std::memcpy(&lastSampled_, ids.data() + slot * 4, 4);
     absl::Span<const uint8_t> logits = executor_->output(entry, "logits");
     if (logits.empty() || !keep)
-      return absl::OkStatus();
+      return;
     int64_t vocab = plan_.model()->vocab_size();
-    int64_t first = 0, numRows = shape.all_rows() ? count : 1;
-    for (int64_t r = first; r < numRows; ++r) {
+    int64_t numRows = plan_.entries()->Get(entry)->all_rows() ? count : 1;
+    for (int64_t r = slot; r < slot + numRows; ++r) {
       std::vector<float> row(vocab);
       std::memcpy(row.data(), logits.data() + r * vocab * 4, vocab * 4);
       result.logits.push_back(std::move(row));
     }
     if (!ids.empty())
       result.sampled.push_back(lastSampled_);
-    return absl::OkStatus();
   }
 
   absl::Status feed(const char* name, int64_t begin, int64_t end) {
     int entry = executor_->findEntry(name);
     int64_t chunk = plan_.entries()->Get(entry)->rows_per_sequence();
+    if (request_.chunk > 0)
+      chunk = std::min(chunk, request_.chunk);
     for (int64_t at = begin; at < end; at += chunk) {
       int64_t count = std::min(chunk, end - at);
       bool keep = request_.score || at + count == end;
@@ -134,16 +168,16 @@ private:
   std::unique_ptr<Executor> executor_;
   bool isLive_ = true;
   int32_t lastSampled_ = 0;
+  int64_t companionPosition_ = 0;
 };
 
 } // namespace
 
 absl::Status compilePlan(const std::string& model, const std::string& plan,
                          const std::vector<std::string>& options) {
-  const char* bin = std::getenv("LLMC_BIN_DIR");
-  std::string command = absl::StrCat(bin ? bin : ".", "/llmc compile '", model,
-                                     "' -o '", plan, "' ",
-                                     absl::StrJoin(options, " "), " 2>&1");
+  std::string command =
+      absl::StrCat(environment("LLMC_BIN_DIR"), "/llmc compile '", model,
+                   "' -o '", plan, "' ", absl::StrJoin(options, " "), " 2>&1");
   FILE* pipe = popen(command.c_str(), "r");
   std::string text;
   char buffer[512];
@@ -176,7 +210,8 @@ absl::StatusOr<RunResult> runPlan(const RunRequest& request) {
     t.join();
   for (const absl::Status& status : statuses)
     LLMRT_RETURN_IF_ERROR(status);
-  // The last pipeline stage of replica 0 has the logits; all its tensor ranks agree.
+  // The last pipeline stage of replica 0 has the logits; all its tensor ranks
+  // agree.
   RunResult* found = nullptr;
   for (auto& run : runs) {
     if (run->result.logits.empty())
@@ -188,6 +223,32 @@ absl::StatusOr<RunResult> runPlan(const RunRequest& request) {
   if (!found)
     return absl::InternalError("no rank returned logits");
   return std::move(*found);
+}
+
+std::string temporaryPath(const std::string& name) {
+  return (std::filesystem::temp_directory_path() /
+          absl::StrCat("llmc-e2e-", getpid(), "-", name))
+      .string();
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+std::string smolLm2File() {
+  std::string path = environment("LLMC_SMOLLM2_GGUF");
+  return std::filesystem::exists(path) ? path : "";
+}
+
+std::vector<int32_t> someTokens(int64_t count, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  uint32_t state = 12345;
+  for (int64_t i = 0; i < count; ++i) {
+    state = state * 1664525u + 1013904223u;
+    tokens.push_back((state >> 8) % vocab);
+  }
+  return tokens;
 }
 
 std::vector<int32_t> readTokens(const std::string& path, const char* key) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a plan on local ranks and returns logits: what the end-to-end tests compare. It
-// feeds one sequence to data replica 0; the other replicas are masked.
+// Runs a plan on local ranks and returns logits: what the end-to-end tests
+// compare. It feeds one sequence to data replica 0; the other replicas are
+// masked.
 #pragma once
 
 #include "runtime/executor/Executor.h"
@@ -18,6 +19,19 @@ namespace llmrt {
 absl::Status compilePlan(const std::string& model, const std::string& plan,
                          const std::vector<std::string>& options);
 
+/// A file name in the tests' temporary folder that no other process of the
+/// tests uses.
+std::string temporaryPath(const std::string& name);
+
+/// Value of an environment variable, or "".
+std::string environment(const char* name);
+
+/// SmolLM2's GGUF file, or "" if this machine has none.
+std::string smolLm2File();
+
+/// Random but fixed ids below `vocab`.
+std::vector<int32_t> someTokens(int64_t count, int64_t vocab);
+
 /// Logits [rows][V].
 using Logits = std::vector<std::vector<float>>;
 
@@ -25,16 +39,20 @@ struct RunRequest {
   std::string plan;
   std::string weights;
   std::vector<int32_t> tokens;
-  int64_t prefill = 0; // tokens that go through prefill; the rest through decode
-  bool score = false;  // all tokens through score instead
-  int64_t greedy = 0;  // then so many greedy tokens
-  int numThreads = 1;  // of each rank
+  int64_t prefill =
+      0;              // tokens that go through prefill; the rest through decode
+  bool score = false; // all tokens through score instead
+  int64_t greedy = 0; // then so many greedy tokens
+  int numThreads = 1; // of each rank
   bool poison = false;
+  int64_t chunk = 0; // rows of a prefill or score call at most; 0: the entry's
+  int64_t slot = 0;  // where the sequence is among those of the decode entry
+  bool hasCompanions = false; // other slots decode sequences of their own
 };
 
 struct RunResult {
-  // score: one row per token. Else one row for the last prefilled token and one for each
-  // decoded one.
+  // score: one row per token. Else one row for the last prefilled token and one
+  // for each decoded one.
   Logits logits;
   std::vector<int32_t> sampled; // what the plan sampled after each row
 };
