@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes plan.fbs tables from `plan` ops, one function per table. It decides nothing:
 // what is not in the IR is not in the plan.
+// Over 500 lines because it has one function per table of the schema.
 #include "compiler/plan/EmitPlan.h"
 
 #include "compiler/codegen/CpuCodegen.h"
