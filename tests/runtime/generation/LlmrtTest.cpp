@@ -408,8 +408,11 @@ TEST_F(Llmrt, MpiErrorsArePrintedOnce) {
 TEST_F(Llmrt, MpiRankThatHangsIsNamed) {
   folder.writePlan("plan.fb", {.axes = {{"dp", 2}}});
   folder.write("in.jsonl", promptLines(20000));
-  // Rank 1 stops itself once the run is on its way.
-  folder.write("rank", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && (sleep 2; kill "
+  // Rank 1 stops itself once the first results are written, however fast the
+  // machine is.
+  folder.write("rank", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && (until [ -s "
+                       "out.jsonl.partial -o -s out.jsonl ]; do sleep "
+                       "0.01; done; kill "
                        "-STOP $$) >/dev/null 2>&1 &\n"
                        "exec " +
                            std::string(kRun) +
