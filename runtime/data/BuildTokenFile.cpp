@@ -243,7 +243,9 @@ buildTokenFile(const DataOptions& options,
   std::error_code ignored;
   if (fs::exists(path, ignored)) {
     BuildReport report;
-    reason = findFault(path, header, report.header);
+    reason = options.tokenizer->fingerprint() == 0
+                 ? "the tokenizer came from no file that could be compared"
+                 : findFault(path, header, report.header);
     report.isReused = true;
     if (reason.empty())
       return report;
