@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adds transfers and slots to the compute order. All actions of all stages are
-// put into one total order: by the time at which a compute action ends when
-// each costs one unit and transfers nothing; a transfer follows its producer at
-// that time. A consumer ends at least a unit later, so a stage that takes its
-// part of this order can wait only for what is earlier in it: no deadlock, with
-// blocking transfers or with a transfer thread.
+// put into one total order: a compute action stands at the time when it ends, a
+// transfer at the time when it arrives, if each takes its expected time. Its
+// producer ends before, and its consumer ends after, so a stage that takes its
+// part of this order waits only for what is earlier in it: no deadlock, with
+// blocking transfers or with a transfer thread, and however long anything
+// really takes.
 #include "compiler/schedule/Schedule.h"
 #include "runtime/base/Error.h"
 
 #include "absl/strings/str_cat.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <deque>
 #include <tuple>
 
@@ -22,6 +23,34 @@ absl::Status refuse(std::string_view what, std::string_view advice) {
   return llmrt::makeError(llmrt::ErrorCode::MeshDoesNotFit, what, advice);
 }
 
+/// An end must differ from its start in double precision, also late in a long
+/// step.
+constexpr double kMaxTimeRatio = 1e6;
+
+absl::Status checkExpected(const ScheduleOptions& o) {
+  const StepCosts& expected = o.expected;
+  size_t numChunks = static_cast<size_t>(o.stages) * o.virtualStages;
+  if (expected.segments.size() != 1 && expected.segments.size() != numChunks)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected times of ", expected.segments.size(),
+                     " segments for ", numChunks, " chunks"));
+  double least = INFINITY, most = expected.transfer;
+  for (const SegmentTimes& times : expected.segments)
+    for (double time :
+         {times.forward, times.backwardInput, times.backwardWeight}) {
+      least = std::min(least, time);
+      most = std::max(most, time);
+    }
+  // Written so that a NaN is refused too.
+  if (!(least > 0) || !(most <= kMaxTimeRatio * least) ||
+      !(expected.transfer >= 0))
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected times from ", least, " to ", most, ", transfer ",
+                     expected.transfer, ": not positive, or more than ",
+                     kMaxTimeRatio, " apart"));
+  return absl::OkStatus();
+}
+
 absl::Status checkOptions(const ScheduleOptions& o) {
   std::string name(scheduleKindName(o.kind));
   if (o.stages < 1 || o.microBatches < 1 || o.virtualStages < 1 ||
@@ -30,6 +59,7 @@ absl::Status checkOptions(const ScheduleOptions& o) {
                                " stages, ", o.microBatches, " micro-batches, ",
                                o.virtualStages, " virtual stages"),
                   "each must be at least 1");
+  LLMRT_RETURN_IF_ERROR(checkExpected(o));
   if (o.virtualStages == 1)
     return absl::OkStatus();
   if (o.kind != ScheduleKind::Interleaved)
@@ -53,7 +83,7 @@ absl::Status checkOptions(const ScheduleOptions& o) {
 /// Where in the total order an action stands. Ties between transfers: gradients
 /// first (the critical path), then even senders before odd ones, so that a
 /// chain of neighbours that all send at once takes two rounds and not P.
-using OrderKey = std::tuple<int, bool, bool, int, int>;
+using OrderKey = std::tuple<double, bool, bool, int, int>;
 
 struct Placed {
   OrderKey key;
@@ -63,9 +93,11 @@ struct Placed {
 /// Merges transfers into the compute order.
 class Merger {
 public:
-  explicit Merger(Schedule& schedule, std::vector<std::vector<Action>> order)
-      : schedule_(schedule), order_(std::move(order)), placed_(schedule.stages),
-        next_(schedule.stages), clock_(schedule.stages) {
+  explicit Merger(Schedule& schedule, std::vector<std::vector<Action>> order,
+                  const StepCosts& costs)
+      : schedule_(schedule), order_(std::move(order)), costs_(costs),
+        placed_(schedule.stages), next_(schedule.stages),
+        clock_(schedule.stages) {
     size_t numSegments = static_cast<size_t>(schedule.stages) *
                          schedule.virtualStages * schedule.microBatches;
     activationEnd_.assign(numSegments, -1);
@@ -90,7 +122,7 @@ public:
   }
 
 private:
-  int& endOf(std::vector<int>& ends, ChunkOfStage at, int microBatch) {
+  double& endOf(std::vector<double>& ends, ChunkOfStage at, int microBatch) {
     return ends[(static_cast<size_t>(at.chunk) * schedule_.stages + at.stage) *
                     schedule_.microBatches +
                 microBatch];
@@ -103,24 +135,24 @@ private:
     ChunkOfStage here = {stage, action.chunk};
     bool isForward = action.kind == ActionKind::Forward;
     bool isWeight = action.kind == ActionKind::BackwardWeight;
-    int start = clock_[stage];
+    double start = clock_[stage];
     if (isForward && !schedule_.isFirst(stage, action.chunk)) {
-      int arrival =
+      double arrival =
           endOf(activationEnd_, previousChunk(schedule_, stage, action.chunk),
                 action.microBatch);
       if (arrival < 0)
         return false;
-      start = std::max(start, arrival);
+      start = std::max(start, arrival + costs_.transfer);
     }
     if (!isForward && !isWeight && !schedule_.isLast(stage, action.chunk)) {
-      int arrival =
+      double arrival =
           endOf(gradientEnd_, nextChunk(schedule_, stage, action.chunk),
                 action.microBatch);
       if (arrival < 0)
         return false;
-      start = std::max(start, arrival);
+      start = std::max(start, arrival + costs_.transfer);
     }
-    int end = start + (action.kind == ActionKind::Backward ? 2 : 1);
+    double end = start + costs_.of(action, stage, schedule_.stages);
     clock_[stage] = end;
     ++next_[stage];
     placed_[stage].push_back({{end, false, false, 0, 0}, action});
@@ -139,8 +171,9 @@ private:
   }
 
   void transfer(ChunkOfStage from, ChunkOfStage to, int microBatch,
-                bool isGradient, int time) {
-    OrderKey key = {time, true, !isGradient, from.stage % 2, from.stage};
+                bool isGradient, double end) {
+    OrderKey key = {end + costs_.transfer, true, !isGradient, from.stage % 2,
+                    from.stage};
     Action action;
     action.microBatch = microBatch;
     action.isGradient = isGradient;
@@ -156,10 +189,11 @@ private:
 
   Schedule& schedule_;
   std::vector<std::vector<Action>> order_;
+  const StepCosts& costs_;
   std::vector<std::vector<Placed>> placed_;
   std::vector<size_t> next_;
-  std::vector<int> clock_;
-  std::vector<int> activationEnd_,
+  std::vector<double> clock_;
+  std::vector<double> activationEnd_,
       gradientEnd_; // by global stage and micro-batch
 };
 
@@ -329,7 +363,7 @@ absl::StatusOr<Schedule> makeSchedule(const ScheduleOptions& options) {
   schedule.stages = options.stages;
   schedule.microBatches = options.microBatches;
   schedule.virtualStages = options.virtualStages;
-  Merger(schedule, computeOrder(options)).run();
+  Merger(schedule, computeOrder(options), options.expected).run();
   for (int stage = 0; stage < options.stages; ++stage)
     SlotNumbering(schedule, stage).run(options.extraTransferSlots);
   return schedule;

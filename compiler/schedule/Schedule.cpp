@@ -145,6 +145,30 @@ int StageSlots::count(SlotClass slotClass, int chunk) const {
   return 0;
 }
 
+double SegmentTimes::of(ActionKind kind) const {
+  switch (kind) {
+  case ActionKind::Forward:
+    return forward;
+  case ActionKind::Backward:
+    return backwardInput + backwardWeight;
+  case ActionKind::BackwardInput:
+    return backwardInput;
+  case ActionKind::BackwardWeight:
+    return backwardWeight;
+  case ActionKind::Send:
+  case ActionKind::Recv:
+    break;
+  }
+  return 0;
+}
+
+double StepCosts::of(const Action& action, int stage, int stages) const {
+  if (isTransfer(action.kind))
+    return transfer;
+  size_t global = static_cast<size_t>(action.chunk) * stages + stage;
+  return segments[segments.size() == 1 ? 0 : global].of(action.kind);
+}
+
 ChunkOfStage nextChunk(const Schedule& schedule, int stage, int chunk) {
   if (stage + 1 < schedule.stages)
     return {stage + 1, chunk};

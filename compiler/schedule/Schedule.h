@@ -120,6 +120,25 @@ struct StageSlots {
   int count(SlotClass slotClass, int chunk) const;
 };
 
+/// Times of the segments of one chunk for one micro-batch, in any unit.
+struct SegmentTimes {
+  double forward = 1;
+  double backwardInput = 1; ///< Backward takes both backward times
+  double backwardWeight = 1;
+
+  /// Returns the time of a compute action, 0 for a transfer.
+  double of(ActionKind kind) const;
+};
+
+struct StepCosts {
+  /// One for all chunks, or one for each global stage (chunk * stages + stage).
+  std::vector<SegmentTimes> segments = {{}};
+  double transfer = 0; ///< of one activation or gradient between two stages
+
+  /// Returns the time of a compute action or a transfer.
+  double of(const Action& action, int stage, int stages) const;
+};
+
 struct ScheduleOptions {
   ScheduleKind kind = ScheduleKind::OneForwardOneBackward;
   int stages = 1;        ///< P, ranks of the pipeline
@@ -129,6 +148,11 @@ struct ScheduleOptions {
   /// Slots of each received and sent class above the fewest that the order
   /// needs, so that a transfer runs while its neighbour's slot is still read.
   int extraTransferSlots = 1;
+  /// Expected times, all above 0: transfers are ordered by when they would
+  /// arrive. They decide how well transfers overlap, never what is computed. A
+  /// transfer must take some time here, or receives stand where a transfer
+  /// thread would wait for them.
+  StepCosts expected = {{{1, 1, 0.5}}, 0.0625};
 };
 
 struct Schedule {

@@ -59,8 +59,8 @@ TEST(MakeSchedule, InterleavedIsThePapersOrder) {
             "B3 F4.1 B4.1 F5.1 B5.1 F6.1 B6.1 F7.1 B7.1 B4 B5 B6 B7");
 }
 
-// Qi et al. 2023, section 2.2 (ZB-H1): stage p has p input gradients more than weight
-// gradients.
+// Qi et al. 2023, section 2.2 (ZB-H1): stage p has p input gradients more than
+// weight gradients.
 TEST(MakeSchedule, ZeroBubbleIsThePapersOrder) {
   Schedule schedule = make(ScheduleKind::ZeroBubble, 4, 6);
   EXPECT_EQ(computeText(schedule, 0),
