@@ -122,6 +122,44 @@ TEST(MakeSchedule, InterleavedHoldsThePapersNumberOfChunks) {
                              groups * stages * virtualStages));
 }
 
+// What docs/design/schedules.md promises.
+TEST(MakeSchedule, TransfersNeedFewSlots) {
+  for (ScheduleKind kind :
+       {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward,
+        ScheduleKind::ZeroBubble})
+    for (int stages : {2, 3, 4, 8})
+      for (int microBatches : {1, 3, 8, 21})
+        for (int extra : {0, 1}) {
+          auto schedule = makeSchedule({kind, stages, microBatches, 1, extra});
+          ASSERT_TRUE(schedule.ok());
+          int ahead = kind == ScheduleKind::OneForwardOneBackward;
+          for (int stage = 0; stage < stages; ++stage) {
+            const StageSlots& slots = schedule->slots[stage];
+            int few = std::min(1 + extra, microBatches);
+            bool isFirst = stage == 0, isLast = stage == stages - 1;
+            EXPECT_EQ(slots.sentActivation, isLast ? 0 : few);
+            EXPECT_EQ(slots.sentGradient, isFirst ? 0 : few);
+            EXPECT_EQ(slots.receivedGradient, isLast ? 0 : few);
+            EXPECT_LE(slots.receivedActivation,
+                      isFirst ? 0
+                              : std::min(slots.inFlight + ahead + extra,
+                                         microBatches));
+          }
+        }
+}
+
+TEST(MakeSchedule, RefusesExpectedTimesWithoutAnOrder) {
+  for (SegmentTimes times : {SegmentTimes{0, 1, 1}, SegmentTimes{1, -1, 1},
+                             SegmentTimes{1, 1, 1e7}}) {
+    ScheduleOptions options{ScheduleKind::ZeroBubble, 2, 2};
+    options.expected.segments = {times};
+    EXPECT_FALSE(makeSchedule(options).ok());
+  }
+  ScheduleOptions options{ScheduleKind::ZeroBubble, 3, 2};
+  options.expected.segments.resize(2);
+  EXPECT_FALSE(makeSchedule(options).ok());
+}
+
 TEST(MakeSchedule, NumbersSlots) {
   Schedule schedule = make(ScheduleKind::OneForwardOneBackward, 2, 3);
   std::vector<int> saved;
