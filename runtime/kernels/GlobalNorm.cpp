@@ -1,33 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // global_norm: the norm of all gradients and the factor that clips them, from
-// the sums of blocks. The tree pairs neighbours, then pairs of pairs; sums
-// without a partner wait for the end and are added from the last to the first.
+// the sums of blocks.
 //
 // Constraints  count < 2^62. Scratch  none.
-#include "runtime/kernels/Simd.h"
+#include "runtime/kernels/SumTree.h"
 #include "runtime/kernels/TrainingKernelArgs.h"
 
 namespace llmrt::LLMRT_LEVEL {
-namespace {
-
-double sumTree(const double* x, int64_t count) {
-  double waiting[64]; // by level: a sum of 2^level blocks
-  for (int64_t i = 0; i < count; ++i) {
-    double sum = x[i];
-    int level = 0;
-    for (; i >> level & 1; ++level)
-      sum = waiting[level] + sum;
-    waiting[level] = sum;
-  }
-  double sum = 0.0;
-  for (int level = 0; count >> level > 0; ++level)
-    if (count >> level & 1)
-      sum = waiting[level] + sum;
-  return sum;
-}
-
-} // namespace
-
 void global_norm(const uint64_t* words, const LlmrtTile* tile, void*) {
   const auto a = readArgs<GlobalNormArgs>(words);
   if (tile->rowBegin > 0)

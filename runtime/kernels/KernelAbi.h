@@ -42,7 +42,8 @@ enum class DType : uint8_t {
   I32 = 2,
   F16 = 3,
   U8 = 4,
-  I64 = 5
+  I64 = 5,
+  F64 = 6
 };
 
 /// How a weight [N, K] lies in memory. Values are stored in plans.
@@ -64,6 +65,7 @@ inline constexpr int64_t dtypeBytes(DType t) {
   case DType::U8:
     return 1;
   case DType::I64:
+  case DType::F64:
     return 8;
   }
   return 0;

@@ -196,6 +196,14 @@ struct SquareSumsArgs {
   int64_t elements;
 };
 
+struct SumTermsArgs {
+  int64_t one;
+  const double* terms; // [count]
+  int64_t count;
+  double* out;
+  int64_t index; // of the element written
+};
+
 struct GlobalNormArgs {
   int64_t one;
   const double* blocks; // [count]
