@@ -132,6 +132,78 @@ void layerShapes(benchmark::internal::Benchmark* b) {
   }
 }
 
+/// Causal attention of S sequences of R rows with results of attention_rows.
+struct RowsProblem {
+  int64_t S, R, H, KV, D;
+  std::vector<float> q, k, v, out, dout, logSum, dq, dk, dv;
+
+  RowsProblem(int64_t S, int64_t R, int64_t H, int64_t KV, int64_t D)
+      : S(S), R(R), H(H), KV(KV), D(D), q(S * R * H * D), k(S * R * KV * D),
+        v(k.size(), 0.5f), out(q.size()), dout(q.size(), 0.25f),
+        logSum(S * R * H), dq(q.size()), dk(k.size()), dv(k.size()) {
+    for (size_t i = 0; i < q.size(); ++i)
+      q[i] = static_cast<float>(i * 7919 % 1000) * 1e-3f - 0.5f;
+    for (size_t i = 0; i < k.size(); ++i)
+      k[i] = static_cast<float>(i * 104729 % 1000) * 1e-3f - 0.5f;
+  }
+
+  AttentionRowsArgs forward() {
+    return {
+        S * R, q.data(), k.data(), v.data(), nullptr, out.data(), logSum.data(),
+        R,     H,        KV,       D,        H / KV,  0,          0,
+        0.125, 0.0,      0,        H * D,    KV * D,  KV * D,     H * D};
+  }
+
+  AttentionGradientArgs backward() {
+    return {S,          q.data(),    k.data(),  v.data(),
+            out.data(), dout.data(), nullptr,   logSum.data(),
+            dq.data(),  dk.data(),   dv.data(), R,
+            H,          KV,          D,         H / KV,
+            0,          0,           0.125,     0.0,
+            0,          H * D,       KV * D,    KV * D,
+            H * D,      H * D,       H * D,     KV * D,
+            KV * D};
+  }
+
+  /// Multiply-adds of one product of all queries with the keys they see.
+  double pairs() const { return 0.5 * S * R * (R + 1) * H * D; }
+};
+
+// Forward and backward, in turns with a product of `linear`; ratios are those
+// of operations per second.
+void BM_AttentionRows(benchmark::State& state) {
+  RowsProblem p(4, state.range(0), 12, 4, state.range(1));
+  AttentionRowsArgs forward = p.forward();
+  AttentionGradientArgs backward = p.backward();
+  Layer l(2048, 768, 768);
+  LinearArgs product = l.linear(DType::F32);
+  std::vector<Contestant> all;
+  all.push_back({[&] {
+    runOnPool("attention_rows", reinterpret_cast<uint64_t*>(&forward),
+              p.S * p.R, p.H);
+  }});
+  all.push_back({[&] {
+    runOnPool("attention_gradient", reinterpret_cast<uint64_t*>(&backward), p.S,
+              p.KV);
+  }});
+  all.push_back({[&] {
+    runOnPool("linear", reinterpret_cast<uint64_t*>(&product), l.M, l.N);
+  }});
+  takeTurns(state, all);
+  const double linear = 2.0 * l.M * l.N * l.K / all[2].bestSeconds;
+  const double rate = 4 * p.pairs() / all[0].bestSeconds;
+  const double rateBackward = 10 * p.pairs() / all[1].bestSeconds;
+  state.counters["GFLOP/s"] = rate * 1e-9;
+  state.counters["linear_ratio"] = rate / linear;
+  state.counters["backward_GFLOP/s"] = rateBackward * 1e-9;
+  state.counters["backward_ratio"] = rateBackward / linear;
+}
+
+BENCHMARK(BM_AttentionRows)
+    ->ArgsProduct({{256, 1024}, {64, 128}})
+    ->UseManualTime()
+    ->Iterations(5)
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_InputGradient)
     ->Apply(layerShapes)
     ->UseManualTime()
