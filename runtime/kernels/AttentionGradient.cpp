@@ -72,7 +72,7 @@ void roundRows(int64_t rows, int64_t D, float* packed) {
 // turned[d][t] = x[t][d], zeros for tokens that there are not.
 void turnRows(const float* x, int64_t ldx, int64_t rows, int64_t D, bool narrow,
               float* turned) {
-  transposeBlock(x, rows, D, ldx, turned, kBlock, kLanes * ldx);
+  transposeBlock(x, rows, D, ldx, turned, kBlock);
   for (int64_t d = 0; d < D && rows < kBlock; ++d)
     for (int64_t t = rows; t < kBlock; ++t)
       turned[d * kBlock + t] = 0.0f;
@@ -182,7 +182,7 @@ void differentiateRow(const Call& call, const Pair& pair, int64_t i,
 }
 
 void turnSquare(const float* square, int64_t rows, float* turned) {
-  transposeBlock(square, rows, kBlock, kStride, turned, kStride, 0);
+  transposeBlock(square, rows, kBlock, kStride, turned, kStride);
 }
 
 void addPair(const Call& call, const Pair& pair, int64_t head,

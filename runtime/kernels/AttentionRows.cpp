@@ -33,7 +33,7 @@ KeyBlock<float> packBlock(const Pass& pass, int64_t b) {
   const int64_t row = pass.firstRow + b * kPageTokens;
   const float* k = a.k + row * a.ldk + pass.kvHead * a.D;
   const float* v = a.v + row * a.ldv + pass.kvHead * a.D;
-  transposeBlock(k, tokens, a.D, a.ldk, pass.keys, kPageTokens, kLanes * a.ldk);
+  transposeBlock(k, tokens, a.D, a.ldk, pass.keys, kPageTokens);
   // Nobody sees what follows the last row, but it is multiplied.
   for (int64_t d = 0; d < a.D && tokens < kPageTokens; ++d)
     for (int64_t t = tokens; t < kPageTokens; ++t)

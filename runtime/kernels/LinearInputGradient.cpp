@@ -33,7 +33,7 @@ void turnStrip(const LinearInputGradientArgs& a, const Block& block, int64_t k,
   }
   for (int64_t i = 0; i < block.count; i += P)
     transposeBlock(w + (block.n + i) * a.K + k * P, cols, P, P,
-                   strip + i * kStripCols, kStripCols, P * a.K);
+                   strip + i * kStripCols, kStripCols);
 }
 
 // The block of the weight that turnStrip will read for the next strip.

@@ -42,7 +42,8 @@ void packStrips(const Side& side, Rows rows, float* strips) {
   const float* from = side.data + rows.begin * side.stride + side.begin;
   for (int64_t r = 0; r < rows.count; ++r, from += side.stride)
     for (int64_t c = 0; c < side.end - side.begin; c += kStripCols) {
-      float* to = strips + c * kGradientBlock + r * kStripCols;
+      float* to =
+          strips + c / kStripCols * kGradientStripStride + r * kStripCols;
       const int64_t cols = least(kStripCols, side.end - side.begin - c);
       if (cols == kStripCols)
         __builtin_memcpy(to, from + c, kStripCols * sizeof(float));
@@ -76,12 +77,12 @@ void multiplyRows(const Side& turned, const Side& strips, Rows rows,
     // Whole squares, where there are columns to fill them: they cost less.
     const int64_t squares = least(roundUp(columns, kLanes), turned.width - m);
     transposeBlock(turned.data + rows.begin * turned.stride + m, rows.count,
-                   squares, turned.stride, packed, kGradientStride,
-                   kLanes * turned.stride);
+                   squares, turned.stride, packed, kGradientStride);
     BlockFetch fetch = nextTurned(turned, rows, m + kGradientTurned);
     for (int64_t s = strips.begin; s < strips.end; s += kStripCols)
       productStrip<kGradientStride>(
-          packed, columns, packedStrips + (s - strips.begin) * kGradientBlock,
+          packed, columns,
+          packedStrips + (s - strips.begin) / kStripCols * kGradientStripStride,
           kStripCols, rows.count,
           target.out + s * target.stripStep + m * target.rowStep,
           target.rowStep, least(kStripCols, strips.end - s), accumulate,

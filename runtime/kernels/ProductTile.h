@@ -120,9 +120,8 @@ struct BlockFetch {
   }
 };
 
-/// The same for any number of rows and at most kStripCols columns of a strip w
-/// of kStripCols: columns that are left out go through a whole vector, but are
-/// not written.
+/// productRows for any number of rows and at most kStripCols columns. Columns
+/// that are left out of the last vector are computed, but not written.
 template <int64_t xStride = kProductRowStride, typename W>
 void productStrip(const float* x, int64_t rows, const W* w, int64_t wStride,
                   int64_t K, float* y, int64_t ldy, int64_t cols,

@@ -34,6 +34,10 @@ inline constexpr int64_t kGradientRows = 256;
 /// register tiles of 14), and strips at once.
 inline constexpr int64_t kGradientTurned = 112;
 inline constexpr int64_t kGradientStrips = 8;
+/// Floats from one of these strips [kGradientBlock, kStripCols] to the next:
+/// not a multiple of 4 KiB, as they are filled together.
+inline constexpr int64_t kGradientStripStride =
+    kGradientBlock * kStripCols + 2 * kStripCols;
 /// Buckets of similar logits of `sample`.
 inline constexpr int64_t kSampleBuckets = 1 << 14;
 /// Scratch that a prologue or an epilogue of `linear` may use.
@@ -85,9 +89,7 @@ inline constexpr int64_t kInputGradientScratchBytes =
 inline constexpr int64_t kWeightGradientPackedFloats =
     kGradientTurned * kGradientStride;
 inline constexpr int64_t kWeightGradientScratchBytes =
-    (kWeightGradientPackedFloats +
-     kGradientStrips * kGradientBlock * kStripCols) *
-    4;
+    (kWeightGradientPackedFloats + kGradientStrips * kGradientStripStride) * 4;
 
 /// Elements of D in one block of the packed rows of attention, and the distance
 /// between rows of them and of scores.

@@ -82,15 +82,13 @@ LLMRT_INLINE void gatherQuarters(Vec*) {}
 
 #endif
 
-/// out[j * outStride + i] = in[i * inStride + j] for i, j < kLanes. What lies
-/// `ahead` elements further is fetched meanwhile.
+/// out[j * outStride + i] = in[i * inStride + j] for i, j < kLanes.
 template <typename T>
 LLMRT_INLINE void transposeSquare(const T* in, int64_t inStride, float* out,
-                                  int64_t outStride, int64_t ahead) {
+                                  int64_t outStride) {
   Vec v[kLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) {
-    __builtin_prefetch(in + ahead + i * inStride);
     v[i] = load(in + i * inStride);
   }
 #pragma GCC unroll 4
@@ -108,16 +106,15 @@ LLMRT_INLINE void transposeSquare(const T* in, int64_t inStride, float* out,
     store(out + i * outStride, v[i]);
 }
 
-/// out[j * outStride + i] = in[i * inStride + j] for i < rows, j < cols. What
-/// lies `ahead` elements further is fetched meanwhile.
+/// out[j * outStride + i] = in[i * inStride + j] for i < rows, j < cols.
 template <typename T>
 void transposeBlock(const T* in, int64_t rows, int64_t cols, int64_t inStride,
-                    float* out, int64_t outStride, int64_t ahead) {
+                    float* out, int64_t outStride) {
   for (int64_t i = 0; i < rows; i += kLanes)
     for (int64_t j = 0; j < cols; j += kLanes) {
       if (i + kLanes <= rows && j + kLanes <= cols) {
         transposeSquare(in + i * inStride + j, inStride,
-                        out + j * outStride + i, outStride, ahead);
+                        out + j * outStride + i, outStride);
         continue;
       }
       for (int64_t r = i; r < least(i + kLanes, rows); ++r)

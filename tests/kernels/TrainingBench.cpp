@@ -16,6 +16,38 @@ void report(benchmark::State& state, const std::vector<Contestant>& all,
     state.counters[names[i]] = all[1 + i].bestSeconds / all[0].bestSeconds;
 }
 
+/// f32 memory in huge pages, as a plan's buffers are; the second half of
+/// weights() from the front.
+class Floats {
+public:
+  Floats(int64_t count, float value) : data_(next()), count_(count) {
+    next() += (count + 63) / 64 * 64;
+    std::fill(data_, data_ + count, value);
+  }
+
+  explicit Floats(int64_t count) : Floats(count, 0.0f) {}
+
+  float* data() const { return data_; }
+
+  int64_t size() const { return count_; }
+
+  float& operator[](int64_t i) { return data_[i]; }
+
+  /// Gives all of it back; at the beginning of a benchmark.
+  static void release() {
+    next() = reinterpret_cast<float*>(weights() + kMemoryBytes / 2);
+  }
+
+private:
+  static float*& next() {
+    static float* pointer = nullptr;
+    return pointer;
+  }
+
+  float* data_;
+  int64_t count_;
+};
+
 #ifdef LLMRT_BENCH_DNNL
 /// y [M, N] = a * b; `aTurned`: a lies as [K, M], `bTurned`: b as [N, K].
 std::function<void()> dnnlTurned(int64_t M, int64_t N, int64_t K, bool aTurned,
@@ -43,7 +75,7 @@ std::function<void()> dnnlTurned(int64_t M, int64_t N, int64_t K, bool aTurned,
 /// A product of a layer and its two gradients: x [M, K], w [N, K], dy [M, N].
 struct Layer {
   int64_t M, N, K;
-  std::vector<float> x, dy, w, out;
+  Floats x, dy, w, out;
 
   Layer(int64_t M, int64_t N, int64_t K)
       : M(M), N(N), K(K), x(M * K, 0.01f), dy(M * N, 0.02f), w(N * K, 0.03f),
@@ -58,6 +90,7 @@ struct Layer {
 
 // dx = dy * W
 void BM_InputGradient(benchmark::State& state) {
+  Floats::release();
   Layer l(state.range(0), state.range(1), state.range(2));
   const DType dtype = state.range(3) ? DType::BF16 : DType::F32;
   LinearArgs forward = l.linear(dtype);
@@ -92,6 +125,7 @@ void BM_InputGradient(benchmark::State& state) {
 
 // dW = dy^T * x
 void BM_WeightGradient(benchmark::State& state) {
+  Floats::release();
   Layer l(state.range(0), state.range(1), state.range(2));
   LinearArgs forward = l.linear(DType::F32);
   LinearWeightGradientArgs a = {
@@ -135,15 +169,15 @@ void layerShapes(benchmark::internal::Benchmark* b) {
 /// Causal attention of S sequences of R rows with results of attention_rows.
 struct RowsProblem {
   int64_t S, R, H, KV, D;
-  std::vector<float> q, k, v, out, dout, logSum, dq, dk, dv;
+  Floats q, k, v, out, dout, logSum, dq, dk, dv;
 
   RowsProblem(int64_t S, int64_t R, int64_t H, int64_t KV, int64_t D)
       : S(S), R(R), H(H), KV(KV), D(D), q(S * R * H * D), k(S * R * KV * D),
         v(k.size(), 0.5f), out(q.size()), dout(q.size(), 0.25f),
         logSum(S * R * H), dq(q.size()), dk(k.size()), dv(k.size()) {
-    for (size_t i = 0; i < q.size(); ++i)
+    for (int64_t i = 0; i < q.size(); ++i)
       q[i] = static_cast<float>(i * 7919 % 1000) * 1e-3f - 0.5f;
-    for (size_t i = 0; i < k.size(); ++i)
+    for (int64_t i = 0; i < k.size(); ++i)
       k[i] = static_cast<float>(i * 104729 % 1000) * 1e-3f - 0.5f;
   }
 
@@ -172,6 +206,7 @@ struct RowsProblem {
 // Forward and backward, in turns with a product of `linear`; ratios are those
 // of operations per second.
 void BM_AttentionRows(benchmark::State& state) {
+  Floats::release();
   RowsProblem p(4, state.range(0), 12, 4, state.range(1));
   AttentionRowsArgs forward = p.forward();
   AttentionGradientArgs backward = p.backward();
