@@ -4,7 +4,7 @@
 // columns is turned into scratch, where all packed rows use it.
 //
 // Constraints  dtype f32 or bf16; tiles begin at multiples of 64 columns; panel
-// weights are padded to whole panels. Scratch  kGradientScratchBytes.
+// weights are padded to whole panels. Scratch  kInputGradientScratchBytes.
 #include "runtime/kernels/ProductTile.h"
 #include "runtime/kernels/Transpose.h"
 
@@ -36,10 +36,28 @@ void turnStrip(const LinearInputGradientArgs& a, const Block& block, int64_t k,
                    strip + i * kStripCols, kStripCols);
 }
 
+// The block of the weight that turnStrip will read for the next strip.
+template <typename W>
+BlockFetch nextStrip(const LinearInputGradientArgs& a, const Block& block,
+                     int64_t k) {
+  constexpr int64_t P = kPanelBytes / sizeof(W);
+  BlockFetch fetch;
+  if (a.layout == static_cast<int64_t>(WeightLayout::RowMajor) ||
+      k + kStripCols > a.K)
+    return fetch;
+  const W* w = static_cast<const W*>(a.w);
+  fetch.next = reinterpret_cast<const char*>(w + block.n * a.K + k * P);
+  fetch.lines = kStripCols * kPanelBytes / 64;
+  fetch.strideBytes = a.K * kPanelBytes;
+  fetch.rows = (block.count + P - 1) / P;
+  fetch.rowsPerCall = 1;
+  return fetch;
+}
+
 template <typename W>
 void multiplyRows(const LinearInputGradientArgs& a, const LlmrtTile& tile,
                   int64_t row, int64_t rowEnd, float* packed) {
-  float* strip = packed + kGradientPackedFloats;
+  float* strip = packed + kInputGradientPackedFloats;
   const int64_t colEnd = least(tile.colEnd, a.K);
   for (int64_t n = 0; n < a.N; n += kGradientBlock) {
     Block block{row, rowEnd - row, n, least(kGradientBlock, a.N - n)};
@@ -49,9 +67,10 @@ void multiplyRows(const LinearInputGradientArgs& a, const LlmrtTile& tile,
     for (int64_t k = tile.colBegin; k < colEnd; k += kStripCols) {
       const int64_t cols = least(kStripCols, colEnd - k);
       turnStrip<W>(a, block, k, cols, strip);
+      BlockFetch fetch = nextStrip<W>(a, block, k + kStripCols);
       productStrip<kGradientStride>(packed, block.rows, strip, kStripCols,
                                     block.count, a.dx + row * a.lddx + k,
-                                    a.lddx, cols, n > 0);
+                                    a.lddx, cols, n > 0, &fetch);
     }
   }
 }

@@ -7,7 +7,7 @@
 //
 // Constraints  tiles begin at multiples of 32 outputs and 64 columns; a panel
 // gradient is padded to whole panels, and the padding is written.
-// Scratch  kGradientScratchBytes.
+// Scratch  kWeightGradientScratchBytes.
 #include "runtime/kernels/ProductTile.h"
 #include "runtime/kernels/Transpose.h"
 
@@ -31,56 +31,77 @@ struct Target {
   int64_t rowStep;
 };
 
-void packStrip(const Side& side, int64_t row, int64_t count, int64_t col,
-               int64_t cols, float* strip) {
-  const float* from = side.data + row * side.stride + col;
-  for (int64_t r = 0; r < count; ++r, from += side.stride)
-    if (cols == kStripCols)
-      __builtin_memcpy(strip + r * kStripCols, from,
-                       kStripCols * sizeof(float));
-    else
-      __builtin_memcpy(strip + r * kStripCols, from, cols * sizeof(float));
+/// Rows [begin, begin + count) of both sides.
+struct Rows {
+  int64_t begin;
+  int64_t count;
+};
+
+// strips[s][r][c] = the strips' columns, one strip of kStripCols after another.
+void packStrips(const Side& side, Rows rows, float* strips) {
+  const float* from = side.data + rows.begin * side.stride + side.begin;
+  for (int64_t r = 0; r < rows.count; ++r, from += side.stride)
+    for (int64_t c = 0; c < side.end - side.begin; c += kStripCols) {
+      float* to =
+          strips + c / kStripCols * kGradientStripStride + r * kStripCols;
+      const int64_t cols = least(kStripCols, side.end - side.begin - c);
+      if (cols == kStripCols)
+        __builtin_memcpy(to, from + c, kStripCols * sizeof(float));
+      else
+        __builtin_memcpy(to, from + c, cols * sizeof(float));
+    }
 }
 
-// Adds rows [row, row + count) for one block of turned columns.
-void multiplyBlock(const Side& turned, const Side& strips, int64_t row,
-                   int64_t count, const Target& target, bool accumulate,
-                   float* packed) {
-  float* strip = packed + kGradientPackedFloats;
-  const int64_t columns = turned.end - turned.begin;
-  // Whole squares, where there are columns to fill them: they cost less.
-  const int64_t squares =
-      least(roundUp(columns, kLanes), turned.width - turned.begin);
-  transposeBlock(turned.data + row * turned.stride + turned.begin, count,
-                 squares, turned.stride, packed, kGradientStride);
-  for (int64_t s = strips.begin; s < strips.end; s += kStripCols) {
-    const int64_t cols = least(kStripCols, strips.end - s);
-    packStrip(strips, row, count, s, cols, strip);
-    productStrip<kGradientStride>(packed, columns, strip, kStripCols, count,
-                                  target.out + s * target.stripStep +
-                                      turned.begin * target.rowStep,
-                                  target.rowStep, cols, accumulate);
+// The block that is turned next.
+BlockFetch nextTurned(const Side& turned, Rows rows, int64_t m) {
+  BlockFetch fetch;
+  if (m >= turned.end)
+    return fetch;
+  fetch.next = reinterpret_cast<const char*>(turned.data +
+                                             rows.begin * turned.stride + m);
+  fetch.strideBytes = turned.stride * sizeof(float);
+  fetch.lines = least(kGradientTurned, turned.end - m) / 16;
+  fetch.rows = rows.count;
+  fetch.rowsPerCall = 8;
+  return fetch;
+}
+
+// Adds the rows to all columns of both sides. The strips are packed once, the
+// turned side block by block.
+void multiplyRows(const Side& turned, const Side& strips, Rows rows,
+                  const Target& target, bool accumulate, float* packed) {
+  float* packedStrips = packed + kWeightGradientPackedFloats;
+  packStrips(strips, rows, packedStrips);
+  for (int64_t m = turned.begin; m < turned.end; m += kGradientTurned) {
+    const int64_t columns = least(kGradientTurned, turned.end - m);
+    // Whole squares, where there are columns to fill them: they cost less.
+    const int64_t squares = least(roundUp(columns, kLanes), turned.width - m);
+    transposeBlock(turned.data + rows.begin * turned.stride + m, rows.count,
+                   squares, turned.stride, packed, kGradientStride);
+    BlockFetch fetch = nextTurned(turned, rows, m + kGradientTurned);
+    for (int64_t s = strips.begin; s < strips.end; s += kStripCols)
+      productStrip<kGradientStride>(
+          packed, columns,
+          packedStrips + (s - strips.begin) / kStripCols * kGradientStripStride,
+          kStripCols, rows.count,
+          target.out + s * target.stripStep + m * target.rowStep,
+          target.rowStep, least(kStripCols, strips.end - s), accumulate,
+          &fetch);
   }
 }
 
 void multiply(const LinearWeightGradientArgs& a, const Side& turned,
               const Side& strips, const Target& target, float* packed) {
-  const int64_t columns = turned.end - turned.begin;
-  if (columns <= 0 || strips.begin >= strips.end)
-    return;
-  constexpr int64_t blockTiles = kGradientRows / kTileRows;
-  const int64_t tiles = (columns + kTileRows - 1) / kTileRows;
-  const int64_t blocks = (tiles + blockTiles - 1) / blockTiles;
-  // One round at least: without rows the sums are 0.
-  for (int64_t row = 0; row == 0 || row < a.rows; row += kGradientBlock)
-    for (int64_t b = 0; b < blocks; ++b) {
-      Side part = turned;
-      part.begin = turned.begin + tiles * b / blocks * kTileRows;
-      part.end = least(turned.begin + tiles * (b + 1) / blocks * kTileRows,
-                       turned.end);
-      multiplyBlock(part, strips, row, least(kGradientBlock, a.rows - row),
-                    target, a.accumulate || row > 0, packed);
-    }
+  constexpr int64_t groupCols = kGradientStrips * kStripCols;
+  for (int64_t s = strips.begin; s < strips.end; s += groupCols) {
+    Side group = strips;
+    group.begin = s;
+    group.end = least(s + groupCols, strips.end);
+    // One round at least: without rows the sums are 0.
+    for (int64_t row = 0; row == 0 || row < a.rows; row += kGradientBlock)
+      multiplyRows(turned, group, {row, least(kGradientBlock, a.rows - row)},
+                   target, a.accumulate || row > 0, packed);
+  }
 }
 
 // What lies beyond the valid box is 0, whatever was there.

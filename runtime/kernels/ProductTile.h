@@ -102,15 +102,34 @@ inline void productCols(int64_t M, int64_t cols, const float* x, const W* w,
     productRows<1, xStride>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
 }
 
-/// The same for any number of rows and at most kStripCols columns of a strip w
-/// of kStripCols: columns that are left out go through a whole vector, but are
-/// not written.
+/// Fetches a block of `rows` rows of `lines` cache lines into the second-level
+/// cache, some rows at each call: what is needed after the current products.
+struct BlockFetch {
+  const char* next = nullptr;
+  int64_t strideBytes = 0;
+  int64_t lines = 0;
+  int64_t rows = 0;
+  int64_t rowsPerCall = 0;
+
+  LLMRT_INLINE void operator()() {
+    int64_t count = least(rows, rowsPerCall);
+    rows -= count;
+    for (; count > 0; --count, next += strideBytes)
+      for (int64_t i = 0; i < lines; ++i)
+        __builtin_prefetch(next + i * 64, 0, 2);
+  }
+};
+
+/// productRows for any number of rows and at most kStripCols columns. Columns
+/// that are left out of the last vector are computed, but not written.
 template <int64_t xStride = kProductRowStride, typename W>
 void productStrip(const float* x, int64_t rows, const W* w, int64_t wStride,
                   int64_t K, float* y, int64_t ldy, int64_t cols,
-                  bool accumulate) {
+                  bool accumulate, BlockFetch* fetch = nullptr) {
   for (int64_t c = 0; c < cols; c += 2 * kLanes)
     for (int64_t r = 0; r < rows; r += kTileRows) {
+      if (fetch)
+        (*fetch)();
       const int64_t tileRows = least(kTileRows, rows - r);
       const float* tileX = x + r * xStride;
       float* tileY = y + r * ldy + c;

@@ -88,8 +88,9 @@ LLMRT_INLINE void transposeSquare(const T* in, int64_t inStride, float* out,
                                   int64_t outStride) {
   Vec v[kLanes];
 #pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i)
+  for (int i = 0; i < kLanes; ++i) {
     v[i] = load(in + i * inStride);
+  }
 #pragma GCC unroll 4
   for (int i = 0; i < kLanes; i += 4) {
     Vec a = unpackLow(v[i], v[i + 1]), b = unpackHigh(v[i], v[i + 1]);
