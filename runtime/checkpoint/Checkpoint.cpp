@@ -143,16 +143,41 @@ absl::Status Checkpoint::read(absl::string_view tensor, int64_t elementOffset,
     return absl::OutOfRangeError(
         absl::StrCat("elements ", elementOffset, " to ", elementOffset + count,
                      " of tensor ", tensor, " of checkpoint ", path_));
-  if (count == 0)
+  return readRun(found->second, elementOffset, count, out.data());
+}
+
+absl::Status Checkpoint::readBox(absl::string_view tensor,
+                                 const CheckpointBox& box, float* out) const {
+  auto found = indexByName_.find(tensor);
+  if (found == indexByName_.end())
+    return noSuchTensor(path_, tensor);
+  const std::vector<int64_t>& shape = tensors_[found->second].shape;
+  int64_t firstElement = firstElementOf(box, shape);
+  if (firstElement < 0)
+    return absl::OutOfRangeError(absl::StrCat(
+        "rows ", box.rowBegin, " to ", box.rowBegin + box.numRows, ", columns ",
+        box.colBegin, " to ", box.colBegin + box.numCols, " of tensor ", tensor,
+        " of checkpoint ", path_));
+  int64_t cols = shape.empty() ? 1 : shape.back();
+  for (int64_t i = 0; i < box.numRows; ++i)
+    LLMRT_RETURN_IF_ERROR(readRun(found->second, firstElement + i * cols,
+                                  box.numCols, out + i * box.rowStride));
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::readRun(int tensor, int64_t elementOffset,
+                                 int64_t numElements, float* out) const {
+  const Entry& entry = entries_[tensor];
+  if (numElements == 0)
     return absl::OkStatus();
   if (options_.verifyChecksums) {
     int64_t elementBytes = sourceTypeInfo(entry.source.type).blockBytes;
-    int64_t last = (elementOffset + count) * elementBytes - 1;
+    int64_t last = (elementOffset + numElements) * elementBytes - 1;
     for (int64_t chunk = elementOffset * elementBytes / kChecksumBytes;
          chunk <= last / kChecksumBytes; ++chunk)
-      LLMRT_RETURN_IF_ERROR(verifyChunk(found->second, chunk));
+      LLMRT_RETURN_IF_ERROR(verifyChunk(tensor, chunk));
   }
-  return readElements(entry.source, elementOffset, count, out.data());
+  return readElements(entry.source, elementOffset, numElements, out);
 }
 
 absl::Status Checkpoint::verifyShare(int rank, int size) const {

@@ -52,6 +52,11 @@ public:
   absl::Status read(absl::string_view tensor, int64_t elementOffset,
                     absl::Span<float> out) const;
 
+  /// Reads element (rowBegin + i, colBegin + j) to out[i * rowStride + j].
+  /// Errors  as read().
+  absl::Status readBox(absl::string_view tensor, const CheckpointBox& box,
+                       float* out) const;
+
   /// Verifies the share of rank `rank` of `size`: all ranks together verify
   /// every byte. Errors  CheckpointCorrupt.
   absl::Status verifyShare(int rank, int size) const;
@@ -61,6 +66,8 @@ private:
   absl::Status openFiles(CheckpointLayout& layout);
   absl::Status addTensors(int file, const SafetensorsContents& contents,
                           CheckpointLayout& layout);
+  absl::Status readRun(int tensor, int64_t elementOffset, int64_t numElements,
+                       float* out) const;
   absl::Status verifyChunk(int tensor, int64_t chunk) const;
 
   struct Entry {

@@ -40,6 +40,16 @@ struct CheckpointTensor {
 /// Returns "NAME.moment1" or "NAME.moment2".
 std::string momentName(absl::string_view name, int moment);
 
+/// Rows x columns of a tensor: all dimensions but the last are rows; one
+/// dimension is one row.
+struct CheckpointBox {
+  int64_t rowBegin = 0;
+  int64_t numRows = 0;
+  int64_t colBegin = 0;
+  int64_t numCols = 0;
+  int64_t rowStride = 0; // of the values in memory, in elements
+};
+
 /// Where a logical tensor lies in the checkpoint that training started from, so
 /// that export can put it back. As in plan.fbs.
 struct CheckpointSource {
@@ -64,6 +74,11 @@ struct CheckpointMeta {
   std::vector<std::pair<std::string, std::string>> notes;
   std::vector<CheckpointSource> sources = {};
 };
+
+/// Returns the number of the first element of the box in the flattened tensor,
+/// or -1 if the box is not inside a tensor of this shape.
+int64_t firstElementOf(const CheckpointBox& box,
+                       absl::Span<const int64_t> shape);
 
 struct PlacedTensor {
   CheckpointTensor tensor;

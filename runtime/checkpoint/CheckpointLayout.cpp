@@ -98,6 +98,16 @@ std::string momentName(absl::string_view name, int moment) {
   return absl::StrCat(name, ".moment", moment);
 }
 
+int64_t firstElementOf(const CheckpointBox& box,
+                       absl::Span<const int64_t> shape) {
+  int64_t cols = shape.empty() ? 1 : shape.back();
+  int64_t rows = cols > 0 ? *countElements(shape) / cols : 0;
+  bool isInside = box.rowBegin >= 0 && box.colBegin >= 0 && box.numRows >= 0 &&
+                  box.numCols >= 0 && box.rowBegin <= rows - box.numRows &&
+                  box.colBegin <= cols - box.numCols;
+  return isInside ? box.rowBegin * cols + box.colBegin : -1;
+}
+
 absl::StatusOr<CheckpointLayout>
 layOutCheckpoint(const std::vector<CheckpointTensor>& tensors,
                  int64_t maxFileBytes) {

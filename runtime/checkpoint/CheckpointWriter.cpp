@@ -133,21 +133,18 @@ absl::Status CheckpointWriter::writeBox(absl::string_view tensor,
                                         const float* values) {
   LLMRT_RETURN_IF_ERROR(status_);
   auto found = tensorByName_.find(tensor);
-  int64_t rows = 0, cols = 0;
+  int64_t firstElement = -1, cols = 0;
   if (found != tensorByName_.end()) {
     const std::vector<int64_t>& shape =
         layout_.tensors[found->second].tensor.shape;
+    firstElement = firstElementOf(box, shape);
     cols = shape.empty() ? 1 : shape.back();
-    rows = cols > 0 ? *countElements(shape) / cols : 0;
   }
-  if (box.rowBegin < 0 || box.colBegin < 0 || box.numRows < 0 ||
-      box.numCols < 0 || box.rowBegin > rows - box.numRows ||
-      box.colBegin > cols - box.numCols)
+  if (firstElement < 0)
     return keepError(absl::InvalidArgumentError(absl::StrCat(
         "rows ", box.rowBegin, " to ", box.rowBegin + box.numRows, ", columns ",
         box.colBegin, " to ", box.colBegin + box.numCols, " of tensor ", tensor,
         " are not in the checkpoint")));
-  int64_t firstElement = box.rowBegin * cols + box.colBegin;
   bool isOneRun = box.numCols == cols && box.rowStride == cols;
   if (isOneRun)
     return writeRun(found->second, firstElement, values, box.numRows * cols);

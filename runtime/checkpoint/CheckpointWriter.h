@@ -31,16 +31,6 @@ struct CheckpointResult {
   std::vector<std::string> messages;
 };
 
-/// Rows x columns of a tensor: all dimensions but the last are rows; one
-/// dimension is one row.
-struct CheckpointBox {
-  int64_t rowBegin = 0;
-  int64_t numRows = 0;
-  int64_t colBegin = 0;
-  int64_t numCols = 0;
-  int64_t rowStride = 0; // of the values in memory, in elements
-};
-
 /// One thread of each rank uses it. begin() and commit() are collective; every
 /// element of every tensor is written exactly once between them, by any rank.
 class CheckpointWriter {

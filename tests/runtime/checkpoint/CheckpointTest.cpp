@@ -101,6 +101,25 @@ TEST_F(CheckpointTest, ReadsPartsAndRefusesWhatIsNotThere) {
   ASSERT_TRUE(checkpoint.read("layers.0.w", 11, absl::MakeSpan(part)).ok());
   for (int i = 0; i < 4; ++i)
     EXPECT_EQ(part[i], valueOf(*checkpoint.find("layers.0.w"), 11 + i, 3));
+  float box[2 * 3];
+  ASSERT_TRUE(checkpoint
+                  .readBox("layers.0.cube",
+                           {.rowBegin = 4,
+                            .numRows = 2,
+                            .colBegin = 1,
+                            .numCols = 2,
+                            .rowStride = 3},
+                           box)
+                  .ok());
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 2; ++j)
+      EXPECT_EQ(box[i * 3 + j], valueOf(*checkpoint.find("layers.0.cube"),
+                                        (4 + i) * 4 + 1 + j, 3));
+  EXPECT_EQ(checkpoint
+                .readBox("layers.0.cube",
+                         {.rowBegin = 5, .numRows = 2, .numCols = 1}, box)
+                .code(),
+            absl::StatusCode::kOutOfRange);
   EXPECT_EQ(checkpoint.read("layers.0.w", 57, absl::MakeSpan(part)).code(),
             absl::StatusCode::kOutOfRange);
   EXPECT_THAT(
