@@ -4,6 +4,7 @@
 // rows and attends over a key/value cache behind a block table. Functions are
 // cloned once for each entry and block of rows; nothing here knows a model
 // family.
+#include "compiler/passes/ModelForm.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "dialects/plan/Plan.h"
@@ -34,17 +35,16 @@ public:
       : module_(module), options_(options), symbols_(module),
         builder_(module.getContext()) {
     pages_ = (options.seq + llmrt::kPageTokens - 1) / llmrt::kPageTokens;
-    dtype_ = options.dtype == "bf16" ? Type(builder_.getBF16Type())
-                                     : Type(builder_.getF32Type());
+    dtype_ = computeDtype(options, builder_.getContext());
   }
 
   LogicalResult run() {
     auto forward = symbols_.lookup<func::FuncOp>("forward");
     if (!forward)
       return module_.emitError("expects a function @forward");
-    if (failed(checkForward(forward)) || failed(checkModel(forward)))
+    if (failed(checkModel(forward)))
       return failure();
-    convertParameters();
+    convertParameters(module_, dtype_);
     EntryShape shapes[] = {{"prefill", 1, options_.chunk, false},
                            {"decode", options_.batch, 1, false},
                            {"score", 1, options_.chunk, true}};
@@ -58,60 +58,6 @@ public:
   }
 
 private:
-  LogicalResult checkForward(func::FuncOp forward) {
-    auto isMatrix = [](Type type, auto isElement) {
-      auto tensor = dyn_cast<RankedTensorType>(type);
-      return tensor && tensor.getRank() == 2 &&
-             isElement(tensor.getElementType());
-    };
-    auto isI32 = [](Type type) { return type.isInteger(32); };
-    auto isF32 = [](Type type) { return type.isF32(); };
-    auto entry =
-        forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
-    FunctionType type = forward.getFunctionType();
-    if (!entry || entry.getValue() != "forward" || forward.isDeclaration() ||
-        type.getNumInputs() != 2 || type.getNumResults() != 1 ||
-        !isMatrix(type.getInput(0), isI32) ||
-        !isMatrix(type.getInput(1), isI32) ||
-        !isMatrix(type.getResult(0), isF32))
-      return forward.emitOpError("expects an entry \"forward\" from ids and "
-                                 "positions, i32 matrices, to logits, an f32 "
-                                 "matrix");
-    return success();
-  }
-
-  /// Checks what later parts believe of `llm.model`; a module may have none.
-  LogicalResult checkModel(func::FuncOp forward) {
-    auto model =
-        module_->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
-    if (!model)
-      return success();
-    constexpr int64_t kMost = int64_t(1) << 31;
-    for (StringRef name : {"vocab_size", "context_length", "hidden_size",
-                           "layers", "heads", "kv_heads", "head_dim"}) {
-      auto value = model.getAs<IntegerAttr>(name);
-      if (!value || value.getInt() < 1 || value.getInt() > kMost)
-        return module_.emitError("expects llm.model to have ")
-               << name << " from 1 to " << kMost;
-    }
-    int64_t vocab = model.getAs<IntegerAttr>("vocab_size").getInt();
-    int64_t columns =
-        cast<RankedTensorType>(forward.getResultTypes()[0]).getDimSize(1);
-    if (vocab != columns)
-      return module_.emitError("expects a vocab_size of ")
-             << columns << ", the columns of the logits, got " << vocab;
-    return success();
-  }
-
-  /// Matrices take the compute dtype; vectors (norms, biases) stay f32.
-  void convertParameters() {
-    for (auto param : module_.getOps<llm::ParamOp>()) {
-      auto type = cast<RankedTensorType>(param.getType());
-      if (type.getRank() == 2)
-        param.setType(type.clone(dtype_));
-    }
-  }
-
   RankedTensorType paramType(llm::GetParamOp op) {
     auto param = symbols_.lookup<llm::ParamOp>(op.getParam());
     return cast<RankedTensorType>(param.getType());

@@ -39,6 +39,12 @@ Options Options::read(ModuleOp module) {
   readInt(dict, "seq", options.seq);
   readInt(dict, "chunk", options.chunk);
   readInt(dict, "zero", options.zero);
+  readString(dict, "objective", options.objective);
+  readString(dict, "schedule", options.schedule);
+  readString(dict, "recompute", options.recompute);
+  readString(dict, "freeze", options.freeze);
+  readInt(dict, "microbatches", options.microbatches);
+  readInt(dict, "virtual_stages", options.virtualStages);
   if (auto attr = dict.getAs<BoolAttr>("sequence_parallel"))
     options.sequenceParallel = attr.getValue();
   return options;
@@ -56,6 +62,14 @@ void Options::write(ModuleOp module) const {
       b.getNamedAttr("zero", b.getI64IntegerAttr(zero)),
       b.getNamedAttr("sequence_parallel", b.getBoolAttr(sequenceParallel)),
   };
+  if (mode == "train")
+    attrs.append(
+        {b.getNamedAttr("objective", b.getStringAttr(objective)),
+         b.getNamedAttr("schedule", b.getStringAttr(schedule)),
+         b.getNamedAttr("recompute", b.getStringAttr(recompute)),
+         b.getNamedAttr("freeze", b.getStringAttr(freeze)),
+         b.getNamedAttr("microbatches", b.getI64IntegerAttr(microbatches)),
+         b.getNamedAttr("virtual_stages", b.getI64IntegerAttr(virtualStages))});
   module->setAttr(llm::LlmDialect::kOptionsAttr, b.getDictionaryAttr(attrs));
 }
 

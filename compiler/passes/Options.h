@@ -19,6 +19,13 @@ struct Options {
   int64_t chunk = 128; // rows of a prefill chunk
   int64_t zero = 0;
   bool sequenceParallel = true;
+  // Training.
+  std::string objective = "pretrain";
+  std::string schedule = "1f1b";
+  std::string recompute = "none";
+  std::string freeze;         // pattern of parameter names; empty: none
+  int64_t microbatches = 1;   // of one step on each data rank
+  int64_t virtualStages = 1;  // model chunks of a rank, for schedule interleaved
 
   /// Reads the options of a module; absent ones keep their defaults.
   static Options read(mlir::ModuleOp module);

@@ -31,6 +31,25 @@ def BuildInferenceStep : Llmc_Pass<"build-inference-step"> {
   }];
 }
 
+def BuildTrainingStep : Llmc_Pass<"build-training-step"> {
+  let summary = "Make the segments of a training step from the model";
+  let description = [{
+    One optimizer step is four segments: `prologue` zeroes the gradients and counts the labels,
+    `forward` and `backward` run one micro-batch, `optimizer` updates (docs/design/training.md).
+    Every block function is split into a forward half, which also returns what the
+    backward half reads, and a backward half built by DifferentiableOpInterface. A value that
+    both segments name (`saved.N`) is one buffer. Parameters that match the option `freeze`
+    get no gradient.
+
+    Needs `llm.options` (batch, seq, microbatches, dtype, freeze). Leaves static shapes,
+    states as symbols.
+
+    Before: `%y = llm.linear %x, %w`
+    After:  in `@layer.forward.backward`: `%dx = llm.linear_input_gradient %dy, %w`,
+            `%dw = llm.linear_weight_gradient %dy, %saved`
+  }];
+}
+
 def PropagateTensorSplit : Llmc_Pass<"propagate-tensor-split"> {
   let summary = "Decide what each tensor-split rank holds of every value";
   let description = [{

@@ -2,6 +2,7 @@
 // The order of passes lives here alone, with one line of reason each.
 #include "compiler/passes/Pipeline.h"
 
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 
 #include "mlir/IR/OperationSupport.h"
@@ -24,7 +25,9 @@ std::unique_ptr<Pass> create() {
 
 const PipelineStep kSteps[] = {
     {"step", "build-inference-step", "everything after works on static rows",
-     kNeeded, create<createBuildInferenceStep>},
+     kNeeded, create<createBuildInferenceStep>, "infer"},
+    {"step", "build-training-step", "everything after works on static rows",
+     kNeeded, create<createBuildTrainingStep>, "train"},
     {"sharded", "propagate-tensor-split",
      "whole layers are still functions: one decision for all of them", kNeeded,
      create<createPropagateTensorSplit>},
@@ -105,6 +108,7 @@ ArrayRef<StringRef> pipelinePhases() { return kPhases; }
 
 LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
   size_t from = phaseIndex(request.from), to = phaseIndex(request.to);
+  std::string mode = Options::read(module).mode;
   if (from > 0) {
     // A dump may have been edited by hand.
     PassManager manager(module.getContext());
@@ -122,6 +126,7 @@ LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
       request.configure(manager);
     for (const PipelineStep& step : kSteps)
       if (step.phase == kPhases[phase] &&
+          (step.mode.empty() || step.mode == mode) &&
           !llvm::is_contained(request.disabled, step.name.str()))
         manager.addPass(step.create());
     VerifyPhaseOptions verify;

@@ -25,6 +25,7 @@ struct PipelineStep {
   llvm::StringRef reason; // why it stands here
   bool isOptional;        // may be switched off: results do not change
   std::unique_ptr<mlir::Pass> (*create)();
+  llvm::StringRef mode = ""; // that it runs in; empty: every mode
 };
 
 /// All steps, in order.

@@ -2,6 +2,7 @@
 // The `llm` dialect: what a transformer computes. See LlmOps.td.
 #pragma once
 
+#include "dialects/llm/Gradient.h"
 #include "dialects/llm/Real.h"
 #include "dialects/llm/ShardingRule.h"
 

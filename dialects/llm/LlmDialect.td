@@ -98,7 +98,26 @@ def Llm_ActivationAttr : EnumAttr<Llm_Dialect, Llm_ActivationKind, "activation">
   let assemblyFormat = "`<` $value `>`";
 }
 
+def Llm_StateRole : Llm_Enum<"StateRole", "what a state is for", [
+  I32EnumCase<"gradient", 0>, I32EnumCase<"moment1", 1>, I32EnumCase<"moment2", 2>,
+  I32EnumCase<"master", 3>, I32EnumCase<"scalar", 4>]>;
+def Llm_StateRoleAttr : EnumAttr<Llm_Dialect, Llm_StateRole, "role"> {
+  let assemblyFormat = "$value";
+}
+
 // Interfaces.
+
+def Llm_DifferentiableOpInterface : OpInterface<"DifferentiableOpInterface"> {
+  let cppNamespace = "::llmc::llm";
+  let description = [{
+    Builds the ops that compute the gradients of an op's operands from those of its
+    results. They may read the op's operands and results; which of these are saved and
+    which computed again is decided later.
+  }];
+  let methods = [
+    InterfaceMethod<"Builds gradients of the operands that are needed.",
+      "void", "buildGradients", (ins "::llmc::llm::GradientRequest &":$request)>];
+}
 
 def Llm_ShardingRuleInterface : OpInterface<"ShardingRuleInterface"> {
   let cppNamespace = "::llmc::llm";

@@ -18,6 +18,11 @@ class Llm_ComputeOp<string opMnemonic, list<Trait> traits = []>
         DeclareOpInterfaceMethods<Llm_ShardingRuleInterface>,
         DeclareOpInterfaceMethods<Llm_CostInterface, ["getFlops"]>], traits)>;
 
+// An op of a model: it has a gradient.
+class Llm_DifferentiableOp<string opMnemonic, list<Trait> traits = []>
+    : Llm_ComputeOp<opMnemonic,
+        !listconcat([DeclareOpInterfaceMethods<Llm_DifferentiableOpInterface>], traits)>;
+
 def Llm_Activations : RankedTensorOf<[F32, BF16]>;
 def Llm_Ids : RankedTensorOf<[I32]>;
 
@@ -101,7 +106,7 @@ def Llm_GetCacheOp : Llm_Op<"get_cache", [Pure,
 
 //===-- compute -------------------------------------------------------------===//
 
-def Llm_EmbeddingOp : Llm_ComputeOp<"embedding"> {
+def Llm_EmbeddingOp : Llm_DifferentiableOp<"embedding"> {
   let summary = "look rows of a table up";
   let description = [{
     ids `[S, R]`, table `[V, C]`: result `[S*R, C]` in f32. An id outside the table gives
@@ -120,7 +125,7 @@ def Llm_EmbeddingOp : Llm_ComputeOp<"embedding"> {
   let hasVerifier = 1;
 }
 
-def Llm_LinearOp : Llm_ComputeOp<"linear"> {
+def Llm_LinearOp : Llm_DifferentiableOp<"linear"> {
   let summary = "matrix product y = x * W^T";
   let description = [{
     x `[rows, K]`, weight `[N, K]`: result `[rows, N]` in f32; each element sums over k in
@@ -133,7 +138,7 @@ def Llm_LinearOp : Llm_ComputeOp<"linear"> {
   let hasVerifier = 1;
 }
 
-def Llm_AddBiasOp : Llm_ComputeOp<"add_bias", [AllTypesMatch<["x", "result"]>]> {
+def Llm_AddBiasOp : Llm_DifferentiableOp<"add_bias", [AllTypesMatch<["x", "result"]>]> {
   let summary = "add a vector to each row";
   let description = [{
     x `[rows, C]`, bias `[C]`. (C1) widths agree.
@@ -145,7 +150,7 @@ def Llm_AddBiasOp : Llm_ComputeOp<"add_bias", [AllTypesMatch<["x", "result"]>]> 
   let hasVerifier = 1;
 }
 
-def Llm_RmsNormOp : Llm_ComputeOp<"rms_norm", [AllTypesMatch<["x", "result"]>]> {
+def Llm_RmsNormOp : Llm_DifferentiableOp<"rms_norm", [AllTypesMatch<["x", "result"]>]> {
   let summary = "root-mean-square norm of each row, or of each head of it";
   let description = [{
     y = x / sqrt(mean(x^2) + eps) * (weight + offset), over runs of C = width(weight):
@@ -161,7 +166,7 @@ def Llm_RmsNormOp : Llm_ComputeOp<"rms_norm", [AllTypesMatch<["x", "result"]>]> 
   let hasVerifier = 1;
 }
 
-def Llm_LayerNormOp : Llm_ComputeOp<"layer_norm", [AllTypesMatch<["x", "result"]>]> {
+def Llm_LayerNormOp : Llm_DifferentiableOp<"layer_norm", [AllTypesMatch<["x", "result"]>]> {
   let summary = "layer norm of each row";
   let description = [{
     y = (x - mean) / sqrt(var + eps) * weight + bias; var is the mean of squared
@@ -176,24 +181,24 @@ def Llm_LayerNormOp : Llm_ComputeOp<"layer_norm", [AllTypesMatch<["x", "result"]
   let hasVerifier = 1;
 }
 
-def Llm_RopeOp : Llm_ComputeOp<"rope", [AllTypesMatch<["x", "result"]>]> {
+def Llm_RopeOp : Llm_DifferentiableOp<"rope", [AllTypesMatch<["x", "result"]>]> {
   let summary = "rotary position embedding of each head";
   let description = [{
-    x `[rows, heads * head_dim]`, positions `[S, R]`, rows = S * R.
-    (C1) the row is a whole number of heads. (C2) 0 < rotary <= head_dim, even.
+    x `[rows, heads * head_dim]`, positions `[S, R]`, rows = S * R. `inverse` turns back, which
+    is the gradient. (C1) the row is a whole number of heads. (C2) 0 < rotary <= head_dim, even.
     Source: Su et al. 2021.
     Example: `%y = llm.rope %x, %positions {head_dim = 16 : i64, params =
     #llm.rope_params<rotary = 16, theta = 1.0e+04>} : tensor<?x64xf32>, tensor<?x?xi32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Ids:$positions, I64Attr:$head_dim,
-                       Llm_RopeAttr:$params);
+                       Llm_RopeAttr:$params, UnitAttr:$inverse);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$x `,` $positions attr-dict `:` type($x) `,` type($positions)";
   let hasVerifier = 1;
 }
 
 class Llm_ElementwiseUnary<string opMnemonic>
-    : Llm_ComputeOp<opMnemonic, [AllTypesMatch<["x", "result"]>]> {
+    : Llm_DifferentiableOp<opMnemonic, [AllTypesMatch<["x", "result"]>]> {
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$x attr-dict `:` type($x)";
 }
@@ -227,7 +232,7 @@ def Llm_SoftCapOp : Llm_ElementwiseUnary<"soft_cap"> {
 }
 
 class Llm_ElementwiseBinary<string opMnemonic>
-    : Llm_ComputeOp<opMnemonic, [AllTypesMatch<["a", "b", "result"]>]> {
+    : Llm_DifferentiableOp<opMnemonic, [AllTypesMatch<["a", "b", "result"]>]> {
   let arguments = (ins Llm_Activations:$a, Llm_Activations:$b);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$a `,` $b attr-dict `:` type($a)";
@@ -247,7 +252,7 @@ def Llm_MulOp : Llm_ElementwiseBinary<"mul"> {
   }];
 }
 
-def Llm_GatedActivationOp : Llm_ComputeOp<"gated_activation",
+def Llm_GatedActivationOp : Llm_DifferentiableOp<"gated_activation",
     [AllTypesMatch<["gate", "up", "result"]>]> {
   let summary = "activation(gate) * up";
   let description = [{
@@ -377,5 +382,7 @@ def Llm_SampleOp : Llm_Op<"sample", [Pure,
   }];
   let hasVerifier = 1;
 }
+
+include "dialects/llm/TrainingOps.td"
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/checkpoint/Checkpoint.h"
 
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
 #include "runtime/checkpoint/CheckpointFolder.h"
 #include "runtime/io/Dequantize.h"
-#include "runtime/plan/PlanFile.h"
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"

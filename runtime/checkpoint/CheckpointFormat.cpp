@@ -4,8 +4,8 @@
 // anything in it is believed.
 #include "runtime/checkpoint/CheckpointFormat.h"
 
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
-#include "runtime/plan/PlanFile.h"
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The second half of a save: everything that makes written elements a
 // checkpoint.
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/checkpoint/CheckpointFolder.h"
 #include "runtime/checkpoint/CheckpointWriter.h"
-#include "runtime/plan/PlanFile.h"
 
 #include "absl/strings/str_cat.h"
 

@@ -45,6 +45,8 @@ ScratchFormula scratchFormula(std::string_view name) {
     return linearScratchBytes;
   if (name == "attention")
     return attentionScratchBytes;
+  if (name == "linear_input_gradient" || name == "linear_weight_gradient")
+    return gradientScratchBytes;
   if (name == "rope_append")
     return ropeAppendScratchBytes;
   if (name == "sample")

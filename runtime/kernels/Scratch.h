@@ -6,7 +6,7 @@
 // copies.
 #pragma once
 
-#include "runtime/kernels/KernelArgs.h"
+#include "runtime/kernels/TrainingKernelArgs.h"
 
 namespace llmrt {
 
@@ -24,6 +24,11 @@ inline constexpr int64_t kLinearFewRows = 16;
 inline constexpr int64_t kMaxTileRows = 14;
 /// Columns of one strip of a product: the width of an f32 panel.
 inline constexpr int64_t kStripCols = 32;
+/// The gradients of `linear`: reduction elements and rows of one packed block,
+/// and the distance between its rows.
+inline constexpr int64_t kGradientBlock = 1024;
+inline constexpr int64_t kGradientRows = 140;
+inline constexpr int64_t kGradientStride = kGradientBlock + 16;
 /// Buckets of similar logits of `sample`.
 inline constexpr int64_t kSampleBuckets = 1 << 14;
 /// Scratch that a prologue or an epilogue of `linear` may use.
@@ -65,6 +70,13 @@ static inline LinearScratch linearScratch(const LinearArgs& a) {
   return s;
 }
 
+/// Floats of the packed rows of the gradients of `linear`, with room for whole
+/// squares of a transposition; the strip [kGradientBlock, kStripCols] follows.
+inline constexpr int64_t kGradientPackedFloats =
+    (kGradientRows + 4) * kGradientStride;
+inline constexpr int64_t kGradientScratchBytes =
+    (kGradientPackedFloats + kGradientBlock * kStripCols) * 4;
+
 /// The parts of the scratch of `attention`, as float offsets.
 struct AttentionScratch {
   int64_t q;    // [ceil(D / kProductBlock), kMaxTileRows, kProductRowStride]
@@ -97,6 +109,10 @@ static inline int64_t attentionScratchBytes(const uint64_t* words) {
 
 static inline int64_t ropeAppendScratchBytes(const uint64_t* words) {
   return kPageTokens * readArgs<RopeAppendArgs>(words).D * 4;
+}
+
+static inline int64_t gradientScratchBytes(const uint64_t*) {
+  return kGradientScratchBytes;
 }
 
 static inline int64_t sampleScratchBytes(const uint64_t* words) {

@@ -35,6 +35,8 @@ struct CommandLine {
   std::string compileTo, compileFrom, dumpFolder;
   std::vector<std::string> disabled;
   bool noSequenceParallel = false;
+  std::string objective, schedule, recompute, freeze;
+  int64_t microbatches = 1;
   // inspect, check
   std::string outputForm, entry, budget;
   bool updateBudget = false;

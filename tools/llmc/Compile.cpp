@@ -109,12 +109,20 @@ absl::Status checkValues(const CommandLine& line) {
   if (llvm::StringRef(target).starts_with("cuda:"))
     target = "cuda";
   for (const Choice& choice : std::initializer_list<Choice>{
-           {"mode", line.mode, {"infer"}, {"train"}},
+           {"mode", line.mode, {"infer", "train"}, {}},
            {"target", target, {"cpu"}, {"cuda"}},
            {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
            {"dtype", line.dtype, {"f32", "bf16"}, {}},
-           {"zero", std::to_string(line.zero), {"0", "3"}, {"1", "2"}}})
+           {"objective", line.objective, {"pretrain", "sft"}, {"dpo"}},
+           {"schedule",
+            line.schedule,
+            {"gpipe", "1f1b"},
+            {"interleaved", "zero-bubble"}},
+           {"recompute", line.recompute, {"none"}, {"selective", "full"}},
+           {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("microbatches", line.microbatches, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -137,11 +145,26 @@ absl::Status checkTogether(const CommandLine& line) {
   if (line.given.count("memory-limit") && to != "plan")
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
+  bool isTraining = line.mode == "train" || from != "model";
+  for (const char* option :
+       {"objective", "schedule", "recompute", "freeze", "microbatches"})
+    if (!isTraining && line.given.count(option))
+      return contradict("--" + std::string(option) + " with --mode=infer",
+                        "add --mode=train");
+  if (line.mode == "train" && line.given.count("chunk"))
+    return contradict("--chunk with --mode=train",
+                      "a training step runs whole sequences");
+  if (!isTraining && (line.zero == 1 || line.zero == 2))
+    return contradict("--zero=" + std::to_string(line.zero) +
+                          " with --mode=infer",
+                      "inference has no gradients and no optimizer states to "
+                      "shard: use --zero=0 or 3");
   if (from == "model")
     return absl::OkStatus();
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
-        "weights-format", "sequence-parallel"})
+        "weights-format", "sequence-parallel", "objective", "schedule",
+        "recompute", "freeze", "microbatches"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -273,6 +296,11 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.chunk = line.chunk;
   options.zero = line.zero;
   options.sequenceParallel = !line.noSequenceParallel;
+  options.objective = line.objective;
+  options.schedule = line.schedule;
+  options.recompute = line.recompute;
+  options.freeze = line.freeze;
+  options.microbatches = line.microbatches;
   constexpr int64_t kDefaultMostTokens = 4096;
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);

@@ -68,6 +68,25 @@ cl::opt<bool> sequenceParallel(
     "sequence-parallel",
     cl::desc("compile: cut rows between tensor-split products"), cl::init(true),
     cl::cat(category));
+cl::opt<std::string> objective("objective",
+                               cl::desc("compile: pretrain, sft or dpo"),
+                               cl::init("pretrain"), cl::cat(category));
+cl::opt<std::string> schedule("schedule",
+                              cl::desc("compile: gpipe, 1f1b, interleaved or "
+                                       "zero-bubble"),
+                              cl::init("1f1b"), cl::cat(category));
+cl::opt<std::string> recompute("recompute",
+                               cl::desc("compile: none, selective or full"),
+                               cl::init("none"), cl::cat(category));
+cl::opt<std::string> freezePattern("freeze",
+                                   cl::desc("compile: train no parameter of "
+                                            "these names"),
+                                   cl::value_desc("pattern"),
+                                   cl::cat(category));
+cl::opt<int64_t> microbatches("microbatches",
+                              cl::desc("compile: micro-batches of a training "
+                                       "step on each data rank"),
+                              cl::init(1), cl::cat(category));
 cl::opt<std::string> compileTo("compile-to",
                                cl::desc("compile: stop at a phase, print it"),
                                cl::value_desc("phase"), cl::cat(category));
@@ -116,7 +135,8 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
     {"import", {"o", "new"}},
     {"compile",
      {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
-      "weights-format", "memory-limit", "sequence-parallel", "compile-to",
+      "weights-format", "memory-limit", "sequence-parallel", "objective",
+      "schedule", "recompute", "freeze", "microbatches", "compile-to",
       "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
@@ -297,6 +317,11 @@ int main(int argc, char** argv) {
   line.dumpFolder = dumpFolder;
   line.disabled = {disabled.begin(), disabled.end()};
   line.noSequenceParallel = !sequenceParallel;
+  line.objective = objective;
+  line.schedule = schedule;
+  line.recompute = recompute;
+  line.freeze = freezePattern;
+  line.microbatches = microbatches;
   line.outputForm = outputForm;
   line.entry = entry;
   line.budget = budget;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saves that fail tell every rank the same and leave the older checkpoints;
 // damaged checkpoints are refused whatever the damage.
+#include "runtime/base/Crc64.h"
 #include "runtime/checkpoint/CheckpointFolder.h"
-#include "runtime/plan/PlanFile.h"
 #include "tests/runtime/checkpoint/CheckpointCases.h"
 #include "tests/runtime/io/FolderTest.h"
 

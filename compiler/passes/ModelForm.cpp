@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compiler/passes/ModelForm.h"
+
+using namespace mlir;
+
+namespace llmc {
+namespace {
+
+LogicalResult checkForward(func::FuncOp forward) {
+  auto isMatrix = [](Type type, auto isElement) {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    return tensor && tensor.getRank() == 2 &&
+           isElement(tensor.getElementType());
+  };
+  auto isI32 = [](Type type) { return type.isInteger(32); };
+  auto isF32 = [](Type type) { return type.isF32(); };
+  auto entry =
+      forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
+  FunctionType type = forward.getFunctionType();
+  if (!entry || entry.getValue() != "forward" || forward.isDeclaration() ||
+      type.getNumInputs() != 2 || type.getNumResults() != 1 ||
+      !isMatrix(type.getInput(0), isI32) ||
+      !isMatrix(type.getInput(1), isI32) ||
+      !isMatrix(type.getResult(0), isF32))
+    return forward.emitOpError("expects an entry \"forward\" from ids and "
+                               "positions, i32 matrices, to logits, an f32 "
+                               "matrix");
+  return success();
+}
+
+/// Checks what later parts believe of `llm.model`; a module may have none.
+LogicalResult checkModelCard(func::FuncOp forward) {
+  auto module = forward->getParentOfType<ModuleOp>();
+  auto model =
+      module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
+  if (!model)
+    return success();
+  constexpr int64_t kMost = int64_t(1) << 31;
+  for (StringRef name : {"vocab_size", "context_length", "hidden_size",
+                         "layers", "heads", "kv_heads", "head_dim"}) {
+    auto value = model.getAs<IntegerAttr>(name);
+    if (!value || value.getInt() < 1 || value.getInt() > kMost)
+      return module.emitError("expects llm.model to have ")
+             << name << " from 1 to " << kMost;
+  }
+  int64_t vocab = model.getAs<IntegerAttr>("vocab_size").getInt();
+  int64_t columns =
+      cast<RankedTensorType>(forward.getResultTypes()[0]).getDimSize(1);
+  if (vocab != columns)
+    return module.emitError("expects a vocab_size of ")
+           << columns << ", the columns of the logits, got " << vocab;
+  return success();
+}
+
+} // namespace
+
+LogicalResult checkModel(func::FuncOp forward) {
+  if (failed(checkForward(forward)))
+    return failure();
+  return checkModelCard(forward);
+}
+
+Type computeDtype(const Options& options, MLIRContext* context) {
+  if (options.dtype == "bf16")
+    return BFloat16Type::get(context);
+  return Float32Type::get(context);
+}
+
+void convertParameters(ModuleOp module, Type dtype) {
+  for (auto param : module.getOps<llm::ParamOp>()) {
+    auto type = cast<RankedTensorType>(param.getType());
+    if (type.getRank() == 2)
+      param.setType(type.clone(dtype));
+  }
+}
+
+} // namespace llmc
