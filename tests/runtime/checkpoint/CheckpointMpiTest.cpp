@@ -33,8 +33,9 @@ protected:
     ASSERT_TRUE(communicator.ok()) << communicator.status();
     communicator_ = *std::move(communicator);
     char name[64] = "/tmp/llmrtXXXXXX";
-    if (communicator_->rank() == 0)
+    if (communicator_->rank() == 0) {
       ASSERT_NE(mkdtemp(name), nullptr);
+    }
     ASSERT_TRUE(communicator_->broadcast(name, sizeof(name), 0, {}).ok());
     folder_ = name;
   }
