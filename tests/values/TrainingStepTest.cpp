@@ -242,6 +242,22 @@ TEST_F(TrainingStep, FrozenParametersStayAndChangeNoOtherGradient) {
   }
 }
 
+TEST_F(TrainingStep, AFreezePatternOfNothingOrEverythingIsRefused) {
+  read("gpt2/pretrain");
+  for (const char* pattern : {"layers.9.*", "*", "["}) {
+    auto module = importCheckpoint(context_, fixture_.checkpoint, "");
+    ASSERT_TRUE(module.ok());
+    TrainingSetup setup;
+    setup.freeze = pattern;
+    std::string message;
+    ScopedDiagnosticHandler handler(&context_, [&](Diagnostic& diagnostic) {
+      message += diagnostic.str();
+    });
+    EXPECT_TRUE(failed(compileTrainingTo(**module, setup, "step"))) << pattern;
+    EXPECT_EQ(message.rfind("LLMC-E1003: ", 0), 0u) << message;
+  }
+}
+
 /// The key bias adds the same to all scores of a query.
 TEST_F(TrainingStep, AGradientThatIsZeroInTheoryIsZero) {
   read("gpt2/pretrain");
