@@ -25,7 +25,9 @@ Type rowsType(Operation* op) { return op->getResult(0).getType(); }
 int64_t normWidth(Operation* op) {
   if (auto norm = dyn_cast<llm::RmsNormOp>(op))
     return cast<RankedTensorType>(norm.getWeight().getType()).getDimSize(0);
-  if (isa<llm::LayerNormOp>(op))
+  if (auto norm = dyn_cast<llm::RmsNormGradientOp>(op))
+    return cast<RankedTensorType>(norm.getWeight().getType()).getDimSize(0);
+  if (isa<llm::LayerNormOp, llm::LayerNormGradientOp>(op))
     return cast<RankedTensorType>(rowsType(op)).getDimSize(1);
   return 0;
 }

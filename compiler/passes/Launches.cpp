@@ -65,14 +65,17 @@ plan::LaunchOp createLaunch(OpBuilder& builder, Location loc,
 }
 
 plan::WordAttr rowsWord(func::FuncOp entry, int64_t numRows) {
-  auto ids = cast<RankedTensorType>(entry.getArgument(0).getType());
-  int64_t sequences = ids.getDimSize(0);
-  int64_t rows = sequences * ids.getDimSize(1);
   MLIRContext* context = entry.getContext();
   auto word = [&](plan::WordKind kind, int64_t value, StringAttr axis) {
     return plan::WordAttr::get(context, kind, value, StringAttr(),
                                dist::ByCoordinateAttr(), axis);
   };
+  // A training step runs whole sequences.
+  if (Options::read(entry->getParentOfType<ModuleOp>()).mode == "train")
+    return word(plan::WordKind::integer, numRows, StringAttr());
+  auto ids = cast<RankedTensorType>(entry.getArgument(0).getType());
+  int64_t sequences = ids.getDimSize(0);
+  int64_t rows = sequences * ids.getDimSize(1);
   if (numRows == rows)
     return word(plan::WordKind::rows, 1, StringAttr());
   if (numRows == sequences)
@@ -96,6 +99,8 @@ int64_t dtypeOf(Type elementType) {
     return static_cast<int64_t>(llmrt::DType::F32);
   if (elementType.isBF16())
     return static_cast<int64_t>(llmrt::DType::BF16);
+  if (elementType.isF64())
+    return static_cast<int64_t>(llmrt::DType::F64);
   if (elementType.isInteger(64))
     return static_cast<int64_t>(llmrt::DType::I64);
   return static_cast<int64_t>(llmrt::DType::I32);

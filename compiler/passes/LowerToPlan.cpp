@@ -7,6 +7,8 @@
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/SelectTrainingKernels.h"
+#include "compiler/schedule/Schedule.h"
 #include "runtime/kernels/KernelAbi.h"
 
 #include "llvm/ADT/StringSwitch.h"
@@ -56,8 +58,10 @@ StringRef entryName(func::FuncOp entry) {
 /// Builds one plan.stage from the entry functions of that stage.
 class StageLowering {
 public:
-  StageLowering(ModuleOp module, SymbolTable& symbols, int64_t stage)
-      : module_(module), symbols_(symbols), builder_(module.getContext()) {
+  StageLowering(ModuleOp module, SymbolTable& symbols, int64_t stage,
+                const schedule::StageSlots& slots)
+      : module_(module), symbols_(symbols), builder_(module.getContext()),
+        slots_(slots), isTraining_(Options::read(module).mode == "train") {
     builder_.setInsertionPointToEnd(module.getBody());
     stage_ = plan::StageOp::create(builder_, module.getLoc(),
                                    "stage" + std::to_string(stage), stage,
@@ -84,19 +88,30 @@ public:
       StringRef name = entry.getArgAttrOfType<StringAttr>(i, "llm.name");
       if (arg.use_empty())
         continue;
-      StringAttr buffer = newBuffer(entry_ + "." + name.str(), "inputs",
-                                    cast<ShapedType>(arg.getType()), true);
+      auto type = cast<ShapedType>(arg.getType());
+      if (isBetweenSegments(name)) {
+        values_[arg] = segmentBuffer(name, type);
+        continue;
+      }
+      StringAttr buffer =
+          isTraining_ ? inputBuffer(name, type)
+                      : newBuffer(entry_ + "." + name.str(), "inputs", type,
+                                  true);
       values_[arg] = buffer;
       inputs.push_back(builder_.getNamedAttr(name, buffer));
     }
     Operation* ret = entry.getBody().front().getTerminator();
     for (auto [i, value] : llvm::enumerate(ret->getOperands())) {
       StringRef name = entry.getResultAttrOfType<StringAttr>(i, "llm.name");
-      StringAttr buffer = newBuffer(entry_ + "." + name.str(), "outputs",
-                                    cast<ShapedType>(value.getType()), true);
+      auto type = cast<ShapedType>(value.getType());
+      bool isSaved = isBetweenSegments(name);
+      StringAttr buffer =
+          isSaved ? segmentBuffer(name, type)
+                  : newBuffer(entry_ + "." + name.str(), "outputs", type, true);
       if (!values_.try_emplace(value, buffer).second)
         return entry.emitError("returns one value twice");
-      outputs.push_back(builder_.getNamedAttr(name, buffer));
+      if (!isSaved)
+        outputs.push_back(builder_.getNamedAttr(name, buffer));
     }
     builder_.setInsertionPointToEnd(programs_);
     auto program = plan::ProgramOp::create(
@@ -120,7 +135,119 @@ public:
       lowerTable(op, buffer);
   }
 
+  /// Writes the stage's part of the schedule.
+  void schedule(const schedule::Schedule& schedule, int64_t stage) {
+    builder_.setInsertionPointToEnd(programs_);
+    auto run = [&](StringRef entry, int64_t microBatch,
+                   ArrayRef<int64_t> slots) {
+      plan::ActionOp::create(builder_, module_.getLoc(), entry, microBatch,
+                             slots);
+    };
+    run("prologue", -1, {});
+    for (const schedule::Action& a : schedule.actions[stage]) {
+      SmallVector<int64_t> slots(schedule::kNumSlotClasses, -1);
+      for (const schedule::SlotUse& use : schedule::slotUses(a))
+        slots[static_cast<int>(use.slotClass)] = use.slot;
+      run(segmentOf(a), a.microBatch, slots);
+    }
+    run("optimizer", -1, {});
+  }
+
 private:
+  static StringRef segmentOf(const schedule::Action& action) {
+    switch (action.kind) {
+    case schedule::ActionKind::Forward:
+      return "forward";
+    case schedule::ActionKind::Backward:
+      return "backward";
+    case schedule::ActionKind::Send:
+      return action.isGradient ? "send_gradient" : "send_activation";
+    case schedule::ActionKind::Recv:
+      return action.isGradient ? "receive_gradient" : "receive_activation";
+    default:
+      llvm_unreachable("refused before");
+    }
+  }
+
+  /// Values that one segment writes and another reads have a slot kind for a prefix.
+  static bool isBetweenSegments(StringRef name) {
+    return name.starts_with("saved.") || name.starts_with("received_") ||
+           name.starts_with("sent_");
+  }
+
+  StringAttr segmentBuffer(StringRef name, ShapedType type) {
+    StringAttr& buffer = segmentBuffers_[name.str()];
+    if (buffer)
+      return buffer;
+    StringRef kind = name.split('.').first;
+    auto slotClass = llvm::StringSwitch<schedule::SlotClass>(kind)
+                         .Case("received_activation",
+                               schedule::SlotClass::ReceivedActivation)
+                         .Case("received_gradient",
+                               schedule::SlotClass::ReceivedGradient)
+                         .Case("sent_activation",
+                               schedule::SlotClass::SentActivation)
+                         .Case("sent_gradient",
+                               schedule::SlotClass::SentGradient)
+                         .Default(schedule::SlotClass::Saved);
+    int64_t slots = std::max(1, slots_.count(slotClass, 0));
+    return buffer = newSlots(name.str(), "activations", type, kind, slots);
+  }
+
+  /// Inputs of micro-batches are given whole, before the step.
+  StringAttr inputBuffer(StringRef name, ShapedType type) {
+    StringAttr& buffer = segmentBuffers_[name.str()];
+    if (buffer)
+      return buffer;
+    if (name == "hyper")
+      return buffer = newBuffer(name.str(), "inputs", type, true);
+    int64_t slots = Options::read(module_).microbatches;
+    SmallVector<int64_t> shape(type.getShape());
+    if (entry_ == "prologue") // all micro-batches at once
+      shape[0] /= slots;
+    return buffer = newSlots(name.str(), "inputs", type.clone(shape),
+                             "micro_batch", slots);
+  }
+
+  StringAttr newSlots(std::string name, StringRef memoryClass, ShapedType type,
+                      StringRef kind, int64_t slots) {
+    // Each slot begins at an aligned address.
+    constexpr int64_t kAlignment = 64;
+    int64_t used = bytesOf(type);
+    int64_t bytes = (used + kAlignment - 1) / kAlignment * kAlignment;
+    if (memoryClass == "inputs")
+      bytes = used; // the host writes them as one array
+    StringAttr buffer = newBuffer(name, memoryClass, type, true,
+                                  slots * (bytes - used), slots * bytes);
+    auto op = cast<plan::BufferOp>(buffers_->back());
+    op.setSlotKind(kind);
+    op.setSlots(slots);
+    return buffer;
+  }
+
+  LogicalResult lowerState(llm::ReadStateOp read) {
+    StringRef name = read.getState();
+    StringAttr& buffer = states_[name.str()];
+    if (!buffer) {
+      auto state = symbols_.lookup<llm::StateOp>(name);
+      auto type = cast<ShapedType>(state.getType());
+      StringRef memoryClass =
+          llvm::StringSwitch<StringRef>(llm::stringifyStateRole(state.getRole()))
+              .Case("gradient", "gradients")
+              .Cases("moment1", "moment2", "master", "optimizer")
+              .Default("optimizer");
+      int64_t bytes = stateBytes(state);
+      buffer = newBuffer(name.str(), memoryClass, type, true,
+                         bytes - bytesOf(type), bytes);
+      OpBuilder::InsertionGuard guard(builder_);
+      builder_.setInsertionPointToEnd(parameters_);
+      plan::StateOp::create(builder_, read.getLoc(), name, buffer,
+                            state.getShardAttr() ? bytes : 0);
+    }
+    values_[read.getResult()] = buffer;
+    return success();
+  }
+
   StringAttr newBuffer(std::string name, StringRef memoryClass,
                        ShapedType type, bool isPersistent,
                        int64_t padding = 0, int64_t bytes = -1) {
@@ -131,7 +258,8 @@ private:
     builder_.setInsertionPointToEnd(buffers_);
     plan::BufferOp::create(builder_, module_.getLoc(), unique, memoryClass,
                            bytes < 0 ? bytesOf(type) : bytes, type,
-                           isPersistent, padding, IntegerAttr());
+                           isPersistent, padding, StringAttr(), 1,
+                           IntegerAttr());
     return builder_.getStringAttr(unique);
   }
 
@@ -159,6 +287,8 @@ private:
       return lowerParam(get);
     if (auto get = dyn_cast<llm::GetCacheOp>(op))
       return lowerCache(get);
+    if (auto read = dyn_cast<llm::ReadStateOp>(op))
+      return lowerState(read);
     if (auto table = dyn_cast<plan::RopeTableOp>(op))
       return tableBuffer(table);
     if (auto launch = dyn_cast<plan::LaunchOp>(op))
@@ -370,8 +500,16 @@ private:
     bind(op.getInputWords(), inputs);
     bind(op.getInoutWords(), inouts);
     bind(op.getResultWords(), results);
-    for (NamedAttribute attr : op.getScalars())
-      bound[attr.getName().getValue()] = scalar(attr.getValue());
+    for (NamedAttribute attr : op.getScalars()) {
+      StringRef name = attr.getName().getValue();
+      if (name.consume_back(".offset")) // bytes into an address
+        bound[name] = plan::WordAttr::get(
+            builder_.getContext(), plan::WordKind::address, 0,
+            bound.lookup(name).getBuffer(),
+            cast<dist::ByCoordinateAttr>(attr.getValue()), StringAttr());
+      else
+        bound[name] = scalar(attr.getValue());
+    }
     if (ArrayAttr attrs = op.getSlotsAttr())
       for (auto slot : attrs.getAsRange<plan::SlotAttr>())
         bindSlot(op, slot, inputs, results, bound, slots);
@@ -577,39 +715,82 @@ private:
   DenseMap<Operation*, int64_t> events_;
   DenseMap<Value, StringAttr> values_;
   std::set<std::string> names_;
-  std::map<std::string, StringAttr> params_, caches_, tables_;
+  std::map<std::string, StringAttr> params_, caches_, tables_, states_;
+  schedule::StageSlots slots_;
+  bool isTraining_;
+  std::map<std::string, StringAttr> segmentBuffers_;
   SmallVector<std::pair<plan::RopeTableOp, StringAttr>> tableOrder_;
 };
+
+/// Declares the entry of `func`, which is one of a stage.
+void declareEntry(OpBuilder& builder, func::FuncOp func, const Options& options,
+                  int64_t dataRanks) {
+  int64_t sequences, rows, pages = 0;
+  if (options.mode == "train") {
+    sequences = options.batch / (dataRanks * options.microbatches);
+    rows = options.seq;
+  } else {
+    auto ids = cast<RankedTensorType>(func.getArgument(0).getType());
+    auto table = cast<RankedTensorType>(func.getArgument(3).getType());
+    sequences = ids.getDimSize(0);
+    rows = ids.getDimSize(1);
+    pages = table.getDimSize(1);
+  }
+  plan::EntryOp::create(builder, func.getLoc(),
+                        "entry_" + entryName(func).str(), sequences, rows,
+                        pages, /*all_rows=*/entryName(func) == "score");
+}
 
 struct LowerToPlanPass : impl::LowerToPlanBase<LowerToPlanPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
     SymbolTable symbols(module);
     OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+    Options options = Options::read(module);
+    bool isTraining = options.mode == "train";
     std::map<int64_t, SmallVector<func::FuncOp>> stages;
     llvm::StringMap<bool> entries;
     SmallVector<func::FuncOp> funcs(module.getOps<func::FuncOp>());
     for (func::FuncOp func : funcs) {
       stages[stageOf(func)].push_back(func);
-      if (!entries.try_emplace(entryName(func), true).second)
-        continue;
-      auto ids = cast<RankedTensorType>(func.getArgument(0).getType());
-      auto table = cast<RankedTensorType>(func.getArgument(3).getType());
-      plan::EntryOp::create(builder, func.getLoc(),
-                            "entry_" + entryName(func).str(),
-                            ids.getDimSize(0), ids.getDimSize(1),
-                            table.getDimSize(1),
-                            /*all_rows=*/entryName(func) == "score");
+      if (entries.try_emplace(entryName(func), true).second)
+        declareEntry(builder, func, options, meshAxisSize(module, "dp"));
+    }
+    schedule::Schedule schedule;
+    if (isTraining) {
+      auto made = makeSchedule(options, stages.size());
+      if (!made.ok()) {
+        module.emitError(std::string(made.status().message()));
+        return signalPassFailure();
+      }
+      schedule = *std::move(made);
     }
     for (auto& [stage, list] : stages) {
-      StageLowering lowering(module, symbols, stage);
+      StageLowering lowering(module, symbols, stage,
+                             isTraining ? schedule.slots[stage]
+                                        : schedule::StageSlots());
       for (func::FuncOp func : list)
         if (failed(lowering.lower(func)))
           return signalPassFailure();
       lowering.finish();
+      if (isTraining)
+        lowering.schedule(schedule, stage);
     }
     for (func::FuncOp func : funcs)
       func.erase();
+  }
+
+  static absl::StatusOr<schedule::Schedule> makeSchedule(const Options& options,
+                                                         int64_t stages) {
+    schedule::ScheduleOptions wanted;
+    auto kind = schedule::parseScheduleKind(options.schedule);
+    if (!kind.ok())
+      return kind.status();
+    wanted.kind = *kind;
+    wanted.stages = stages;
+    wanted.microBatches = options.microbatches;
+    wanted.virtualStages = options.virtualStages;
+    return schedule::makeSchedule(wanted);
   }
 };
 

@@ -12,13 +12,17 @@ namespace {
 
 bool isElementwise(Operation* op) {
   return isa<llm::AddOp, llm::MulOp, llm::ScaleOp, llm::SoftCapOp,
-             llm::ActivationOp, llm::GatedActivationOp, llm::AddBiasOp>(op);
+             llm::ActivationOp, llm::GatedActivationOp, llm::AddBiasOp,
+             llm::ActivationGradientOp, llm::GatedActivationGradientOp,
+             llm::SoftCapGradientOp>(op);
 }
 
 } // namespace
 
 bool isRowOp(Operation* op) {
-  return isElementwise(op) || isa<llm::RmsNormOp, llm::LayerNormOp>(op);
+  return isElementwise(op) ||
+         isa<llm::RmsNormOp, llm::LayerNormOp, llm::RmsNormGradientOp,
+             llm::LayerNormGradientOp>(op);
 }
 
 bool isElementwiseBody(Block& body) {

@@ -2,9 +2,11 @@
 // Turns what fusion left of `llm` into launches of the hand-tuned kernels, and single row
 // ops into regions of their own. One function per op; words as Kernels.def names them.
 #include "compiler/passes/Launches.h"
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RopeTables.h"
 #include "compiler/passes/RowOps.h"
+#include "compiler/passes/SelectTrainingKernels.h"
 #include "runtime/kernels/KernelAbi.h"
 
 using namespace mlir;
@@ -12,6 +14,13 @@ using namespace mlir;
 namespace llmc {
 #define GEN_PASS_DEF_SELECTKERNELS
 #include "compiler/passes/Passes.h.inc"
+
+int64_t ropePages(func::FuncOp entry) {
+  // Positions reach at most the end of the cache, or of a training sequence.
+  auto module = entry->getParentOfType<ModuleOp>();
+  Options options = Options::read(module);
+  return (options.seq + llmrt::kPageTokens - 1) / llmrt::kPageTokens;
+}
 
 Value createRopeTable(OpBuilder& builder, llm::RopeOp op, int64_t pages) {
   auto type = RankedTensorType::get(
@@ -50,21 +59,30 @@ public:
       : entry_(entry), module_(entry->getParentOfType<ModuleOp>()),
         builder_(entry.getContext()) {}
 
-  void run() {
+  LogicalResult run() {
+    markGradients(entry_);
+    // A launch may take the place of a later op too.
     SmallVector<Operation*> ops;
     for (Operation& op : entry_.getBody().front())
-      ops.push_back(&op);
-    for (Operation* op : ops) {
-      builder_.setInsertionPoint(op);
-      if (isRowOp(op))
-        fuseOps({op});
-      else
-        select(op);
-    }
+      if (!isa<llm::AccumulateOp>(op))
+        ops.push_back(&op);
+    for (Operation* op : ops)
+      if (failed(select(op)))
+        return failure();
+    for (auto accumulate : llvm::make_early_inc_range(
+             entry_.getOps<llm::AccumulateOp>()))
+      if (failed(select(accumulate)))
+        return failure();
+    return success();
   }
 
 private:
-  void select(Operation* op) {
+  LogicalResult select(Operation* op) {
+    builder_.setInsertionPoint(op);
+    if (isRowOp(op)) {
+      fuseOps({op});
+      return success();
+    }
     if (auto o = dyn_cast<llm::LinearOp>(op))
       linear(o);
     else if (auto o = dyn_cast<llm::EmbeddingOp>(op))
@@ -81,6 +99,9 @@ private:
       sample(o);
     else if (auto o = dyn_cast<dist::AllGatherOp>(op))
       columnGather(o);
+    else
+      return selectTrainingKernel(op, builder_);
+    return success();
   }
 
   Attribute i(int64_t value) { return intScalar(builder_.getContext(), value); }
@@ -137,22 +158,21 @@ private:
   }
 
   void rope(llm::RopeOp op) {
-    // Positions reach at most the end of the cache.
-    auto table = cast<RankedTensorType>(entry_.getArgument(3).getType());
     int64_t c = dim(op.getX(), 1), d = op.getHeadDim();
     LaunchSpec spec;
     spec.kernel = "rope";
     spec.inputs = {{"x", op.getX()},
                    {"positions", op.getPositions()},
                    {"table", createRopeTable(builder_, op,
-                                             table.getDimSize(1))}};
+                                             ropePages(entry_))}};
     spec.results = {{"out", op.getType()}};
     spec.scalars = {{"heads", i(c / d)},
                     {"D", i(d)},
                     {"rotary", i(op.getParams().getRotary())},
                     {"style", i(op.getParams().getInterleaved())},
                     {"ldx", i(c)},
-                    {"ldo", i(c)}};
+                    {"ldo", i(c)},
+                    {"inverse", i(op.getInverse())}};
     spec.columns = c / d;
     replace(op, spec, dim(op.getX(), 0));
   }
@@ -271,7 +291,8 @@ struct SelectKernelsPass : impl::SelectKernelsBase<SelectKernelsPass> {
     chooseLayouts(getOperation());
     SmallVector<func::FuncOp> entries(getOperation().getOps<func::FuncOp>());
     for (func::FuncOp entry : entries)
-      Selector(entry).run();
+      if (failed(Selector(entry).run()))
+        return signalPassFailure();
   }
 };
 

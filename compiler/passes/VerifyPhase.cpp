@@ -46,8 +46,8 @@ LogicalResult verifyKernels(Operation* op) {
     return success();
   auto* dialect = op->getDialect();
   bool isCompute = isa_and_nonnull<llm::LlmDialect>(dialect) &&
-                   !isa<llm::ParamOp, llm::CacheOp, llm::GetParamOp,
-                        llm::GetCacheOp>(op);
+                   !isa<llm::ParamOp, llm::CacheOp, llm::StateOp,
+                        llm::GetParamOp, llm::GetCacheOp, llm::ReadStateOp>(op);
   if (isCompute || isa<plan::FusedOp, func::CallOp>(op))
     return op->emitOpError("is not a launch of a kernel");
   return success();
@@ -84,6 +84,8 @@ SmallVector<StringRef> namedBuffers(Operation* op) {
     names.push_back(parameter.getBuffer());
   if (auto cache = dyn_cast<plan::CacheOp>(op))
     names.push_back(cache.getBuffer());
+  if (auto state = dyn_cast<plan::StateOp>(op))
+    names.push_back(state.getBuffer());
   if (auto collective = dyn_cast<plan::CollectiveOp>(op))
     for (StringRef name : {collective.getSend(), collective.getRecv()})
       if (!name.empty())
@@ -105,6 +107,11 @@ bool areSymbolsKnown(Operation* op, const SymbolTable& module) {
     return module.lookup<llm::ParamOp>(parameter.getParam()) != nullptr;
   if (auto cache = dyn_cast<plan::CacheOp>(op))
     return module.lookup<llm::CacheOp>(cache.getCache()) != nullptr;
+  if (auto state = dyn_cast<plan::StateOp>(op))
+    return module.lookup<llm::StateOp>(state.getState()) != nullptr;
+  if (auto action = dyn_cast<plan::ActionOp>(op))
+    return module.lookup<plan::EntryOp>(("entry_" + action.getEntry()).str()) !=
+           nullptr;
   if (auto program = dyn_cast<plan::ProgramOp>(op))
     return program.getEntry().empty() ||
            module.lookup<plan::EntryOp>(("entry_" + program.getEntry()).str());

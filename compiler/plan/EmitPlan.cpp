@@ -46,6 +46,8 @@ fb::ElementType elementType(Type type) {
     return fb::ElementType::I32;
   if (type.isInteger(64))
     return fb::ElementType::I64;
+  if (type.isF64())
+    return fb::ElementType::F64;
   if (type.isInteger(8))
     return fb::ElementType::U8;
   return fb::ElementType::F32;
@@ -130,6 +132,7 @@ public:
     plan.add_axes(axesOffset);
     plan.add_batch(options.batch);
     plan.add_cache_tokens(options.seq);
+    plan.add_micro_batches(options.mode == "train" ? options.microbatches : 0);
     plan.add_entries(entries);
     plan.add_stages(stagesOffset);
     plan.add_kernels(kernels);
@@ -408,12 +411,18 @@ private:
       buffers.push_back(fb::CreateBuffer(
           b_, str(buffer.getSymName()), fb::MemorySpace::Device,
           memoryClass(buffer.getMemoryClass()), buffer.getOffset().value_or(0),
-          buffer.getBytes(), buffer.getPaddingBytes()));
+          buffer.getBytes(), buffer.getPaddingBytes(),
+          slotKind(buffer.getSlotKind().value_or("")), buffer.getSlots()));
     }
     auto buffersOffset = b_.CreateVector(buffers);
     std::vector<flatbuffers::Offset<fb::Parameter>> parameters;
-    for (auto param : stage.getOps<plan::ParameterOp>())
+    llvm::StringMap<int> parameterIndex;
+    for (auto param : stage.getOps<plan::ParameterOp>()) {
+      parameterIndex[param.getParam()] = parameters.size();
       parameters.push_back(emitParameter(param));
+    }
+    auto states = emitStates(stage, parameterIndex);
+    auto schedule = emitSchedule(stage);
     auto parametersOffset = b_.CreateVector(parameters);
     std::vector<flatbuffers::Offset<fb::Cache>> caches;
     for (auto cache : stage.getOps<plan::CacheOp>()) {
@@ -447,7 +456,57 @@ private:
     auto arenas = b_.CreateVector(&arena, 1);
     return fb::CreateStage(b_, parametersOffset, buffersOffset, arenas,
                            initialise, programsOffset, inputsOffset,
-                           outputsOffset, cachesOffset);
+                           outputsOffset, cachesOffset, states, schedule);
+  }
+
+  static fb::SlotKind slotKind(StringRef name) {
+    return llvm::StringSwitch<fb::SlotKind>(name)
+        .Case("micro_batch", fb::SlotKind::MicroBatch)
+        .Case("saved", fb::SlotKind::Saved)
+        .Case("deferred", fb::SlotKind::Deferred)
+        .Case("received_activation", fb::SlotKind::ReceivedActivation)
+        .Case("received_gradient", fb::SlotKind::ReceivedGradient)
+        .Case("sent_activation", fb::SlotKind::SentActivation)
+        .Case("sent_gradient", fb::SlotKind::SentGradient)
+        .Default(fb::SlotKind::None);
+  }
+
+  flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::State>>>
+  emitStates(plan::StageOp stage, const llvm::StringMap<int>& parameterIndex) {
+    std::vector<flatbuffers::Offset<fb::State>> states;
+    for (auto op : stage.getOps<plan::StateOp>()) {
+      auto state = symbols_.lookup<llm::StateOp>(op.getState());
+      auto type = cast<RankedTensorType>(state.getType());
+      std::vector<int> axes;
+      if (auto shard = dyn_cast_or_null<dist::ShardAttr>(state.getShardAttr()))
+        for (StringAttr axis : shard.getAxes())
+          axes.push_back(axisIndex(axis.getValue()));
+      auto axesOffset = b_.CreateVector(axes);
+      int parameter = -1;
+      if (auto param = state.getParamAttr())
+        if (auto found = parameterIndex.find(param.getValue());
+            found != parameterIndex.end())
+          parameter = found->second;
+      states.push_back(fb::CreateState(
+          b_, str(state.getSymName()),
+          static_cast<fb::StateRole>(state.getRole()), parameter,
+          bufferIndex_.lookup(op.getBuffer()),
+          elementType(type.getElementType()),
+          type.getNumElements(), axesOffset, op.getShardBytes()));
+    }
+    return b_.CreateVector(states);
+  }
+
+  flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::Action>>>
+  emitSchedule(plan::StageOp stage) {
+    std::vector<flatbuffers::Offset<fb::Action>> actions;
+    for (auto op : stage.getOps<plan::ActionOp>()) {
+      std::vector<int> slots(op.getSlots().begin(), op.getSlots().end());
+      auto slotsOffset = b_.CreateVector(slots);
+      actions.push_back(fb::CreateAction(b_, entryIndex_.lookup(op.getEntry()),
+                                         op.getMicroBatch(), slotsOffset));
+    }
+    return b_.CreateVector(actions);
   }
 
   flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::MemoryRow>>>

@@ -39,7 +39,7 @@ def Plan_WordAttr : Plan_Attr<"Word", "word"> {
   let description = [{
     As `WordKind` of plan.fbs. `value`: the integer, bits of the real, byte offset of the
     address, factor of rows, or slot number. `buffer`: of an address. `coordinates`: of a
-    coordinate. `axis`: of rows_shard.
+    coordinate, or bytes added to an address. `axis`: of rows_shard.
     Example: `#plan.word<address, buffer = "x3">`, `#plan.word<rows, value = 1>`.
   }];
   let parameters = (ins EnumParameter<Plan_WordKind>:$kind,

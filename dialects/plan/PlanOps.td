@@ -74,7 +74,7 @@ def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "run a kernel on tensors";
   let description = [{
-    `inputs` are read, `inouts` (caches) changed in place. `input_words`, `inout_words` and
+    `inputs` are read, `inouts` (caches, states, parameters) changed in place. `input_words`, `inout_words` and
     `result_words` name the words of Kernels.def they bind to (a generated kernel takes
     inputs, then results, in order, and has no names; a result word "" is written only by
     a slot). `scalars` gives the other words: integers, reals or `by_coordinate`. `rows`
@@ -84,7 +84,7 @@ def Plan_LaunchOp : Plan_Op<"launch", [AttrSizedOperandSegments,
     (C1) as many names as values. (C2) the kernel exists.
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<AnyRankedTensor>:$inputs,
-    Variadic<AnyMemRef>:$inouts, StrArrayAttr:$input_words, StrArrayAttr:$inout_words,
+    Variadic<AnyShaped>:$inouts, StrArrayAttr:$input_words, StrArrayAttr:$inout_words,
     StrArrayAttr:$result_words, DictionaryAttr:$scalars, Plan_WordAttr:$rows,
     I64Attr:$columns, OptionalAttr<ArrayAttr>:$slots);
   let results = (outs Variadic<AnyRankedTensor>:$results);
@@ -140,10 +140,12 @@ def Plan_BufferOp : Plan_Op<"buffer", [Symbol]> {
   let description = [{
     `memory_class` as in plan.fbs (snake case). `element`: dtype and shape for inspection. A
     buffer `persistent` is alive all the time; others from their first to their last use
-    in a program. `offset` is set by assign-memory.
+    in a program. `bytes` are of all slots; `slot_kind` (SlotKind of plan.fbs, snake case)
+    says what chooses one. `offset` is set by assign-memory.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$memory_class, I64Attr:$bytes,
     TypeAttr:$type, UnitAttr:$persistent, DefaultValuedAttr<I64Attr, "0">:$padding_bytes,
+    OptionalAttr<StrAttr>:$slot_kind, DefaultValuedAttr<I64Attr, "1">:$slots,
     OptionalAttr<I64Attr>:$offset);
   let assemblyFormat = [{
     $sym_name $memory_class `bytes` $bytes (`persistent` $persistent^)?
@@ -160,6 +162,29 @@ def Plan_ParameterOp : Plan_Op<"parameter"> {
   let arguments = (ins FlatSymbolRefAttr:$param, StrAttr:$buffer, StrAttr:$layout,
                        DefaultValuedAttr<I64Attr, "0">:$shard_bytes);
   let assemblyFormat = "$param `in` $buffer $layout attr-dict";
+}
+
+def Plan_StateOp : Plan_Op<"state"> {
+  let summary = "bind a state to a buffer";
+  let description = [{
+    `shard_bytes` is 0 without ZeRO. Example: `plan.state @q.moment1 in "q.moment1"`
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$state, StrAttr:$buffer,
+                       DefaultValuedAttr<I64Attr, "0">:$shard_bytes);
+  let assemblyFormat = "$state `in` $buffer attr-dict";
+}
+
+def Plan_ActionOp : Plan_Op<"action"> {
+  let summary = "one line of a training step's schedule";
+  let description = [{
+    Runs the program of `entry` for a micro-batch. `slots`: numbers by slot kind, from saved on
+    (saved, deferred, received activation, received gradient, sent activation, sent
+    gradient); -1 where there is none.
+    Example: `plan.action "forward" micro_batch 3 slots [1, -1, 0, -1, 0, -1]`
+  }];
+  let arguments = (ins StrAttr:$entry, DefaultValuedAttr<I64Attr, "-1">:$micro_batch,
+                       DenseI64ArrayAttr:$slots);
+  let assemblyFormat = "$entry (`micro_batch` $micro_batch^)? `slots` $slots attr-dict";
 }
 
 def Plan_CacheOp : Plan_Op<"cache"> {

@@ -97,10 +97,10 @@ CommandPtr prepareCollective(const fb::Command& command,
   args.send = nullptr;
   args.recv = nullptr;
   if (command.send_buffer() >= 0)
-    args.send = rank.address(command.send_buffer()) +
+    args.send = rank.address(command.send_buffer(), context.slots) +
                 atCoordinates(command.send_offset(), rank.coordinates, 0);
   if (command.recv_buffer() >= 0)
-    args.recv = rank.address(command.recv_buffer());
+    args.recv = rank.address(command.recv_buffer(), context.slots);
   args.sizeBytes = command.bytes();
   args.dtype = static_cast<DType>(command.dtype());
   args.root = command.root();

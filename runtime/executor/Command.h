@@ -27,6 +27,7 @@ struct PrepareContext {
   Program& program;
   std::vector<EventId>& events; // by number in the program
   int64_t commandIndex;
+  const Slots& slots;
 };
 
 CommandPtr prepareLaunch(const fb::Command& command, PrepareContext& context);

@@ -28,8 +28,8 @@ CommandPtr prepareCopy(const fb::Command& command, PrepareContext& context) {
   const Rank& rank = context.rank;
   return std::make_unique<CopyCommand>(
       context.rank.device, static_cast<Stream>(command.stream()),
-      rank.address(command.recv_buffer()),
-      rank.address(command.send_buffer()) +
+      rank.address(command.recv_buffer(), context.slots),
+      rank.address(command.send_buffer(), context.slots) +
           atCoordinates(command.send_offset(), rank.coordinates, 0),
       command.bytes());
 }

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <numeric>
 
 namespace llmrt {
@@ -80,7 +81,8 @@ public:
 
   absl::Status execute(int entry, int64_t validRows,
                        ExecuteStatistics* statistics) override {
-    if (entry < 0 || entry >= static_cast<int>(programs_.size()))
+    if (entry < 0 || entry >= static_cast<int>(programs_.size()) ||
+        !programs_[entry])
       return absl::InvalidArgumentError(absl::StrCat("no entry ", entry));
     const fb::Entry* e = rank_.plan.entries()->Get(entry);
     int64_t rows = e->sequences() * e->rows_per_sequence();
@@ -101,6 +103,50 @@ public:
       statistics->commands = programs_[entry]->numCommands();
     }
     return absl::OkStatus();
+  }
+
+  absl::Status executeStep(ExecuteStatistics* statistics) override {
+    if (actions_.empty())
+      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+                       "compile with --mode=train");
+    auto begin = std::chrono::steady_clock::now();
+    double waitedBefore = device_->waitSeconds();
+    if (options_.poison)
+      poison_.fillDeadMemory(*device_);
+    int64_t commands = 0;
+    for (Program* action : actions_) {
+      action->enqueue(0);
+      commands += action->numCommands();
+    }
+    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
+    if (statistics) {
+      std::chrono::duration<double> elapsed =
+          std::chrono::steady_clock::now() - begin;
+      statistics->seconds = elapsed.count();
+      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
+      statistics->commands = commands;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Span<uint8_t> stepInput(absl::string_view name) override {
+    return findInStep(rank_.stage.inputs(), name);
+  }
+
+  absl::Span<const uint8_t> stepOutput(absl::string_view name) const override {
+    if (rank_.stage.states())
+      for (const fb::State* state : *rank_.stage.states())
+        if (viewOf(state->name()) == name)
+          return wholeBuffer(state->buffer());
+    return findInStep(rank_.stage.outputs(), name);
+  }
+
+  absl::Span<uint8_t> parameterMemory(int parameter) override {
+    return wholeBuffer(rank_.stage.parameters()->Get(parameter)->buffer());
+  }
+
+  absl::Span<uint8_t> stateMemory(int state) override {
+    return wholeBuffer(rank_.stage.states()->Get(state)->buffer());
   }
 
   int stage() const override {
@@ -129,6 +175,25 @@ private:
   absl::Status loadKernels();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
+  absl::Status prepareSchedule();
+
+  absl::Span<uint8_t> wholeBuffer(int buffer) const {
+    return {rank_.address(buffer),
+            static_cast<size_t>(rank_.sizeBytes(buffer))};
+  }
+
+  absl::Span<uint8_t> findInStep(
+      const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
+      absl::string_view name) const {
+    if (all)
+      for (const fb::EntryBuffers* entry : *all)
+        if (entry->buffers())
+          for (const fb::NamedBuffer* named : *entry->buffers())
+            if (viewOf(named->name()) == name)
+              return wholeBuffer(named->buffer());
+    return {};
+  }
+
   absl::Span<uint8_t> find(
       const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
       int entry, absl::string_view name) const;
@@ -138,6 +203,11 @@ private:
   Rank rank_;
   std::unique_ptr<Program> initialise_;
   std::vector<std::unique_ptr<Program>> programs_; // by entry
+  // A training step: programs of entries, once for each set of slots, and the
+  // order in which the actions of a step run them.
+  std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
+      slotPrograms_;
+  std::vector<Program*> actions_;
   Poison poison_;
 };
 
@@ -226,12 +296,39 @@ absl::Status PlanExecutor::preparePrograms() {
         initialise_,
         Program::create(*rank_.stage.initialise(), nullptr, rank_));
   }
+  if (rank_.stage.schedule() && rank_.stage.schedule()->size() > 0)
+    return prepareSchedule();
   programs_.resize(rank_.plan.entries()->size());
   for (const fb::Program* program : *rank_.stage.programs()) {
     LLMRT_ASSIGN_OR_RETURN(
         programs_[program->entry()],
         Program::create(*program, rank_.plan.entries()->Get(program->entry()),
                         rank_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlanExecutor::prepareSchedule() {
+  std::map<int, const fb::Program*> byEntry;
+  for (const fb::Program* program : *rank_.stage.programs())
+    byEntry[program->entry()] = program;
+  for (const fb::Action* action : *rank_.stage.schedule()) {
+    Slots slots;
+    slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =
+        action->micro_batch();
+    constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
+    for (unsigned i = 0; action->slots() && i < action->slots()->size(); ++i)
+      slots.byKind[kFirst + i] = action->slots()->Get(i);
+    std::unique_ptr<Program>& program =
+        slotPrograms_[{action->entry(), slots.byKind}];
+    if (!program) {
+      LLMRT_ASSIGN_OR_RETURN(
+          program,
+          Program::create(*byEntry.at(action->entry()),
+                          rank_.plan.entries()->Get(action->entry()), rank_,
+                          slots));
+    }
+    actions_.push_back(program.get());
   }
   return absl::OkStatus();
 }

@@ -79,6 +79,27 @@ public:
   virtual absl::Status execute(int entry, int64_t validRows,
                                ExecuteStatistics* statistics) = 0;
 
+  /// Runs the schedule of one training step of this rank's stage. Its inputs lie
+  /// in stepInput(). Every rank of the mesh calls it. Errors  Unsupported if the
+  /// plan is for inference.
+  virtual absl::Status executeStep(ExecuteStatistics* statistics) = 0;
+
+  /// Buffer of an input of a training step, to be written before executeStep():
+  /// ids, positions, starts, labels i32[micro-batches, S, R]; hyper f32[16] (see
+  /// docs/design/training.md). Empty if this stage does not read it.
+  virtual absl::Span<uint8_t> stepInput(absl::string_view name) = 0;
+
+  /// Memory of a state (count, loss: f32[1], ...), or of an output of a training
+  /// step (norm f32[4]), valid until the next executeStep(); empty if this stage
+  /// does not have it.
+  virtual absl::Span<const uint8_t> stepOutput(absl::string_view name) const = 0;
+
+  /// Memory of a parameter, or of the state of that role that belongs to it, as
+  /// the plan lays it out; empty if this stage does not hold it. For
+  /// checkpoints.
+  virtual absl::Span<uint8_t> parameterMemory(int parameter) = 0;
+  virtual absl::Span<uint8_t> stateMemory(int state) = 0;
+
   virtual int stage() const = 0;
   virtual absl::Span<const int> coordinates() const = 0;
   /// Text of the flight recorder.

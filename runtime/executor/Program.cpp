@@ -68,9 +68,9 @@ CollectiveTag tagOf(const fb::Command& command, const PrepareContext& context) {
 }
 
 absl::StatusOr<std::unique_ptr<Program>>
-Program::create(const fb::Program& program, const fb::Entry* entry,
-                Rank& rank) {
-  std::unique_ptr<Program> prepared(new Program(rank, entry));
+Program::create(const fb::Program& program, const fb::Entry* entry, Rank& rank,
+                const Slots& slots) {
+  std::unique_ptr<Program> prepared(new Program(rank, entry, slots));
   prepared->words_.resize(countWords(program));
   int64_t sizeBytes = prepared->words_.size() * sizeof(uint64_t);
   LLMRT_ASSIGN_OR_RETURN(
@@ -80,7 +80,8 @@ Program::create(const fb::Program& program, const fb::Entry* entry,
   for (int i = 0; i < program.num_events(); ++i)
     prepared->events_.push_back(rank.device.createEvent());
   int64_t numCommands = program.commands() ? program.commands()->size() : 0;
-  PrepareContext context{rank, *prepared, prepared->events_, 0};
+  PrepareContext context{rank, *prepared, prepared->events_, 0,
+                         prepared->slots_};
   for (int64_t i = 0; i < numCommands; ++i) {
     context.commandIndex = i;
     prepared->commands_.push_back(
@@ -111,7 +112,9 @@ void Program::setWord(int64_t number, const fb::Word& word,
     return;
   case fb::WordKind::Address:
     value =
-        reinterpret_cast<uint64_t>(rank_.address(word.index())) + word.value();
+        reinterpret_cast<uint64_t>(rank_.address(word.index(), slots_)) +
+        word.value() +
+        atCoordinates(word.by_coordinate(), rank_.coordinates, 0);
     return;
   case fb::WordKind::Coordinate:
     value = atCoordinates(word.by_coordinate(), rank_.coordinates, 0);

@@ -15,9 +15,11 @@ namespace llmrt {
 
 class Program {
 public:
-  /// Prepares `program`; `entry` is null for the initialise program.
+  /// Prepares `program` for the slots given; `entry` is null for the initialise
+  /// program.
   static absl::StatusOr<std::unique_ptr<Program>>
-  create(const fb::Program& program, const fb::Entry* entry, Rank& rank);
+  create(const fb::Program& program, const fb::Entry* entry, Rank& rank,
+         const Slots& slots = {});
   ~Program();
 
   /// Enqueues every command.
@@ -54,12 +56,14 @@ private:
     int64_t factor;
   };
 
-  Program(Rank& rank, const fb::Entry* entry) : rank_(rank), entry_(entry) {}
+  Program(Rank& rank, const fb::Entry* entry, const Slots& slots)
+      : rank_(rank), entry_(entry), slots_(slots) {}
 
   void setRows(int64_t validRows);
 
   Rank& rank_;
   const fb::Entry* entry_;
+  Slots slots_;
   std::vector<CommandPtr> commands_;
   std::vector<uint64_t> words_; // as the device will hold them
   uint64_t* deviceWords_ = nullptr;

@@ -7,10 +7,16 @@
 #include "runtime/executor/Communicators.h"
 #include "runtime/plan/Mesh.h"
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
 namespace llmrt {
+
+/// The slots that one action of a schedule works on, by SlotKind; -1: none.
+struct Slots {
+  std::array<int, 8> byKind{-1, -1, -1, -1, -1, -1, -1, -1};
+};
 
 struct Rank {
   const fb::Plan& plan;
@@ -28,6 +34,14 @@ struct Rank {
   uint8_t* address(int buffer) const {
     const fb::Buffer* b = stage.buffers()->Get(buffer);
     return arenas[static_cast<int>(b->space())] + b->offset();
+  }
+
+  /// Address of the slot of a buffer; of the buffer if it has none.
+  uint8_t* address(int buffer, const Slots& slots) const {
+    const fb::Buffer* b = stage.buffers()->Get(buffer);
+    int slot = slots.byKind[static_cast<int>(b->slot_kind())];
+    return address(buffer) +
+           std::max(slot, 0) * (b->size_bytes() / std::max(b->slots(), 1));
   }
 
   int64_t sizeBytes(int buffer) const {

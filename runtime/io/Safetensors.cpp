@@ -284,8 +284,8 @@ std::string toJson(const nlohmann::json& value) {
 
 } // namespace
 
-absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(
-    const std::string& path, const std::vector<TensorDeclaration>& tensors,
+absl::StatusOr<std::string> encodeSafetensorsHeader(
+    const std::vector<TensorDeclaration>& tensors,
     const std::vector<std::pair<std::string, std::string>>& metadata) {
   std::string text = "{";
   if (!metadata.empty()) {
@@ -316,14 +316,22 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(
   uint64_t headerBytes = text.size();
   if (headerBytes > kMaxHeaderBytes)
     return absl::InvalidArgumentError("safetensors header above 100 MB");
+  char length[kLengthBytes];
+  std::memcpy(length, &headerBytes, kLengthBytes);
+  return absl::StrCat(absl::string_view(length, kLengthBytes), text);
+}
 
+absl::StatusOr<SafetensorsWriter> SafetensorsWriter::create(
+    const std::string& path, const std::vector<TensorDeclaration>& tensors,
+    const std::vector<std::pair<std::string, std::string>>& metadata) {
+  LLMRT_ASSIGN_OR_RETURN(std::string header,
+                         encodeSafetensorsHeader(tensors, metadata));
   SafetensorsWriter writer;
   LLMRT_ASSIGN_OR_RETURN(writer.file_, AtomicFile::create(path));
-  uint8_t length[kLengthBytes];
-  std::memcpy(length, &headerBytes, kLengthBytes);
-  LLMRT_RETURN_IF_ERROR(writer.file_.append(absl::MakeConstSpan(length)));
-  LLMRT_RETURN_IF_ERROR(writer.file_.append(text));
-  writer.endBytes_ = writer.file_.sizeBytes() + cursor;
+  LLMRT_RETURN_IF_ERROR(writer.file_.append(header));
+  writer.endBytes_ = writer.file_.sizeBytes();
+  for (const TensorDeclaration& tensor : tensors)
+    writer.endBytes_ += *sourceSizeBytes(tensor.type, tensor.shape);
   return writer;
 }
 

@@ -43,6 +43,15 @@ struct TensorDeclaration {
   std::vector<int64_t> shape;
 };
 
+/// Returns what a safetensors file begins with: the length and the JSON header,
+/// padded so that the data begins at a multiple of 8. The data of the tensors
+/// follows in the order given.
+/// Errors  InvalidArgument for a declaration that safetensors cannot hold
+///         (type, duplicate name, overflow, header too long).
+absl::StatusOr<std::string> encodeSafetensorsHeader(
+    const std::vector<TensorDeclaration>& tensors,
+    const std::vector<std::pair<std::string, std::string>>& metadata);
+
 /// Writes one safetensors file, streaming: the tensors are declared first, then
 /// their bytes follow in the order of declaration. Nothing exists at `path`
 /// before finish().

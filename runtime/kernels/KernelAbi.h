@@ -32,7 +32,15 @@ namespace llmrt {
 enum class CpuLevel : uint8_t { Baseline = 0, Avx2 = 1, Avx512 = 2 };
 
 /// Element types. Values are stored in plans.
-enum class DType : uint8_t { F32 = 0, BF16 = 1, I32 = 2, F16 = 3, U8 = 4, I64 = 5 };
+enum class DType : uint8_t {
+  F32 = 0,
+  BF16 = 1,
+  I32 = 2,
+  F16 = 3,
+  U8 = 4,
+  I64 = 5,
+  F64 = 6
+};
 
 /// How a weight [N, K] lies in memory. Values are stored in plans.
 ///   RowMajor  w[n * K + k]
@@ -52,6 +60,7 @@ inline constexpr int64_t dtypeBytes(DType t) {
   case DType::U8:
     return 1;
   case DType::I64:
+  case DType::F64:
     return 8;
   }
   return 0;

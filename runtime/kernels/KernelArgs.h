@@ -60,6 +60,7 @@ struct RopeArgs {
   int64_t style;
   int64_t ldx;
   int64_t ldo;
+  int64_t inverse;
 };
 
 struct KvAppendArgs {

@@ -45,6 +45,14 @@ ScratchFormula scratchFormula(std::string_view name) {
     return linearScratchBytes;
   if (name == "attention")
     return attentionScratchBytes;
+  if (name == "attention_rows")
+    return attentionRowsScratchBytes;
+  if (name == "attention_gradient")
+    return attentionGradientScratchBytes;
+  if (name == "linear_input_gradient")
+    return inputGradientScratchBytes;
+  if (name == "linear_weight_gradient")
+    return weightGradientScratchBytes;
   if (name == "rope_append")
     return ropeAppendScratchBytes;
   if (name == "sample")

@@ -171,39 +171,13 @@ struct Block {
   int64_t kCount;
 };
 
-// All packed rows times one strip. A strip that N cuts short goes through a
-// full one.
+// All packed rows times one strip.
 template <typename W>
 void multiplyStrip(const LinearWeight& weight, const Block& block, const W* w,
                    int64_t wStride, int64_t col) {
-  const int64_t cols = least(kStripCols, weight.N - col);
-  const bool accumulate = block.kBegin > 0;
-  for (int64_t c = 0; c < cols; c += 2 * kLanes)
-    for (int64_t r = 0; r < block.rows; r += kTileRows) {
-      int64_t tileRows = least(kTileRows, block.rows - r);
-      const float* x = block.packed + r * kProductRowStride;
-      float* y = weight.y + (block.row + r) * weight.ldy + col + c;
-      // The next rows, meanwhile: nothing else hides how far their sums are.
-      for (int64_t m = kTileRows; m < 2 * kTileRows; ++m) {
-        prefetchLines<128>(y + m * weight.ldy);
-        prefetchLines<64>(x + m * kProductRowStride);
-      }
-      if (c + 2 * kLanes <= cols) {
-        productRows<2>(tileRows, x, w + c, wStride, block.kCount, y, weight.ldy,
-                       accumulate);
-        continue;
-      }
-      float whole[kTileRows * 2 * kLanes] = {};
-      int64_t valid = cols - c;
-      for (int64_t m = 0; m < tileRows; ++m)
-        for (int64_t i = 0; accumulate && i < valid; ++i)
-          whole[m * 2 * kLanes + i] = y[m * weight.ldy + i];
-      productRows<2>(tileRows, x, w + c, wStride, block.kCount, whole,
-                     2 * kLanes, accumulate);
-      for (int64_t m = 0; m < tileRows; ++m)
-        for (int64_t i = 0; i < valid; ++i)
-          y[m * weight.ldy + i] = whole[m * 2 * kLanes + i];
-    }
+  productStrip(block.packed, block.rows, w, wStride, block.kCount,
+               weight.y + block.row * weight.ldy + col, weight.ldy,
+               least(kStripCols, weight.N - col), block.kBegin > 0);
 }
 
 // Columns [begin, end) of a weight, at most kEpilogueCols of them.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The register tile that `linear` and `attention` share: some rows of x times a
+// The register tile that all products share: some rows of x times a
 // strip of w, with the sums in registers. Every sum runs over k in ascending
 // order with one fma each, so that no choice of tile changes a bit. For kernel
 // sources only.
@@ -20,10 +20,10 @@ LLMRT_INLINE void prefetchLines(const void* p) {
     __builtin_prefetch(static_cast<const char*>(p) + i);
 }
 
-/// y[m][c] (+)= sum over k of x[m * kProductRowStride + k] * w[k * wStride +
-/// c], for M rows and V vectors of columns. The constant row stride of x lets M
-/// rows share one address register.
-template <int M, int V, typename W>
+/// y[m][c] (+)= sum over k of x[m * xStride + k] * w[k * wStride + c], for M
+/// rows and V vectors of columns. The constant row stride of x lets M rows
+/// share one address register.
+template <int M, int V, int64_t xStride, typename W>
 void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
                  float* y, int64_t ldy, bool accumulate) {
   Vec sum[M][V];
@@ -44,7 +44,7 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
       b[0] = load(w);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
-      Vec a = splat(x[m * kProductRowStride]);
+      Vec a = splat(x[m * xStride]);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v)
         sum[m][v] = fma(a, b[v], sum[m][v]);
@@ -63,14 +63,14 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
 }
 
 /// productTile for M = 1..kTileRows known at run time.
-template <int V, typename W>
+template <int V, int64_t xStride = kProductRowStride, typename W>
 inline void productRows(int64_t M, const float* x, const W* w, int64_t wStride,
                         int64_t K, float* y, int64_t ldy, bool accumulate) {
   switch (M) {
 #define LLMRT_ROWS(rows)                                                       \
   case rows:                                                                   \
     if constexpr (rows <= kTileRows)                                           \
-      productTile<rows, V>(x, w, wStride, K, y, ldy, accumulate);              \
+      productTile<rows, V, xStride>(x, w, wStride, K, y, ldy, accumulate);     \
     return;
     LLMRT_ROWS(1)
     LLMRT_ROWS(2)
@@ -91,15 +91,69 @@ inline void productRows(int64_t M, const float* x, const W* w, int64_t wStride,
 }
 
 /// productRows for any number of columns that is a multiple of kLanes.
-template <typename W>
+template <int64_t xStride = kProductRowStride, typename W>
 inline void productCols(int64_t M, int64_t cols, const float* x, const W* w,
                         int64_t wStride, int64_t K, float* y, int64_t ldy,
                         bool accumulate) {
   int64_t c = 0;
   for (; c + 2 * kLanes <= cols; c += 2 * kLanes)
-    productRows<2>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
+    productRows<2, xStride>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
   if (c < cols)
-    productRows<1>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
+    productRows<1, xStride>(M, x, w + c, wStride, K, y + c, ldy, accumulate);
+}
+
+/// Fetches a block of `rows` rows of `lines` cache lines into the second-level
+/// cache, some rows at each call: what is needed after the current products.
+struct BlockFetch {
+  const char* next = nullptr;
+  int64_t strideBytes = 0;
+  int64_t lines = 0;
+  int64_t rows = 0;
+  int64_t rowsPerCall = 0;
+
+  LLMRT_INLINE void operator()() {
+    int64_t count = least(rows, rowsPerCall);
+    rows -= count;
+    for (; count > 0; --count, next += strideBytes)
+      for (int64_t i = 0; i < lines; ++i)
+        __builtin_prefetch(next + i * 64, 0, 2);
+  }
+};
+
+/// productRows for any number of rows and at most kStripCols columns. Columns
+/// that are left out of the last vector are computed, but not written.
+template <int64_t xStride = kProductRowStride, typename W>
+void productStrip(const float* x, int64_t rows, const W* w, int64_t wStride,
+                  int64_t K, float* y, int64_t ldy, int64_t cols,
+                  bool accumulate, BlockFetch* fetch = nullptr) {
+  for (int64_t c = 0; c < cols; c += 2 * kLanes)
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      if (fetch)
+        (*fetch)();
+      const int64_t tileRows = least(kTileRows, rows - r);
+      const float* tileX = x + r * xStride;
+      float* tileY = y + r * ldy + c;
+      // The next rows, meanwhile: nothing else hides how far their sums are.
+      for (int64_t m = kTileRows; m < 2 * kTileRows; ++m) {
+        prefetchLines<128>(tileY + m * ldy);
+        prefetchLines<64>(tileX + m * xStride);
+      }
+      if (c + 2 * kLanes <= cols) {
+        productRows<2, xStride>(tileRows, tileX, w + c, wStride, K, tileY, ldy,
+                                accumulate);
+        continue;
+      }
+      float whole[kTileRows * 2 * kLanes] = {};
+      const int64_t valid = cols - c;
+      for (int64_t m = 0; m < tileRows; ++m)
+        for (int64_t i = 0; accumulate && i < valid; ++i)
+          whole[m * 2 * kLanes + i] = tileY[m * ldy + i];
+      productRows<2, xStride>(tileRows, tileX, w + c, wStride, K, whole,
+                              2 * kLanes, accumulate);
+      for (int64_t m = 0; m < tileRows; ++m)
+        for (int64_t i = 0; i < valid; ++i)
+          tileY[m * ldy + i] = whole[m * 2 * kLanes + i];
+    }
 }
 
 } // namespace llmrt::LLMRT_LEVEL

@@ -14,7 +14,8 @@ void rope(const uint64_t* words, const LlmrtTile* tile, void*) {
   for (int64_t r = tile->rowBegin; r < rowEnd; ++r)
     for (int64_t h = tile->colBegin; h < headEnd; ++h)
       rotateHead(a.x + r * a.ldx + h * a.D, a.table, a.positions[r], a.D,
-                 a.rotary, a.style, a.out + r * a.ldo + h * a.D);
+                 a.rotary, a.style, a.out + r * a.ldo + h * a.D,
+                 a.inverse ? -1.0f : 1.0f);
 }
 
 } // namespace llmrt::LLMRT_LEVEL

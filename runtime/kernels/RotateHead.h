@@ -10,9 +10,11 @@ namespace llmrt::LLMRT_LEVEL {
 
 /// out = x with its first `rotary` elements turned by the angles of `position`:
 /// with c and s the pair's cosine and sine, fma(x0, c, -(x1 s)) and fma(x1, c,
-/// x0 s). A position of -1 copies. out may be x.
+/// x0 s). A position of -1 copies. out may be x. direction -1 turns back: the
+/// sine's sign changes.
 inline void rotateHead(const float* x, const float* table, int64_t position,
-                       int64_t D, int64_t rotary, int64_t style, float* out) {
+                       int64_t D, int64_t rotary, int64_t style, float* out,
+                       float direction = 1.0f) {
   const int64_t half = rotary / 2;
   const int64_t turned = position < 0 ? 0 : 2 * half;
   const float* cosines = table + position * 2 * half;
@@ -23,8 +25,9 @@ inline void rotateHead(const float* x, const float* table, int64_t position,
   for (int64_t i = 0; i < turned / 2; ++i) {
     float x0 = x[i * step];
     float x1 = x[i * step + apart];
-    float minus = -(x1 * sines[i]);
-    float plus = x0 * sines[i];
+    float sine = sines[i] * direction;
+    float minus = -(x1 * sine);
+    float plus = x0 * sine;
 #ifdef __FMA__
     out[i * step] = __builtin_fmaf(x0, cosines[i], minus);
     out[i * step + apart] = __builtin_fmaf(x1, cosines[i], plus);

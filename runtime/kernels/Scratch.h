@@ -6,7 +6,7 @@
 // copies.
 #pragma once
 
-#include "runtime/kernels/KernelArgs.h"
+#include "runtime/kernels/TrainingKernelArgs.h"
 
 namespace llmrt {
 
@@ -24,6 +24,20 @@ inline constexpr int64_t kLinearFewRows = 16;
 inline constexpr int64_t kMaxTileRows = 14;
 /// Columns of one strip of a product: the width of an f32 panel.
 inline constexpr int64_t kStripCols = 32;
+/// The gradients of `linear`: reduction elements of one block, and the distance
+/// between packed rows.
+inline constexpr int64_t kGradientBlock = 512;
+inline constexpr int64_t kGradientStride = kGradientBlock + 16;
+/// The most packed rows of dy of linear_input_gradient.
+inline constexpr int64_t kGradientRows = 256;
+/// The most turned columns of linear_weight_gradient (whole squares and whole
+/// register tiles of 14), and strips at once.
+inline constexpr int64_t kGradientTurned = 112;
+inline constexpr int64_t kGradientStrips = 8;
+/// Floats from one of these strips [kGradientBlock, kStripCols] to the next:
+/// not a multiple of 4 KiB, as they are filled together.
+inline constexpr int64_t kGradientStripStride =
+    kGradientBlock * kStripCols + 2 * kStripCols;
 /// Buckets of similar logits of `sample`.
 inline constexpr int64_t kSampleBuckets = 1 << 14;
 /// Scratch that a prologue or an epilogue of `linear` may use.
@@ -65,25 +79,102 @@ static inline LinearScratch linearScratch(const LinearArgs& a) {
   return s;
 }
 
-/// The parts of the scratch of `attention`, as float offsets.
+/// Scratch of linear_input_gradient: packed rows, then one strip.
+inline constexpr int64_t kInputGradientPackedFloats =
+    kGradientRows * kGradientStride;
+inline constexpr int64_t kInputGradientScratchBytes =
+    (kInputGradientPackedFloats + kGradientBlock * kStripCols) * 4;
+
+/// Scratch of linear_weight_gradient: turned columns, then strips.
+inline constexpr int64_t kWeightGradientPackedFloats =
+    kGradientTurned * kGradientStride;
+inline constexpr int64_t kWeightGradientScratchBytes =
+    (kWeightGradientPackedFloats + kGradientStrips * kGradientStripStride) * 4;
+
+/// Elements of D in one block of the packed rows of attention, and the distance
+/// between rows of them and of scores.
+inline constexpr int64_t kAttentionBlock = 256;
+inline constexpr int64_t kAttentionStride = kAttentionBlock + 16;
+/// Groups of queries that read a packed block of keys in one pass of
+/// attention_rows.
+inline constexpr int64_t kPassGroups = 10;
+
+/// Floats of `rows` packed rows of D: [ceil(D / kAttentionBlock), rows,
+/// kAttentionStride].
+static inline int64_t packedRowFloats(int64_t rows, int64_t D) {
+  return roundUp(D, kAttentionBlock) / kAttentionBlock * rows *
+         kAttentionStride;
+}
+
+/// The parts of the scratch of `attention` and, with `groups` and a block of
+/// keys and values, of attention_rows, as float offsets.
 struct AttentionScratch {
-  int64_t q;    // [ceil(D / kProductBlock), kMaxTileRows, kProductRowStride]
-  int64_t p;    // [kMaxTileRows, kProductRowStride]: scores, then weights
-  int64_t acc;  // [kMaxTileRows, accStride]
-  int64_t tail; // [kPageTokens, 16]: the last columns of values
+  int64_t p;      // [kMaxTileRows, kAttentionStride]: scores, then weights
+  int64_t tail;   // [kPageTokens, 16]: the last columns of values
+  int64_t q;      // groups of packed rows [kMaxTileRows, D]
+  int64_t acc;    // groups of [kMaxTileRows, accStride]
+  int64_t keys;   // [D, kPageTokens]
+  int64_t values; // [kPageTokens, D]
+  int64_t qFloats;
   int64_t accStride;
   int64_t totalBytes;
 };
 
-static inline AttentionScratch attentionScratch(int64_t D) {
+static inline AttentionScratch attentionScratch(int64_t D, int64_t groups,
+                                                int64_t blocks) {
   AttentionScratch s;
-  constexpr int64_t rowsFloats = kMaxTileRows * kProductRowStride;
-  s.q = 0;
-  s.p = s.q + roundUp(D, kProductBlock) / kProductBlock * rowsFloats;
-  s.acc = s.p + rowsFloats;
+  s.qFloats = packedRowFloats(kMaxTileRows, D);
   s.accStride = roundUp(D, kStripCols);
-  s.tail = s.acc + kMaxTileRows * s.accStride;
-  s.totalBytes = (s.tail + kPageTokens * 16) * 4;
+  s.p = 0;
+  s.tail = s.p + kMaxTileRows * kAttentionStride;
+  s.q = s.tail + kPageTokens * 16;
+  s.acc = s.q + groups * s.qFloats;
+  s.keys = s.acc + groups * kMaxTileRows * s.accStride;
+  s.values = s.keys + blocks * kPageTokens * D;
+  s.totalBytes = (s.values + blocks * kPageTokens * D) * 4;
+  return s;
+}
+
+/// The parts of the scratch of attention_gradient, as float offsets. Rows and
+/// columns are those of one block of kPageTokens queries or keys.
+struct AttentionGradientScratch {
+  int64_t keysTurned;   // [D, kPageTokens]
+  int64_t valuesTurned; // [D, kPageTokens]
+  int64_t keys;         // packed rows
+  int64_t queries;      // packed rows
+  int64_t dout;         // packed rows
+  int64_t p;            // [kPageTokens, kAttentionStride], and so on
+  int64_t ds;
+  int64_t pTurned;
+  int64_t dsTurned;
+  int64_t dq; // [kPageTokens, accStride], and so on
+  int64_t dk;
+  int64_t dv;
+  int64_t delta; // [R, H]
+  int64_t accStride;
+  int64_t totalBytes;
+};
+
+static inline AttentionGradientScratch
+attentionGradientScratch(int64_t D, int64_t R, int64_t H) {
+  AttentionGradientScratch s;
+  const int64_t packed = packedRowFloats(kPageTokens, D);
+  constexpr int64_t square = kPageTokens * kAttentionStride;
+  s.accStride = roundUp(D, kStripCols);
+  s.keysTurned = 0;
+  s.valuesTurned = s.keysTurned + kPageTokens * D;
+  s.keys = s.valuesTurned + kPageTokens * D;
+  s.queries = s.keys + packed;
+  s.dout = s.queries + packed;
+  s.p = s.dout + packed;
+  s.ds = s.p + square;
+  s.pTurned = s.ds + square;
+  s.dsTurned = s.pTurned + square;
+  s.dq = s.dsTurned + square;
+  s.dk = s.dq + kPageTokens * s.accStride;
+  s.dv = s.dk + kPageTokens * s.accStride;
+  s.delta = s.dv + kPageTokens * s.accStride;
+  s.totalBytes = roundUp((s.delta + R * H) * 4, 64);
   return s;
 }
 
@@ -92,11 +183,29 @@ static inline int64_t linearScratchBytes(const uint64_t* words) {
 }
 
 static inline int64_t attentionScratchBytes(const uint64_t* words) {
-  return attentionScratch(readArgs<AttentionArgs>(words).D).totalBytes;
+  return attentionScratch(readArgs<AttentionArgs>(words).D, 1, 0).totalBytes;
+}
+
+static inline int64_t attentionRowsScratchBytes(const uint64_t* words) {
+  const auto a = readArgs<AttentionRowsArgs>(words);
+  return attentionScratch(a.D, kPassGroups, 1).totalBytes;
+}
+
+static inline int64_t attentionGradientScratchBytes(const uint64_t* words) {
+  const auto a = readArgs<AttentionGradientArgs>(words);
+  return attentionGradientScratch(a.D, a.R, a.H).totalBytes;
 }
 
 static inline int64_t ropeAppendScratchBytes(const uint64_t* words) {
   return kPageTokens * readArgs<RopeAppendArgs>(words).D * 4;
+}
+
+static inline int64_t inputGradientScratchBytes(const uint64_t*) {
+  return kInputGradientScratchBytes;
+}
+
+static inline int64_t weightGradientScratchBytes(const uint64_t*) {
+  return kWeightGradientScratchBytes;
 }
 
 static inline int64_t sampleScratchBytes(const uint64_t* words) {

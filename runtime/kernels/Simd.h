@@ -71,6 +71,8 @@ LLMRT_INLINE void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 
 LLMRT_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 
+LLMRT_INLINE Vec squareRoot(Vec a) { return _mm512_sqrt_ps(a); }
+
 LLMRT_INLINE Vec vmax(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 
 LLMRT_INLINE Vec vmin(Vec a, Vec b) { return _mm512_min_ps(a, b); }
@@ -153,6 +155,8 @@ LLMRT_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 
 LLMRT_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 
+LLMRT_INLINE Vec squareRoot(Vec a) { return _mm256_sqrt_ps(a); }
+
 LLMRT_INLINE Vec vmax(Vec a, Vec b) { return _mm256_max_ps(a, b); }
 
 LLMRT_INLINE Vec vmin(Vec a, Vec b) { return _mm256_min_ps(a, b); }
@@ -233,6 +237,8 @@ LLMRT_INLINE void store(float* p, Vec v) { _mm_storeu_ps(p, v); }
 LLMRT_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return _mm_add_ps(_mm_mul_ps(a, b), c);
 }
+
+LLMRT_INLINE Vec squareRoot(Vec a) { return _mm_sqrt_ps(a); }
 
 LLMRT_INLINE Vec vmax(Vec a, Vec b) { return _mm_max_ps(a, b); }
 

@@ -7,6 +7,7 @@
 // endian.
 #pragma once
 
+#include "runtime/base/Crc64.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/plan/plan_generated.h"
 
@@ -18,13 +19,10 @@
 
 namespace llmrt {
 
-inline constexpr int kPlanSchemaVersion = 1;
+inline constexpr int kPlanSchemaVersion = 2;
 inline constexpr int64_t kPlanEnvelopeBytes = 32;
 /// Alignment of every buffer in an arena.
 inline constexpr int64_t kBufferAlignment = 64;
-
-/// CRC-64/XZ (ECMA-182, reflected).
-uint64_t crc64(absl::Span<const uint8_t> bytes, uint64_t seed = 0);
 
 /// Returns envelope and payload of a finished FlatBuffer.
 std::vector<uint8_t> wrapPlan(absl::Span<const uint8_t> payload);

@@ -121,6 +121,8 @@ absl::Status verifyKernels(const fb::Plan& plan) {
   return absl::OkStatus();
 }
 
+constexpr int64_t kHyperparameters = 16;
+
 bool isMemorySpace(fb::MemorySpace space) {
   return space >= fb::MemorySpace::MIN && space <= fb::MemorySpace::MAX;
 }
@@ -128,10 +130,6 @@ bool isMemorySpace(fb::MemorySpace space) {
 bool isMemoryClass(fb::MemoryClass memoryClass) {
   return memoryClass >= fb::MemoryClass::MIN &&
          memoryClass <= fb::MemoryClass::MAX;
-}
-
-bool isElementType(fb::ElementType type) {
-  return type >= fb::ElementType::MIN && type <= fb::ElementType::MAX;
 }
 
 absl::Status verifyBuffers(const fb::Stage& stage, const Place& outer) {
@@ -164,6 +162,12 @@ absl::Status verifyBuffers(const fb::Stage& stage, const Place& outer) {
         absl::StrCat("offset ", buffer->offset(), " is not aligned"));
     LLMRT_PLAN_CHECK(isWithin(buffer->padding_bytes(), 0, buffer->size_bytes()),
                      place, "more padding than bytes");
+    LLMRT_PLAN_CHECK(buffer->slot_kind() >= fb::SlotKind::MIN &&
+                         buffer->slot_kind() <= fb::SlotKind::MAX,
+                     place, "unknown slot kind");
+    LLMRT_PLAN_CHECK(isWithin(buffer->slots(), 1, kMaxSlots) &&
+                         buffer->size_bytes() % buffer->slots() == 0,
+                     place, "its slots are not equal parts");
   }
   return absl::OkStatus();
 }
@@ -229,9 +233,13 @@ absl::Status verifyEntryBuffers(
         {"top_p", F32, S},
         {"seed", I64, S},
         {"sequence", I32, S},
-        {"sample_positions", I32, S}};
+        {"sample_positions", I32, S},
+        {"starts", I32, rows},
+        {"labels", I32, rows},
+        {"hyper", F32, kHyperparameters}};
     const NamedBufferKind outputs[] = {{"next_ids", I32, S},
-                                       {"logits", F32, 0}};
+                                       {"logits", F32, 0},
+                                       {"norm", F32, 4}};
     auto kinds = isInput ? absl::Span<const NamedBufferKind>(inputs)
                          : absl::Span<const NamedBufferKind>(outputs);
     std::set<absl::string_view> names;
@@ -271,6 +279,8 @@ absl::Status verifyStage(const fb::Plan& plan, const fb::Stage& stage,
                  stage.buffers()->Get(cache->buffer())->size_bytes()),
         at, "its pages do not fit its buffer");
   }
+  LLMRT_RETURN_IF_ERROR(verifyStates(plan, stage, place));
+  LLMRT_RETURN_IF_ERROR(verifySchedule(plan, stage, place));
   LLMRT_RETURN_IF_ERROR(
       verifyEntryBuffers(plan, stage, stage.inputs(), true, place));
   LLMRT_RETURN_IF_ERROR(

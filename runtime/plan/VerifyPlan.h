@@ -52,8 +52,16 @@ inline bool isWithin(int64_t value, int64_t low, int64_t high) {
 
 /// FlatBuffers checks that elements are inside the file, not that they are
 /// aligned.
-inline bool isAligned(const ::flatbuffers::Vector<int64_t>* vector) {
-  return !vector || reinterpret_cast<uintptr_t>(vector->Data()) % 8 == 0;
+template <typename T>
+bool isAligned(const ::flatbuffers::Vector<T>* vector) {
+  return !vector || reinterpret_cast<uintptr_t>(vector->Data()) % sizeof(T) == 0;
+}
+
+/// Slots of a buffer, at most.
+inline constexpr int64_t kMaxSlots = 1 << 16;
+
+inline bool isElementType(fb::ElementType type) {
+  return type >= fb::ElementType::MIN && type <= fb::ElementType::MAX;
 }
 
 /// Returns the product, or -1 if a factor is negative, it exceeds
@@ -81,6 +89,13 @@ absl::Status verifyParameter(const fb::Plan& plan, const fb::Stage& stage,
 
 /// Checks the programs of a stage; its buffers are verified already.
 absl::Status verifyPrograms(const fb::Plan& plan, const fb::Stage& stage,
+                            const Place& place);
+
+/// Checks the states and the schedule of a training step; buffers are verified
+/// already.
+absl::Status verifyStates(const fb::Plan& plan, const fb::Stage& stage,
+                          const Place& place);
+absl::Status verifySchedule(const fb::Plan& plan, const fb::Stage& stage,
                             const Place& place);
 
 } // namespace llmrt

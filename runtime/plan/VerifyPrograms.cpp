@@ -61,9 +61,13 @@ absl::Status verifyWord(const Scope& scope, const fb::Word& word, char type,
         isWithin(word.index(), 0, lengthOf(scope.stage.buffers()) - 1), place,
         absl::StrCat("buffer ", word.index(), " does not exist"));
     int64_t sizeBytes = scope.stage.buffers()->Get(word.index())->size_bytes();
+    sizeBytes /= scope.stage.buffers()->Get(word.index())->slots();
     LLMRT_PLAN_CHECK(isWithin(word.value(), 0, sizeBytes), place,
                      "it points outside its buffer");
-    return absl::OkStatus();
+    if (!word.by_coordinate())
+      return absl::OkStatus();
+    return verifyByCoordinate(scope.plan, word.by_coordinate(), 0,
+                              sizeBytes - word.value(), place);
   }
   case fb::WordKind::Coordinate:
     LLMRT_PLAN_CHECK(word.by_coordinate(), place, "its values are missing");
@@ -160,7 +164,8 @@ absl::Status verifyOperand(const Scope& scope, const fb::Command& command,
   Place place{&outer, isSend ? "send_buffer" : "recv_buffer"};
   LLMRT_PLAN_CHECK(isWithin(buffer, 0, lengthOf(scope.stage.buffers()) - 1),
                    place, absl::StrCat("buffer ", buffer, " does not exist"));
-  int64_t sizeBytes = scope.stage.buffers()->Get(buffer)->size_bytes();
+  int64_t sizeBytes = scope.stage.buffers()->Get(buffer)->size_bytes() /
+                      scope.stage.buffers()->Get(buffer)->slots();
   LLMRT_PLAN_CHECK(isWithin(bytes, 0, sizeBytes), place,
                    absl::StrCat("it holds ", sizeBytes,
                                 " bytes, the command needs ", bytes));
@@ -331,8 +336,9 @@ absl::Status verifyPrograms(const fb::Plan& plan, const fb::Stage& stage,
         verifyProgram({plan, stage, false}, *stage.initialise(), place));
   }
   Place all{&outer, "programs"};
-  LLMRT_PLAN_CHECK(lengthOf(stage.programs()) == lengthOf(plan.entries()), all,
-                   "there is not one for each entry");
+  LLMRT_PLAN_CHECK(lengthOf(stage.programs()) == lengthOf(plan.entries()) ||
+                       textOf(plan.mode()) == "train",
+                   all, "there is not one for each entry");
   std::vector<bool> isSeen(lengthOf(plan.entries()));
   for (int64_t i = 0; i < lengthOf(stage.programs()); ++i) {
     const fb::Program* program = stage.programs()->Get(i);

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "runtime/device/cpu/ThreadPool.h"
-#include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/KernelRegistry.h"
+#include "runtime/kernels/TrainingKernelArgs.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -116,10 +116,19 @@ struct Cut {
   int64_t cols = 0;
 };
 
+/// Returns the newest version of a kernel.
+inline const KernelInfo* newestKernel(std::string_view name) {
+  const KernelInfo* newest = nullptr;
+  for (const KernelInfo& kernel : allKernels())
+    if (kernel.name == name && (!newest || kernel.version > newest->version))
+      newest = &kernel;
+  return newest;
+}
+
 template <typename Args>
 void runKernel(std::string_view name, CpuLevel level, const Args& args,
                int64_t rows, int64_t cols, Cut cut = {}) {
-  const KernelInfo* kernel = findKernel(name, 1);
+  const KernelInfo* kernel = newestKernel(name);
   ASSERT_NE(kernel, nullptr) << name;
   ASSERT_EQ(kernel->args.size() * 8, sizeof(Args)) << name;
   auto* words = reinterpret_cast<const uint64_t*>(&args);

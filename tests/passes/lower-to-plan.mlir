@@ -62,7 +62,7 @@ module attributes {llm.options = {zero = 3 : i64}} {
   plan.kernel @linear hand_tuned "linear" version 1 {
   ^bb0:
   }
-  plan.kernel @rope hand_tuned "rope" version 1 {
+  plan.kernel @rope hand_tuned "rope" version 2 {
   ^bb0:
   }
   func.func @prefill(%ids: tensor<1x6xi32> {llm.name = "ids"}, %positions: tensor<1x6xi32> {llm.name = "positions"}, %x: tensor<6x18xf32> {llm.name = "x"}, %bt: tensor<1x2xi32> {llm.name = "block_table"}) -> (tensor<6x18xf32> {llm.name = "logits"}) attributes {llm.entry = "prefill"} {

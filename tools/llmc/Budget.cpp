@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/llmc/Budget.h"
-#include "tools/llmrt/NearestName.h"
+#include "runtime/base/NearestName.h"
 
 #include "runtime/base/Error.h"
 

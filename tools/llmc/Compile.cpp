@@ -10,11 +10,11 @@
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
+#include "runtime/base/NearestName.h"
 #include "runtime/io/AtomicFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
-#include "tools/llmrt/NearestName.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"

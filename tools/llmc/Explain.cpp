@@ -3,10 +3,10 @@
 // one op or tensor. Names are those of the plan: ops of its provenance,
 // buffers, parameters.
 #include "runtime/base/Error.h"
+#include "runtime/base/NearestName.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/PlanCounters.h"
 #include "tools/llmc/PlanViews.h"
-#include "tools/llmrt/NearestName.h"
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"

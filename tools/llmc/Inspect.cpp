@@ -2,10 +2,10 @@
 // llmc inspect: chooses the view of a plan or of a model. A file is a model if
 // its name ends in .mlir.
 #include "runtime/base/Error.h"
+#include "runtime/base/NearestName.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanViews.h"
-#include "tools/llmrt/NearestName.h"
 
 #include "absl/strings/match.h"
 

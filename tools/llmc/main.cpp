@@ -4,9 +4,9 @@
 // unchanged.
 #include "compiler/passes/Passes.h"
 #include "runtime/base/Error.h"
+#include "runtime/base/NearestName.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/PlanReport.h"
-#include "tools/llmrt/NearestName.h"
 
 #include "mlir/IR/AsmState.h"
 #include "mlir/IR/MLIRContext.h"

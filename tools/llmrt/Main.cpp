@@ -3,9 +3,9 @@
 // makes no sense; 130 after Ctrl-C.
 #include "runtime/base/Error.h"
 #include "runtime/base/Logging.h"
+#include "runtime/base/NearestName.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/Interrupt.h"
-#include "tools/llmrt/NearestName.h"
 
 #include "absl/strings/match.h"
 

@@ -3,7 +3,7 @@
 #include "tools/llmrt/Options.h"
 
 #include "runtime/base/Error.h"
-#include "tools/llmrt/NearestName.h"
+#include "runtime/base/NearestName.h"
 
 #include "absl/strings/match.h"
 

@@ -76,19 +76,54 @@ absl::Status checkTurns(Messages messages, const std::string& name) {
   return absl::OkStatus();
 }
 
-std::string renderChatMl(Messages messages, const std::string& defaultSystem) {
-  std::string text;
+// The text so far; answers are marked as they are written.
+class Writer {
+public:
+  void add(std::initializer_list<std::string_view> parts) {
+    for (std::string_view part : parts)
+      made_.text += part;
+  }
+
+  /// Adds an answer with its end mark; white space behind the mark belongs to
+  /// the template and not to the answer.
+  void addAnswer(size_t message, std::initializer_list<std::string_view> parts,
+                 std::string_view behind = "") {
+    size_t begin = made_.text.size();
+    add(parts);
+    made_.answers.push_back({message, begin, made_.text.size()});
+    add({behind});
+  }
+
+  /// Adds what follows a message's header: an answer or another's words.
+  void addBody(size_t message, std::string_view role,
+               std::initializer_list<std::string_view> parts,
+               std::string_view behind) {
+    if (role == "assistant")
+      return addAnswer(message, parts, behind);
+    add(parts);
+    add({behind});
+  }
+
+  TrainingText finish() { return std::move(made_); }
+
+private:
+  TrainingText made_;
+};
+
+void renderChatMl(Messages messages, const std::string& defaultSystem,
+                  Writer& out) {
   if (!defaultSystem.empty() && messages[0].role != "system")
-    text = join({"<|im_start|>system\n", defaultSystem, "<|im_end|>\n"});
-  for (const ChatMessage& message : messages)
-    text += join(
-        {"<|im_start|>", message.role, "\n", message.content, "<|im_end|>\n"});
-  return text;
+    out.add({"<|im_start|>system\n", defaultSystem, "<|im_end|>\n"});
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    out.add({"<|im_start|>", role, "\n"});
+    out.addBody(i, role, {content, "<|im_end|>"}, "\n");
+  }
 }
 
 // Thoughts of answers before the last question are left out, later ones are
 // marked.
-std::string renderQwen3(Messages messages) {
+void renderQwen3(Messages messages, Writer& out) {
   size_t lastQuestion = messages.size() - 1;
   for (size_t i = messages.size(); i-- > 0;) {
     const ChatMessage& message = messages[i];
@@ -99,11 +134,11 @@ std::string renderQwen3(Messages messages) {
       break;
     }
   }
-  std::string text;
   for (size_t i = 0; i < messages.size(); ++i) {
     std::string_view content = messages[i].content;
     std::string_view thought;
-    text += join({"<|im_start|>", messages[i].role, "\n"});
+    std::string marked;
+    out.add({"<|im_start|>", messages[i].role, "\n"});
     if (messages[i].role == "assistant") {
       if (size_t end = content.find("</think>"); end != content.npos) {
         thought = stripNewlines(content.substr(0, end), false, true);
@@ -115,91 +150,98 @@ std::string renderQwen3(Messages messages) {
       }
       bool isLast = i + 1 == messages.size();
       if (i > lastQuestion && (isLast || !thought.empty())) {
-        text += join({"<think>\n", stripNewlines(thought, true, true),
-                      "\n</think>\n\n"});
+        marked = join({"<think>\n", stripNewlines(thought, true, true),
+                       "\n</think>\n\n"});
         content = stripNewlines(content, true, false);
       }
     }
-    text += join({content, "<|im_end|>\n"});
+    out.addBody(i, messages[i].role, {marked, content, "<|im_end|>"}, "\n");
   }
-  return text;
 }
 
-std::string renderLlama3(Messages messages) {
-  std::string text;
-  for (const ChatMessage& message : messages)
-    text += join({"<|start_header_id|>", message.role, "<|end_header_id|>\n\n",
-                  strip(message.content), "<|eot_id|>"});
-  return text;
+// `first`: the number of the first message given.
+void renderLlama3(Messages messages, size_t first, Writer& out) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    out.add({"<|start_header_id|>", role, "<|end_header_id|>\n\n"});
+    out.addBody(first + i, role, {strip(content), "<|eot_id|>"}, "");
+  }
 }
 
-std::string renderLlama31(Messages messages, const std::string& date) {
+void renderLlama31(Messages messages, const std::string& date, Writer& out) {
   std::string_view system;
-  if (messages[0].role == "system") {
+  bool hasSystem = messages[0].role == "system";
+  if (hasSystem) {
     system = strip(messages[0].content);
     messages.remove_prefix(1);
   }
-  return join({"<|start_header_id|>system<|end_header_id|>\n\n"
-               "Cutting Knowledge Date: December 2023\nToday Date: ",
-               date, "\n\n", system, "<|eot_id|>", renderLlama3(messages)});
+  out.add({"<|start_header_id|>system<|end_header_id|>\n\n"
+           "Cutting Knowledge Date: December 2023\nToday Date: ",
+           date, "\n\n", system, "<|eot_id|>"});
+  renderLlama3(messages, hasSystem ? 1 : 0, out);
 }
 
-absl::StatusOr<std::string> renderLlama2(Messages messages,
-                                         const std::string& name) {
+absl::Status renderLlama2(Messages messages, const std::string& name,
+                          Writer& out) {
   std::string system;
+  size_t first = 0;
   if (messages[0].role == "system") {
     system = join({"<<SYS>>\n", messages[0].content, "\n<</SYS>>\n\n"});
     messages.remove_prefix(1);
+    first = 1;
   }
   LLMRT_RETURN_IF_ERROR(checkTurns(messages, name));
-  std::string text;
   for (size_t i = 0; i < messages.size(); ++i) {
     std::string content = (i == 0 ? system : "") + messages[i].content;
     if (i % 2 == 0)
-      text += join({"<s>[INST] ", strip(content), " [/INST]"});
+      out.add({"<s>[INST] ", strip(content), " [/INST]"});
     else
-      text += join({" ", strip(content), " </s>"});
+      out.addAnswer(first + i, {" ", strip(content), " </s>"});
   }
-  return text;
+  return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> renderMistral(Messages messages,
-                                          std::string_view afterAnswer,
-                                          const std::string& name) {
+absl::Status renderMistral(Messages messages, std::string_view behind,
+                           const std::string& name, Writer& out) {
   LLMRT_RETURN_IF_ERROR(checkTurns(messages, name));
-  std::string text = "<s>";
+  out.add({"<s>"});
   for (size_t i = 0; i < messages.size(); ++i) {
     if (i % 2 == 0)
-      text += join({"[INST] ", messages[i].content, " [/INST]"});
+      out.add({"[INST] ", messages[i].content, " [/INST]"});
     else
-      text += join({messages[i].content, afterAnswer});
+      out.addAnswer(i, {messages[i].content, "</s>"}, behind);
   }
-  return text;
+  return absl::OkStatus();
 }
 
 // `hasSystem`: a system message goes before the first question; else it is
 // refused.
-absl::StatusOr<std::string> renderGemma(Messages messages, bool hasSystem,
-                                        const std::string& name) {
+absl::Status renderGemma(Messages messages, bool hasSystem,
+                         const std::string& name, Writer& out) {
   std::string system;
+  size_t first = 0;
   if (hasSystem && messages[0].role == "system") {
     system = messages[0].content + "\n\n";
     messages.remove_prefix(1);
+    first = 1;
   }
   LLMRT_RETURN_IF_ERROR(checkTurns(messages, name));
-  std::string text = "<bos>";
-  for (size_t i = 0; i < messages.size(); ++i)
-    text += join({"<start_of_turn>", i % 2 == 0 ? "user\n" : "model\n",
-                  i == 0 ? system : "", strip(messages[i].content),
-                  "<end_of_turn>\n"});
-  return text;
+  out.add({"<bos>"});
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    out.add({"<start_of_turn>", i % 2 == 0 ? "user\n" : "model\n"});
+    out.addBody(first + i, role,
+                {i == 0 ? system : "", strip(content), "<end_of_turn>"}, "\n");
+  }
+  return absl::OkStatus();
 }
 
-std::string renderZephyr(Messages messages) {
-  std::string text;
-  for (const ChatMessage& message : messages)
-    text += join({"<|", message.role, "|>\n", message.content, "</s>\n"});
-  return text;
+void renderZephyr(Messages messages, Writer& out) {
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    out.add({"<|", role, "|>\n"});
+    out.addBody(i, role, {content, "</s>"}, "\n");
+  }
 }
 
 } // namespace
@@ -207,42 +249,85 @@ std::string renderZephyr(Messages messages) {
 absl::StatusOr<std::string>
 ChatTemplate::render(absl::Span<const ChatMessage> messages,
                      const RenderOptions& options) const {
+  LLMRT_ASSIGN_OR_RETURN(TrainingText rendered,
+                         renderMessages(messages, options.date));
+  return std::move(rendered.text) + answerHeader(options);
+}
+
+absl::StatusOr<TrainingText>
+ChatTemplate::renderForTraining(absl::Span<const ChatMessage> messages,
+                                const RenderOptions& options) const {
+  return renderMessages(messages, options.date);
+}
+
+absl::StatusOr<TrainingText>
+ChatTemplate::renderMessages(absl::Span<const ChatMessage> messages,
+                             const std::string& date) const {
   LLMRT_RETURN_IF_ERROR(checkRoles(messages, name_));
-  bool prompts = options.addGenerationPrompt;
+  Writer out;
   switch (style_) {
   case Style::ChatMl:
-    return renderChatMl(messages, defaultSystem_) +
-           (prompts ? "<|im_start|>assistant\n" : "");
+    renderChatMl(messages, defaultSystem_, out);
+    break;
   case Style::Qwen3:
-    return renderQwen3(messages) + (prompts ? "<|im_start|>assistant\n" : "") +
-           (prompts && options.disablesThinking ? "<think>\n\n</think>\n\n"
-                                                : "");
+    renderQwen3(messages, out);
+    break;
+  case Style::Llama3:
+    out.add({"<|begin_of_text|>"});
+    renderLlama3(messages, 0, out);
+    break;
+  case Style::Llama31:
+    out.add({"<|begin_of_text|>"});
+    renderLlama31(messages, date, out);
+    break;
+  case Style::Llama2:
+    LLMRT_RETURN_IF_ERROR(renderLlama2(messages, name_, out));
+    break;
+  case Style::Mistral:
+    LLMRT_RETURN_IF_ERROR(renderMistral(messages, "", name_, out));
+    break;
+  case Style::MistralSpaced:
+    LLMRT_RETURN_IF_ERROR(renderMistral(messages, " ", name_, out));
+    break;
+  case Style::Gemma:
+  case Style::Gemma3:
+    LLMRT_RETURN_IF_ERROR(
+        renderGemma(messages, style_ == Style::Gemma3, name_, out));
+    break;
+  case Style::Zephyr:
+    renderZephyr(messages, out);
+    break;
+  }
+  return out.finish();
+}
+
+// What stands before an answer that is still to come.
+std::string ChatTemplate::answerHeader(const RenderOptions& options) const {
+  bool isLlama3 = style_ == Style::Llama3 || style_ == Style::Llama31;
+  if (!options.addGenerationPrompt && !(isLlama3 && alwaysPrompts_))
+    return "";
+  switch (style_) {
+  case Style::ChatMl:
+    return "<|im_start|>assistant\n";
+  case Style::Qwen3:
+    return options.disablesThinking
+               ? "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+               : "<|im_start|>assistant\n";
   case Style::Llama3:
   case Style::Llama31:
-    return "<|begin_of_text|>" +
-           (style_ == Style::Llama3 ? renderLlama3(messages)
-                                    : renderLlama31(messages, options.date)) +
-           (prompts || alwaysPrompts_
-                ? "<|start_header_id|>assistant<|end_header_id|>\n\n"
-                : "");
-  // These two have no mark before an answer.
-  case Style::Llama2:
-    return renderLlama2(messages, name_);
-  case Style::Mistral:
-    return renderMistral(messages, "</s>", name_);
-  case Style::MistralSpaced:
-    return renderMistral(messages, "</s> ", name_);
+    return "<|start_header_id|>assistant<|end_header_id|>\n\n";
   case Style::Gemma:
-  case Style::Gemma3: {
-    LLMRT_ASSIGN_OR_RETURN(
-        std::string text,
-        renderGemma(messages, style_ == Style::Gemma3, name_));
-    return text + (prompts ? "<start_of_turn>model\n" : "");
-  }
+  case Style::Gemma3:
+    return "<start_of_turn>model\n";
   case Style::Zephyr:
-    return renderZephyr(messages) + (prompts ? "<|assistant|>\n" : "");
+    return "<|assistant|>\n";
+  // These have no mark before an answer.
+  case Style::Llama2:
+  case Style::Mistral:
+  case Style::MistralSpaced:
+    return "";
   }
-  return invalid("the chat template has no style", "report this");
+  return "";
 }
 
 } // namespace llmrt

@@ -30,6 +30,19 @@ struct RenderOptions {
   std::string date = "26 Jul 2024";
 };
 
+/// The bytes of a rendered text that the model writes: an assistant's message
+/// from behind its header to behind its end-of-turn mark.
+struct AnswerSpan {
+  size_t message = 0; // which one
+  size_t begin = 0;
+  size_t end = 0;
+};
+
+struct TrainingText {
+  std::string text;
+  std::vector<AnswerSpan> answers;
+};
+
 class ChatTemplate {
 public:
   /// Returns the names that byName() knows.
@@ -51,6 +64,13 @@ public:
   absl::StatusOr<std::string> render(absl::Span<const ChatMessage> messages,
                                      const RenderOptions& options = {}) const;
 
+  /// Returns the text of a whole conversation, which no answer is to follow,
+  /// and where its answers are. An answer's span starts where render() of the
+  /// messages before it ends. Errors as render().
+  absl::StatusOr<TrainingText>
+  renderForTraining(absl::Span<const ChatMessage> messages,
+                    const RenderOptions& options = {}) const;
+
 private:
   enum class Style {
     ChatMl,
@@ -66,6 +86,11 @@ private:
   };
   struct Known;
   static absl::Span<const Known> known();
+
+  absl::StatusOr<TrainingText>
+  renderMessages(absl::Span<const ChatMessage> messages,
+                 const std::string& date) const;
+  std::string answerHeader(const RenderOptions& options) const;
 
   std::string name_;
   Style style_ = Style::ChatMl;

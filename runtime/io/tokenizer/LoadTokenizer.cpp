@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokenizer::load(): finds the files of a tokenizer, and tells the formats
 // apart by their content.
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/io/Gguf.h"
 #include "runtime/io/tokenizer/GgufTokenizer.h"
 #include "runtime/io/tokenizer/Tokenizer.h"
+#include "runtime/io/tokenizer/TokenizerParts.h"
 #include "runtime/io/tokenizer/TokenizerReaders.h"
 
 #include <algorithm>
@@ -112,6 +114,34 @@ absl::StatusOr<fs::path> findTokenizerFile(const fs::path& directory) {
                    "copy the tokenizer's files there");
 }
 
+// The checksum of the file and of those beside it that may be read with it.
+absl::StatusOr<uint64_t> fingerprintFiles(const MappedFile& file) {
+  fs::path directory = fs::path(file.path()).parent_path();
+  uint64_t checksum = crc64(file.bytes());
+  for (const char* name :
+       {"vocab.bpe", "merges.txt", "encoder.json", "vocab.json",
+        "tokenizer_config.json", "generation_config.json", "config.json",
+        "chat_template.jinja"}) {
+    if (!isFile(directory / name))
+      continue;
+    LLMRT_ASSIGN_OR_RETURN(MappedFile beside,
+                           MappedFile::open((directory / name).string()));
+    checksum = crc64(std::string_view(name), checksum);
+    checksum = crc64(beside.bytes(), checksum);
+  }
+  return checksum;
+}
+
+// A GGUF file's metadata stand before its tensors.
+uint64_t fingerprintMetadata(const MappedFile& mapped, const GgufFile& gguf) {
+  size_t sizeBytes = mapped.bytes().size();
+  for (const SourceTensor& tensor : gguf.tensors())
+    if (!tensor.bytes.empty())
+      sizeBytes = std::min<size_t>(sizeBytes,
+                                   tensor.bytes.data() - mapped.bytes().data());
+  return crc64(mapped.bytes().first(sizeBytes));
+}
+
 } // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>>
@@ -125,12 +155,16 @@ Tokenizer::load(const std::string& path) {
   if (textOf(mapped).starts_with("GGUF")) {
     LLMRT_ASSIGN_OR_RETURN(GgufFile gguf,
                            GgufFile::parse(mapped.bytes(), mapped.path()));
-    return loadTokenizerFromGguf(gguf);
+    LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
+                           loadTokenizerFromGguf(gguf));
+    tokenizer->parts_->fingerprint = fingerprintMetadata(mapped, gguf);
+    return tokenizer;
   }
   LLMRT_ASSIGN_OR_RETURN(TokenizerConfig config,
                          readTokenizerConfig(file.parent_path().string()));
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<TokenizerParts> parts,
                          readFile(mapped, config));
+  LLMRT_ASSIGN_OR_RETURN(parts->fingerprint, fingerprintFiles(mapped));
   return create(std::move(parts));
 }
 

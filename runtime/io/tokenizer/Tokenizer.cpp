@@ -156,4 +156,6 @@ const std::string& Tokenizer::chatTemplateText() const {
   return parts_->chatTemplate;
 }
 
+uint64_t Tokenizer::fingerprint() const { return parts_->fingerprint; }
+
 } // namespace llmrt

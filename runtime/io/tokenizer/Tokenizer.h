@@ -85,6 +85,10 @@ public:
   /// Returns the model's chat template as its files write it (Jinja), or "".
   const std::string& chatTemplateText() const;
 
+  /// Returns a checksum of the files that load() read: another number where the
+  /// ids of a text may differ. 0 if it was not made by load().
+  uint64_t fingerprint() const;
+
 private:
   friend class StreamingDecoder;
   explicit Tokenizer(std::unique_ptr<TokenizerParts> parts);

@@ -45,6 +45,7 @@ struct TokenizerParts {
   std::optional<int32_t> bosId;
   std::vector<int32_t> eosIds;
   std::string chatTemplate;
+  uint64_t fingerprint = 0; // of the files it was read from
 };
 
 /// Adds the well-known end-of-turn tokens among the special ones to

@@ -48,6 +48,20 @@ public:
   absl::Status execute(int entry, int64_t validRows,
                        ExecuteStatistics* statistics) override;
 
+  absl::Status executeStep(ExecuteStatistics*) override {
+    return absl::UnimplementedError("a plan for inference");
+  }
+
+  absl::Span<uint8_t> stepInput(absl::string_view) override { return {}; }
+
+  absl::Span<const uint8_t> stepOutput(absl::string_view) const override {
+    return {};
+  }
+
+  absl::Span<uint8_t> parameterMemory(int) override { return {}; }
+
+  absl::Span<uint8_t> stateMemory(int) override { return {}; }
+
   int stage() const override { return stage_; }
 
   absl::Span<const int> coordinates() const override { return coordinates_; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Source  the restricted Damerau-Levenshtein distance, by rows.
-#include "tools/llmrt/NearestName.h"
+#include "runtime/base/NearestName.h"
 
 #include <algorithm>
 

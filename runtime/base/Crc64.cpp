@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // CRC-64/XZ, eight bytes at a time ("slicing by eight"). It finds every changed
-// bit of a plan; it does not protect against someone who changes the checksum
+// bit of a file; it does not protect against someone who changes the checksum
 // too.
-#include "runtime/plan/PlanFile.h"
+#include "runtime/base/Crc64.h"
 
 #include <array>
 #include <cstring>

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of kernel selection that only training needs.
+#pragma once
+
+#include "dialects/plan/Plan.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace llmc {
+
+/// Notes on each op that makes a gradient whose it is, from the state that it is added
+/// to: the layout of the gradient depends on it. Before selectTrainingKernel.
+void markGradients(mlir::func::FuncOp entry);
+
+/// Replaces `op`, an op of TrainingOps.td, by a launch. Does nothing for other ops. Fails
+/// with an error at an op that has no kernel in its form.
+llvm::LogicalResult selectTrainingKernel(mlir::Operation* op,
+                                         mlir::OpBuilder& builder);
+
+/// The parameter whose gradient `value` is; null if none.
+llm::ParamOp gradientParameter(mlir::Value value);
+
+/// On llm.adamw: bytes into the parameter at which the rank's shard begins
+/// (`#dist.by_coordinate`), where the parameter is whole and the update is not.
+inline constexpr llvm::StringLiteral kUpdateOffsetAttr = "llm.update_offset";
+
+/// Bytes of a state on one rank, with the padding of its layout.
+int64_t stateBytes(llm::StateOp state);
+
+} // namespace llmc

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs training plans on the batches of a fixture, on local ranks: what the
+// tests of training compare.
+#pragma once
+
+#include "tests/support/TrainingFixture.h"
+
+#include "absl/status/statusor.h"
+
+#include <string>
+#include <vector>
+
+namespace llmrt {
+
+struct TrainingRequest {
+  std::string model;                // of the fixture, imported
+  std::vector<std::string> options; // of llmc compile, beyond batch and seq
+  int numSteps = 10;
+  int numThreads = 1; // of each rank
+  bool poison = true;
+};
+
+struct TrainingResult {
+  std::vector<double> losses;
+  std::vector<double> norms;
+};
+
+/// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
+/// Errors  whatever llmc or any rank returned.
+absl::StatusOr<TrainingResult>
+runTraining(const testing::TrainingFixture& fixture,
+            const TrainingRequest& request);
+
+} // namespace llmrt

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// Speed of the kernels of the training step, in turns with `linear` at the same
+// shape and with the products of oneDNN and OpenBLAS in f32.
+//
+//   linear_ratio  time of `linear` for as many operations / ours
+//   dnnl_ratio, openblas_ratio   their time for the same product / ours
+#include "tests/kernels/BenchRun.h"
+
+namespace llmrt::bench {
+namespace {
+
+void report(benchmark::State& state, const std::vector<Contestant>& all,
+            const std::vector<const char*>& names, double operations) {
+  state.counters["GFLOP/s"] = operations / all[0].bestSeconds * 1e-9;
+  for (size_t i = 0; i < names.size(); ++i)
+    state.counters[names[i]] = all[1 + i].bestSeconds / all[0].bestSeconds;
+}
+
+/// f32 memory in huge pages, as a plan's buffers are; the second half of
+/// weights() from the front.
+class Floats {
+public:
+  Floats(int64_t count, float value) : data_(next()), count_(count) {
+    next() += (count + 63) / 64 * 64;
+    std::fill(data_, data_ + count, value);
+  }
+
+  explicit Floats(int64_t count) : Floats(count, 0.0f) {}
+
+  float* data() const { return data_; }
+
+  int64_t size() const { return count_; }
+
+  float& operator[](int64_t i) { return data_[i]; }
+
+  /// Gives all of it back; at the beginning of a benchmark.
+  static void release() {
+    next() = reinterpret_cast<float*>(weights() + kMemoryBytes / 2);
+  }
+
+private:
+  static float*& next() {
+    static float* pointer = nullptr;
+    return pointer;
+  }
+
+  float* data_;
+  int64_t count_;
+};
+
+#ifdef LLMRT_BENCH_DNNL
+/// y [M, N] = a * b; `aTurned`: a lies as [K, M], `bTurned`: b as [N, K].
+std::function<void()> dnnlTurned(int64_t M, int64_t N, int64_t K, bool aTurned,
+                                 bool bTurned, float* a, float* b, float* y) {
+  using namespace dnnl;
+  using Tag = memory::format_tag;
+  constexpr auto f32 = memory::data_type::f32;
+  static engine cpu(engine::kind::cpu, 0);
+  static stream order(cpu);
+  memory::desc aDesc({M, K}, f32, aTurned ? Tag::ba : Tag::ab);
+  memory::desc bDesc({K, N}, f32, bTurned ? Tag::ba : Tag::ab);
+  memory::desc yDesc({M, N}, f32, Tag::ab);
+  matmul product(
+      matmul::primitive_desc(matmul::desc(aDesc, bDesc, yDesc), cpu));
+  memory aMemory(aDesc, cpu, a), bMemory(bDesc, cpu, b), yMemory(yDesc, cpu, y);
+  return [=]() mutable {
+    product.execute(order, {{DNNL_ARG_SRC, aMemory},
+                            {DNNL_ARG_WEIGHTS, bMemory},
+                            {DNNL_ARG_DST, yMemory}});
+    order.wait();
+  };
+}
+#endif
+
+/// A product of a layer and its two gradients: x [M, K], w [N, K], dy [M, N].
+struct Layer {
+  int64_t M, N, K;
+  Floats x, dy, w, out;
+
+  Layer(int64_t M, int64_t N, int64_t K)
+      : M(M), N(N), K(K), x(M * K, 0.01f), dy(M * N, 0.02f), w(N * K, 0.03f),
+        out(std::max({M * N, M * K, N * K})) {}
+
+  LinearArgs linear(DType dtype) {
+    packPanels({w.data(), DType::F32, K, N, K, weights(), dtype, 0,
+                (N + panelCols(dtype) - 1) / panelCols(dtype)});
+    return linearArgs(x.data(), out.data(), weights(), M, N, K, dtype);
+  }
+};
+
+// dx = dy * W
+void BM_InputGradient(benchmark::State& state) {
+  Floats::release();
+  Layer l(state.range(0), state.range(1), state.range(2));
+  const DType dtype = state.range(3) ? DType::BF16 : DType::F32;
+  LinearArgs forward = l.linear(dtype);
+  LinearInputGradientArgs a = {
+      l.M, l.dy.data(),  l.N, l.N, weights(), static_cast<int64_t>(dtype),
+      1,   l.out.data(), l.K, l.K};
+  std::vector<Contestant> all;
+  std::vector<const char*> names = {"linear_ratio"};
+  all.push_back({[&] {
+    runOnPool("linear_input_gradient", reinterpret_cast<uint64_t*>(&a), l.M,
+              l.K);
+  }});
+  all.push_back({[&] {
+    runOnPool("linear", reinterpret_cast<uint64_t*>(&forward), l.M, l.N);
+  }});
+#ifdef LLMRT_BENCH_DNNL
+  names.push_back("dnnl_ratio");
+  all.push_back({dnnlTurned(l.M, l.K, l.N, false, false, l.dy.data(),
+                            l.w.data(), l.out.data())});
+#endif
+#ifdef LLMRT_BENCH_OPENBLAS
+  names.push_back("openblas_ratio");
+  all.push_back({[&] {
+    openblas_set_num_threads(numThreads());
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, l.M, l.K, l.N, 1.0f,
+                l.dy.data(), l.N, l.w.data(), l.K, 0.0f, l.out.data(), l.K);
+  }});
+#endif
+  takeTurns(state, all);
+  report(state, all, names, 2.0 * l.M * l.N * l.K);
+}
+
+// dW = dy^T * x
+void BM_WeightGradient(benchmark::State& state) {
+  Floats::release();
+  Layer l(state.range(0), state.range(1), state.range(2));
+  LinearArgs forward = l.linear(DType::F32);
+  LinearWeightGradientArgs a = {
+      l.N,          l.dy.data(),    l.N, l.x.data(), l.K, l.M, l.N, l.K,
+      l.out.data(), state.range(3), 0,   l.N,        l.K};
+  std::vector<Contestant> all;
+  std::vector<const char*> names = {"linear_ratio"};
+  all.push_back({[&] {
+    runOnPool("linear_weight_gradient", reinterpret_cast<uint64_t*>(&a), l.N,
+              l.K);
+  }});
+  all.push_back({[&] {
+    runOnPool("linear", reinterpret_cast<uint64_t*>(&forward), l.M, l.N);
+  }});
+#ifdef LLMRT_BENCH_DNNL
+  names.push_back("dnnl_ratio");
+  all.push_back({dnnlTurned(l.N, l.K, l.M, true, false, l.dy.data(), l.x.data(),
+                            l.out.data())});
+#endif
+#ifdef LLMRT_BENCH_OPENBLAS
+  names.push_back("openblas_ratio");
+  all.push_back({[&] {
+    openblas_set_num_threads(numThreads());
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, l.N, l.K, l.M, 1.0f,
+                l.dy.data(), l.N, l.x.data(), l.K, 0.0f, l.out.data(), l.K);
+  }});
+#endif
+  takeTurns(state, all);
+  report(state, all, names, 2.0 * l.M * l.N * l.K);
+}
+
+void layerShapes(benchmark::internal::Benchmark* b) {
+  for (int64_t last : {0, 1}) {
+    b->Args({2048, 768, 768, last});
+    b->Args({2048, 2048, 768, last});
+    b->Args({2048, 768, 3072, last});
+    b->Args({2048, 576, 1536, last});
+  }
+}
+
+/// Causal attention of S sequences of R rows with results of attention_rows.
+struct RowsProblem {
+  int64_t S, R, H, KV, D;
+  Floats q, k, v, out, dout, logSum, dq, dk, dv;
+
+  RowsProblem(int64_t S, int64_t R, int64_t H, int64_t KV, int64_t D)
+      : S(S), R(R), H(H), KV(KV), D(D), q(S * R * H * D), k(S * R * KV * D),
+        v(k.size(), 0.5f), out(q.size()), dout(q.size(), 0.25f),
+        logSum(S * R * H), dq(q.size()), dk(k.size()), dv(k.size()) {
+    for (int64_t i = 0; i < q.size(); ++i)
+      q[i] = static_cast<float>(i * 7919 % 1000) * 1e-3f - 0.5f;
+    for (int64_t i = 0; i < k.size(); ++i)
+      k[i] = static_cast<float>(i * 104729 % 1000) * 1e-3f - 0.5f;
+  }
+
+  AttentionRowsArgs forward() {
+    return {
+        S * R, q.data(), k.data(), v.data(), nullptr, out.data(), logSum.data(),
+        R,     H,        KV,       D,        H / KV,  0,          0,
+        0.125, 0.0,      0,        H * D,    KV * D,  KV * D,     H * D};
+  }
+
+  AttentionGradientArgs backward() {
+    return {S,          q.data(),    k.data(),  v.data(),
+            out.data(), dout.data(), nullptr,   logSum.data(),
+            dq.data(),  dk.data(),   dv.data(), R,
+            H,          KV,          D,         H / KV,
+            0,          0,           0.125,     0.0,
+            0,          H * D,       KV * D,    KV * D,
+            H * D,      H * D,       H * D,     KV * D,
+            KV * D};
+  }
+
+  /// Multiply-adds of one product of all queries with the keys they see.
+  double pairs() const { return 0.5 * S * R * (R + 1) * H * D; }
+};
+
+// Forward and backward, in turns with a product of `linear`; ratios are those
+// of operations per second.
+void BM_AttentionRows(benchmark::State& state) {
+  Floats::release();
+  RowsProblem p(4, state.range(0), 12, 4, state.range(1));
+  AttentionRowsArgs forward = p.forward();
+  AttentionGradientArgs backward = p.backward();
+  Layer l(2048, 768, 768);
+  LinearArgs product = l.linear(DType::F32);
+  std::vector<Contestant> all;
+  all.push_back({[&] {
+    runOnPool("attention_rows", reinterpret_cast<uint64_t*>(&forward),
+              p.S * p.R, p.H);
+  }});
+  all.push_back({[&] {
+    runOnPool("attention_gradient", reinterpret_cast<uint64_t*>(&backward), p.S,
+              p.KV);
+  }});
+  all.push_back({[&] {
+    runOnPool("linear", reinterpret_cast<uint64_t*>(&product), l.M, l.N);
+  }});
+  takeTurns(state, all);
+  const double linear = 2.0 * l.M * l.N * l.K / all[2].bestSeconds;
+  const double rate = 4 * p.pairs() / all[0].bestSeconds;
+  const double rateBackward = 10 * p.pairs() / all[1].bestSeconds;
+  state.counters["GFLOP/s"] = rate * 1e-9;
+  state.counters["linear_ratio"] = rate / linear;
+  state.counters["backward_GFLOP/s"] = rateBackward * 1e-9;
+  state.counters["backward_ratio"] = rateBackward / linear;
+}
+
+BENCHMARK(BM_AttentionRows)
+    ->ArgsProduct({{256, 1024}, {64, 128}})
+    ->UseManualTime()
+    ->Iterations(5)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_InputGradient)
+    ->Apply(layerShapes)
+    ->UseManualTime()
+    ->Iterations(8)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_WeightGradient)
+    ->Apply(layerShapes)
+    ->UseManualTime()
+    ->Iterations(8)
+    ->Unit(benchmark::kMillisecond);
+
+} // namespace
+} // namespace llmrt::bench
