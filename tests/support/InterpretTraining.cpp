@@ -22,7 +22,9 @@ enum Hyper {
   WeightDecay,
   Correction1,
   Correction2,
-  Clip
+  Clip,
+  OneMinusBeta1 = 10,
+  OneMinusBeta2 = 11
 };
 
 Tensor scalar(double value) {
@@ -194,13 +196,18 @@ void compute(llm::AdamwOp op, RankState& s, Memory memory) {
     return;
   int64_t first = firstElement(op, p.numElements(), g.numElements(), s);
   int64_t count = std::min(g.numElements(), p.numElements() - first);
+  auto oneMinus = [&](Hyper given, Hyper beta) {
+    return hyper[given] != 0 ? hyper[given] : 1 - hyper[beta];
+  };
+  double fresh1 = oneMinus(OneMinusBeta1, Beta1),
+         fresh2 = oneMinus(OneMinusBeta2, Beta2);
   double decay = op.getDecay() ? hyper[LearningRate] * hyper[WeightDecay] : 0;
   for (int64_t i = 0; i < count; ++i) {
     double& x = master ? master->values[i] : p.values[first + i];
     double gradient = g.values[i] * norm.values[1];
     double &m1 = m.values[i], &m2 = v.values[i];
-    m1 = hyper[Beta1] * m1 + (1 - hyper[Beta1]) * gradient;
-    m2 = hyper[Beta2] * m2 + (1 - hyper[Beta2]) * gradient * gradient;
+    m1 = hyper[Beta1] * m1 + fresh1 * gradient;
+    m2 = hyper[Beta2] * m2 + fresh2 * gradient * gradient;
     x *= 1 - decay;
     x -= hyper[LearningRate] / hyper[Correction1] * m1 /
          (std::sqrt(m2 / hyper[Correction2]) + hyper[Epsilon]);

@@ -36,6 +36,8 @@ Tensor hyperOf(const TrainingOptimizer& o, int64_t numUpdates) {
                   1 - std::pow(o.beta2, numUpdates),
                   o.clip};
   hyper.values.resize(16);
+  hyper.values[10] = 1 - o.beta1;
+  hyper.values[11] = 1 - o.beta2;
   return hyper;
 }
 
