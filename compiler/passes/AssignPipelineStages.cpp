@@ -115,8 +115,11 @@ struct AssignPipelineStagesPass
     int64_t stages = meshAxisSize(getOperation(), "pp");
     if (stages == 1)
       return;
+    bool isTraining = Options::read(getOperation()).mode == "train";
     for (auto func : getOperation().getOps<func::FuncOp>())
       if (func->hasAttr(llm::LlmDialect::kEntryAttr) &&
+          // The other segments of a training step follow `forward`.
+          (!isTraining || func.getName() == "step.forward") &&
           failed(assign(func, stages)))
         return signalPassFailure();
   }

@@ -202,7 +202,7 @@ private:
     Value labels = func.getArgument(0);
     for (auto state : module_.getOps<llm::StateOp>())
       if (state.getRole() == llm::StateRole::gradient ||
-          state.getSymName() == "loss" || state.getSymName() == "count")
+          state.getRole() == llm::StateRole::scalar)
         llm::ZeroStateOp::create(builder_, state.getLoc(), state.getSymName());
     Value count = llm::CountLabelsOp::create(builder_, named("count"),
                                              tensor({1}, f32()), labels);

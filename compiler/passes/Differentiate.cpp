@@ -69,18 +69,18 @@ LogicalResult Differentiation::differentiate(
   auto add = [&](Value value, Value gradient) {
     if (!gradient || !active.contains(value))
       return;
+    // Each use of a parameter is added to its gradient where it arises: a tied weight
+    // needs no sum of two matrices.
+    if (auto get = value.getDefiningOp<llm::GetParamOp>()) {
+      onParameter(get, gradient);
+      return;
+    }
     Value& sum = gradients[value];
     sum = sum ? llm::AddOp::create(builder, loc, sum, gradient).getResult()
               : gradient;
   };
   for (Operation& op : llvm::reverse(forward)) {
     loc = op.getLoc();
-    if (auto get = dyn_cast<llm::GetParamOp>(op)) {
-      if (Value gradient = gradients.lookup(get.getResult());
-          gradient && isWanted(get.getResult()))
-        onParameter(get, gradient);
-      continue;
-    }
     bool isReached = llvm::any_of(op.getResults(), [&](Value v) {
       return bool(gradients.lookup(v)) && active.contains(v);
     });

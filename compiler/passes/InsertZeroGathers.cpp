@@ -52,6 +52,9 @@ struct InsertZeroGathersPass
     SmallVector<Attribute> axes(shard.getAxes().begin(),
                                 shard.getAxes().end());
     for (OpOperand* use : uses) {
+      // A tied parameter goes to its copies as it is held.
+      if (isa<dist::SendOp, dist::ReceiveInPlaceOp>(use->getOwner()))
+        continue;
       b.setInsertionPoint(use->getOwner());
       auto gathered = dist::ZeroGatherOp::create(
           b, use->getOwner()->getLoc(), full, op.getResult(),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intent to mechanism: each reshard and ZeRO gather becomes the collective that does it.
 // The subject and the pass that wanted it go along.
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/Shardings.h"
 
 using namespace mlir;
 
@@ -17,7 +19,29 @@ void lowerReshard(dist::ReshardOp op) {
   Type type = op.getResult().getType();
   auto from = op.getFrom(), to = op.getTo();
   Value result;
-  if (!from.getPartial().empty()) {
+  auto rows = [&](dist::DimSplitAttr split, auto value) {
+    auto module = op->getParentOfType<ModuleOp>();
+    int64_t ranks = meshAxisSize(module, split.getAxis());
+    SmallVector<int64_t> values;
+    for (int64_t r = 0; r < ranks; ++r)
+      values.push_back(value(rangeOf(split, r, ranks)));
+    return dist::ByCoordinateAttr::get(op.getContext(), split.getAxis(),
+                                       values);
+  };
+  auto offsets = [&](dist::DimSplitAttr split) {
+    return rows(split, [](ElementRange range) { return range.offset; });
+  };
+  auto counts = [&](dist::DimSplitAttr split) {
+    return rows(split, [](ElementRange range) { return range.count; });
+  };
+  if (!from.getPartial().empty() && !from.getSplits().empty()) {
+    dist::DimSplitAttr split = from.getSplits().front();
+    Value placed = dist::PlaceRowsOp::create(b, loc, type, op.getX(),
+                                             offsets(split), counts(split));
+    result = dist::AllReduceOp::create(b, loc, type, placed,
+                                       b.getArrayAttr({split.getAxis()}),
+                                       op.getSubjectAttr(), op.getPassAttr());
+  } else if (!from.getPartial().empty()) {
     SmallVector<Attribute> axes(from.getPartial().begin(),
                                 from.getPartial().end());
     auto names = b.getArrayAttr(axes);
@@ -36,6 +60,10 @@ void lowerReshard(dist::ReshardOp op) {
         b, loc, type, op.getX(), b.getArrayAttr({split.getAxis()}),
         b.getI64IntegerAttr(split.getDim()), op.getSubjectAttr(),
         op.getPassAttr());
+  } else if (to.getSplits().front().getGroup() > 1) {
+    dist::DimSplitAttr split = to.getSplits().front();
+    result = dist::TakeRowsOp::create(b, loc, type, op.getX(), offsets(split),
+                                      counts(split));
   } else {
     result = dist::SliceRowsOp::create(
         b, loc, type, op.getX(), to.getSplits().front().getAxis());

@@ -239,6 +239,7 @@ private:
       int64_t bytes = stateBytes(state);
       buffer = newBuffer(name.str(), memoryClass, type, true,
                          bytes - bytesOf(type), bytes);
+      paddedBytes_[buffer.getValue()] = bytes;
       OpBuilder::InsertionGuard guard(builder_);
       builder_.setInsertionPointToEnd(parameters_);
       plan::StateOp::create(builder_, read.getLoc(), name, buffer,
@@ -278,9 +279,15 @@ private:
     auto type = cast<ShapedType>(value.getType());
     auto bytes = value.getDefiningOp()->getAttrOfType<IntegerAttr>(
         kResultBytesAttr);
+    if (auto state = value.getDefiningOp()->getAttrOfType<FlatSymbolRefAttr>(
+            kStateAttr))
+      bytes = builder_.getI64IntegerAttr(
+          stateBytes(symbols_.lookup<llm::StateOp>(state.getValue())));
     StringAttr buffer = newBuffer(name, memoryClass, type, false,
                                   bytes ? bytes.getInt() - bytesOf(type) : 0,
                                   bytes ? bytes.getInt() : -1);
+    if (bytes)
+      paddedBytes_[buffer.getValue()] = bytes.getInt();
     values_[value] = buffer;
     return buffer;
   }
@@ -335,6 +342,7 @@ private:
       }
       buffer = newBuffer(name.str(), "parameters", local, true,
                          std::max<int64_t>(0, bytes - used), bytes);
+      paddedBytes_[buffer.getValue()] = bytes;
       OpBuilder::InsertionGuard guard(builder_);
       builder_.setInsertionPointToEnd(parameters_);
       plan::ParameterOp::create(builder_, get.getLoc(), get.getParam(), buffer,
@@ -599,16 +607,20 @@ private:
   LogicalResult lowerCollective(Operation* op) {
     StringRef kind = op->getName().stripDialect();
     auto known = {"all_gather", "reduce_scatter", "all_reduce",
-                  "broadcast",  "send",           "recv"};
+                  "broadcast",  "send",           "recv", "receive_in_place"};
     if (!llvm::is_contained(known, kind))
       return op->emitOpError("must be lowered before lower-to-plan");
     StringAttr empty = builder_.getStringAttr("");
     StringAttr send = op->getNumOperands() ? values_.lookup(op->getOperand(0))
                                            : empty;
-    if (kind == "send") {
+    if (kind == "send" || kind == "receive_in_place") {
       auto type = cast<ShapedType>(op->getOperand(0).getType());
-      createCollective(op, kind, op->getAttrDictionary(), send, empty,
-                       bytesOf(type), type.getElementType(), 0);
+      int64_t bytes =
+          std::max(bytesOf(type), paddedBytes_.lookup(send.getValue()));
+      bool isSend = kind == "send";
+      createCollective(op, isSend ? "send" : "recv", op->getAttrDictionary(),
+                       isSend ? send : empty, isSend ? empty : send, bytes,
+                       type.getElementType(), 0);
       return success();
     }
     Value result = op->getResult(0);
@@ -620,10 +632,13 @@ private:
                            ? cast<ShapedType>(op->getOperand(0).getType())
                            : type;
     StringAttr recv = gatherBuffer(op, op->getAttrDictionary(), result);
+    int64_t bytes = collectiveBytes(kind, operandType, type);
+    // Elements of a panel layout are spread over its padding.
+    if (kind == "all_reduce" || kind == "recv")
+      bytes = std::max(bytes, paddedBytes_.lookup(recv.getValue()));
     createCollective(op, kind, op->getAttrDictionary(),
                      isInPlace && op->getNumOperands() ? recv : send, recv,
-                     collectiveBytes(kind, operandType, type),
-                     type.getElementType(), 0);
+                     bytes, type.getElementType(), 0);
     return success();
   }
 
@@ -742,6 +757,7 @@ private:
   DenseMap<Value, StringAttr> values_;
   std::set<std::string> names_;
   std::map<std::string, StringAttr> params_, caches_, tables_, states_;
+  llvm::StringMap<int64_t> paddedBytes_; // of buffers with a padded layout
   schedule::StageSlots slots_;
   bool isTraining_;
   std::map<std::string, StringAttr> segmentBuffers_;

@@ -109,6 +109,21 @@ def SplitPipelineStages : Llmc_Pass<"split-pipeline-stages"> {
   }];
 }
 
+def SplitTrainingStages : Llmc_Pass<"split-training-stages"> {
+  let summary = "Make one function for each segment of a training step and pipeline stage";
+  let description = [{
+    `backward` runs on the stages of `forward` in reverse. A value that crosses is a result
+    `sent_activation.N` (or `sent_gradient.N`) of one stage's segment and an argument
+    `received_activation.N` of the next one's; segments `send_...` and `receive_...` move it.
+    Saved values stay on their stage. A tied parameter has a home, the first stage that uses it:
+    the others send it their gradient, and it sends the new value back.
+
+    Before: `@step.forward` with `dist.pipeline_stage`
+    After:  `@step.forward.stage0`, `@step.send_activation.stage0`,
+            `@step.receive_activation.stage1`, `@step.forward.stage1`, ...
+  }];
+}
+
 def InsertZeroGathers : Llmc_Pass<"insert-zero-gathers"> {
   let summary = "Shard parameters over the data axis and gather them at their uses";
   let description = [{

@@ -22,9 +22,10 @@ constexpr StringLiteral kPassName = "propagate-tensor-split";
 
 class Propagation {
 public:
-  Propagation(ModuleOp module, int64_t ranks, bool sequenceParallel)
+  Propagation(ModuleOp module, int64_t ranks, const Options& options)
       : context_(module.getContext()), symbols_(module), ranks_(ranks),
-        sequenceParallel_(sequenceParallel),
+        sequenceParallel_(options.sequenceParallel),
+        isTraining_(options.mode == "train"),
         axis_(StringAttr::get(context_, "tp")) {
     whole_ = ShardingAttr::get(context_, {}, {});
     partial_ = ShardingAttr::get(context_, {}, {axis_});
@@ -79,7 +80,7 @@ private:
       else if (auto read = dyn_cast<llm::ReadStateOp>(op))
         shardings_[read.getResult()] = ofState(read.getState());
       else if (auto accumulate = dyn_cast<llm::AccumulateOp>(op))
-        done = reshard(accumulate.getXMutable(), ofState(accumulate.getState()));
+        done = visitAccumulate(accumulate);
       else if (auto gradient = dyn_cast<llm::EmbeddingGradientOp>(op))
         done = visitEmbeddingGradient(gradient);
       else if (isa<llm::SquareSumOp, llm::AdamwOp>(op))
@@ -119,7 +120,30 @@ private:
     if (!state.getParamAttr())
       return whole_;
     auto param = symbols_.lookup<llm::ParamOp>(*state.getParam());
-    return splitOf(param.getSplitAttr(), cast<ShapedType>(state.getType()));
+    ShardingAttr split =
+        splitOf(param.getSplitAttr(), cast<ShapedType>(state.getType()));
+    return isShared(split) ? whole_ : split;
+  }
+
+  /// Training keeps a parameter whole if ranks would share its units: each takes the
+  /// rows it works on, and their gradients are added.
+  bool isShared(ShardingAttr sharding) {
+    return isTraining_ && !sharding.getSplits().empty() &&
+           hasSharedUnits(sharding.getSplits().front(), ranks_);
+  }
+
+  LogicalResult visitAccumulate(llm::AccumulateOp op) {
+    ShardingAttr from = of(op.getX()), to = ofState(op.getState());
+    if (!isShared(from))
+      return reshard(op.getXMutable(), to);
+    OpBuilder builder(op);
+    Value sum = dist::ReshardOp::create(
+        builder, op.getLoc(), op.getX().getType(), op.getX(),
+        ShardingAttr::get(context_, from.getSplits(), {axis_}), to,
+        builder.getStringAttr(op.getState()),
+        builder.getStringAttr(kPassName));
+    op.getXMutable().assign(sum);
+    return success();
   }
 
   /// Each rank makes its part of the table's gradient from all rows.
@@ -140,8 +164,21 @@ private:
 
   void visitParam(llm::GetParamOp op) {
     auto param = symbols_.lookup<llm::ParamOp>(op.getParam());
-    shardings_[op.getResult()] = splitOf(
+    ShardingAttr split = splitOf(
         param.getSplitAttr(), cast<ShapedType>(op.getResult().getType()));
+    if (!isShared(split)) {
+      shardings_[op.getResult()] = split;
+      return;
+    }
+    OpBuilder builder(op->getContext());
+    builder.setInsertionPointAfter(op);
+    auto own = dist::ReshardOp::create(
+        builder, op.getLoc(), op.getResult().getType(), op.getResult(), whole_,
+        split, builder.getStringAttr(op.getParam()),
+        builder.getStringAttr(kPassName));
+    op.getResult().replaceAllUsesExcept(own.getResult(), own);
+    shardings_[own.getResult()] = split;
+    annotate(own);
   }
 
   void visitCache(llm::GetCacheOp op) {
@@ -383,7 +420,7 @@ private:
   MLIRContext* context_;
   SymbolTable symbols_;
   int64_t ranks_;
-  bool sequenceParallel_;
+  bool sequenceParallel_, isTraining_;
   StringAttr axis_;
   ShardingAttr whole_, partial_;
   bool cutsRows_ = false;
@@ -401,7 +438,7 @@ struct PropagateTensorSplitPass
     if (ranks == 1)
       return;
     Options options = Options::read(getOperation());
-    Propagation propagation(getOperation(), ranks, options.sequenceParallel);
+    Propagation propagation(getOperation(), ranks, options);
     SmallVector<func::FuncOp> funcs(getOperation().getOps<func::FuncOp>());
     for (func::FuncOp func : funcs)
       if (func->hasAttr(llm::LlmDialect::kEntryAttr) &&

@@ -61,17 +61,19 @@ public:
 
   LogicalResult run() {
     markGradients(entry_);
-    // A launch may take the place of a later op too.
-    SmallVector<Operation*> ops;
+    // Last: additions that no launch took over, and rows of parameters, whose readers
+    // ask for the parameter's layout.
+    SmallVector<Operation*> ops, last;
     for (Operation& op : entry_.getBody().front())
       if (!isa<llm::AccumulateOp>(op))
-        ops.push_back(&op);
+        (isa<dist::TakeRowsOp>(op) ? last : ops).push_back(&op);
     for (Operation* op : ops)
       if (failed(select(op)))
         return failure();
-    for (auto accumulate : llvm::make_early_inc_range(
-             entry_.getOps<llm::AccumulateOp>()))
-      if (failed(select(accumulate)))
+    for (auto accumulate : entry_.getOps<llm::AccumulateOp>())
+      last.push_back(accumulate);
+    for (Operation* op : last)
+      if (failed(select(op)))
         return failure();
     return success();
   }

@@ -75,7 +75,8 @@ public:
               llm::CrossEntropyLossOp, llm::CrossEntropyGradientOp,
               llm::CountLabelsOp, llm::TokenWeightsOp, llm::WeightedSumOp,
               llm::AccumulateOp, llm::ZeroStateOp, llm::SquareSumOp,
-              llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp>(
+              llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp,
+              dist::TakeRowsOp, dist::PlaceRowsOp>(
             [&](auto known) { return lower(known); })
         .Default([](Operation*) { return success(); });
   }
@@ -467,6 +468,52 @@ private:
     spec.columns = 1;
     spec.scalars = {{"count", i(dim(op.getTerms(), 0))}};
     return replace(op, spec, 1);
+  }
+
+  /// A rank's rows of a parameter, in the parameter's layout.
+  LogicalResult lower(dist::TakeRowsOp op) {
+    llm::GetParamOp get = llmc::paramOf(op.getX());
+    auto param = cast<llm::ParamOp>(
+        SymbolTable::lookupSymbolIn(moduleOf(op), get.getParam()));
+    return moveRows(op, isPanel(param), isPanel(param), op.getOffsets(), i(0));
+  }
+
+  /// A rank's rows of a gradient, which keeps its layout.
+  LogicalResult lower(dist::PlaceRowsOp op) {
+    bool panel = isPanel(gradientParameter(op.getX()));
+    return moveRows(op, panel, panel, i(0), op.getOffsets());
+  }
+
+  template <typename Op>
+  LogicalResult moveRows(Op op, bool fromPanel, bool toPanel, Attribute from,
+                         Attribute to) {
+    auto type = cast<RankedTensorType>(op.getResult().getType());
+    int64_t panel = panelWidth(type.getElementType());
+    int64_t rows = type.getDimSize(0);
+    int64_t k = type.getRank() == 2 ? type.getDimSize(1) : 1;
+    if (toPanel)
+      rows = ceilDiv(rows, panel) * panel;
+    LaunchSpec spec;
+    spec.kernel = "move_rows";
+    spec.inputs = {{"from", op.getX()}};
+    spec.results = {{"to", type}};
+    spec.columns = 1;
+    spec.scalars = {{"fromLayout", layout(fromPanel)},
+                    {"fromBegin", from},
+                    {"toLayout", layout(toPanel)},
+                    {"toBegin", to},
+                    {"count", op.getCounts()},
+                    {"K", i(k)},
+                    {"dtype", i(dtypeOf(type.getElementType()))}};
+    spec.rows = integer(rows);
+    auto launch = createLaunch(builder_, op->getLoc(), spec);
+    int64_t bytes = rows * k * type.getElementTypeBitWidth() / 8;
+    if (llm::ParamOp param = gradientParameter(op.getX()))
+      bytes = std::max(bytes, 4 * exchangedElements(type, param));
+    launch->setAttr(kResultBytesAttr, builder_.getI64IntegerAttr(bytes));
+    op->replaceAllUsesWith(launch.getResults());
+    op->erase();
+    return success();
   }
 
   LogicalResult lower(llm::AdamwOp op) {

@@ -26,6 +26,9 @@ llm::ParamOp gradientParameter(mlir::Value value);
 inline constexpr llvm::StringLiteral kIsRunAttr = "llm.is_run";
 inline constexpr llvm::StringLiteral kRunOffsetsAttr = "llm.run_offsets";
 
+/// On dist.recv: the gradient state that what it receives is added to.
+inline constexpr llvm::StringLiteral kStateAttr = "llm.state";
+
 /// On llm.param: elements of a ZeRO run of its f32 states; memory that is exchanged over
 /// the data axis holds a whole number of runs.
 inline constexpr llvm::StringLiteral kRunElementsAttr = "llm.run_elements";

@@ -84,6 +84,11 @@ private:
       state.setShardAttr(shardOf(param));
       state.setType(RankedTensorType::get({runOf(param)}, f32));
     }
+    module_.walk([&](dist::RecvOp receive) {
+      if (auto name = receive->getAttrOfType<FlatSymbolRefAttr>(kStateAttr))
+        receive.getResult().setType(cast<RankedTensorType>(
+            symbols_.lookup<llm::StateOp>(name.getValue()).getType()));
+    });
     module_.walk([&](llm::ReadStateOp read) {
       read.getResult().setType(cast<RankedTensorType>(
           symbols_.lookup<llm::StateOp>(read.getState()).getType()));

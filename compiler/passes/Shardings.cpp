@@ -39,6 +39,17 @@ int64_t headOffset(dist::DimSplitAttr keySplit, int64_t coordinate,
   return begin % keySplit.getGroup();
 }
 
+bool hasSharedUnits(dist::DimSplitAttr split, int64_t ranks) {
+  int64_t end = 0;
+  for (int64_t r = 0; r < ranks; ++r) {
+    ElementRange range = rangeOf(split, r, ranks);
+    if (range.count > 0 && range.offset < end)
+      return true;
+    end = std::max(end, range.offset + range.count);
+  }
+  return false;
+}
+
 bool isSameCut(dist::DimSplitAttr a, dist::DimSplitAttr b) {
   auto queries = [](dist::DimSplitAttr s) {
     return s.getGlobal() / s.getUnit() * s.getGroup();

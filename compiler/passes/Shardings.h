@@ -30,6 +30,9 @@ int64_t localSize(dist::DimSplitAttr split, int64_t ranks);
 int64_t headOffset(dist::DimSplitAttr keySplit, int64_t coordinate,
                    int64_t ranks);
 
+/// True if two ranks hold one unit.
+bool hasSharedUnits(dist::DimSplitAttr split, int64_t ranks);
+
 /// True if two cuts give each rank the same units.
 bool isSameCut(dist::DimSplitAttr a, dist::DimSplitAttr b);
 

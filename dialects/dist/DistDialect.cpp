@@ -95,7 +95,7 @@ LogicalResult ReshardOp::verify() {
   bool isFromSplit = !getFrom().getSplits().empty();
   bool isToSplit = !getTo().getSplits().empty();
   bool isToPartial = !getTo().getPartial().empty();
-  if (isToPartial || (isFromPartial && isFromSplit) ||
+  if (isToPartial || (isFromPartial && isFromSplit && isToSplit) ||
       (isFromSplit && isToSplit) ||
       (!isFromPartial && !isFromSplit && !isToSplit))
     return emitOpError("(C2) expects partial to whole, partial to split, split "

@@ -43,7 +43,8 @@ def Dist_ReshardOp : Dist_Op<"reshard", [Pure]> {
       from partial ["tp"]: rank 0 [1 2], rank 1 [3 4]   ->   every rank [4 6]
 
     (C1) same element type. (C2) one of: partial to whole, partial to split, split to
-    whole, whole to split.
+    whole, whole to split. From split and partial (gradients of heads that ranks share)
+    to whole adds the terms.
   }];
   let arguments = !con((ins AnyRankedTensor:$x, Dist_ShardingAttr:$from,
                             Dist_ShardingAttr:$to), Dist_Why);
@@ -179,6 +180,16 @@ def Dist_RecvOp : Dist_Op<"recv"> {
   let assemblyFormat = "$axis `peer` $peer attr-dict `:` type($result)";
 }
 
+def Dist_ReceiveInPlaceOp : Dist_Op<"receive_in_place", [MemoryEffects<[MemWrite]>]> {
+  let summary = "receive the new value of a parameter";
+  let description = [{
+    A tied parameter has a copy on each pipeline stage that uses it; its home updates it and
+    sends it to them. Example: `dist.receive_in_place %w "pp" peer 0 : tensor<512x64xf32>`
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, StrAttr:$axis, I64Attr:$peer), Dist_Why);
+  let assemblyFormat = "$x $axis `peer` $peer attr-dict `:` type($x)";
+}
+
 def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
   let summary = "this rank's run of the rows of a whole value";
   let description = [{
@@ -192,6 +203,34 @@ def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$x $axis attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+}
+
+class Dist_RowsOp<string opMnemonic> : Dist_Op<opMnemonic, [Pure]> {
+  let arguments = (ins AnyRankedTensor:$x, Dist_ByCoordinateAttr:$offsets,
+                       Dist_ByCoordinateAttr:$counts);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = [{
+    $x `offsets` $offsets `counts` $counts attr-dict `:` functional-type(operands, results)
+  }];
+}
+
+def Dist_TakeRowsOp : Dist_RowsOp<"take_rows"> {
+  let summary = "this rank's rows of a whole parameter, which ranks may share";
+  let description = [{
+    Rank i keeps rows [offsets[i], offsets[i] + counts[i]); the rest of the result is zero. No
+    communication.
+
+      whole [1 2 3], offsets [0 1], counts [2 2]   ->   rank 0 [1 2], rank 1 [2 3]
+  }];
+}
+
+def Dist_PlaceRowsOp : Dist_RowsOp<"place_rows"> {
+  let summary = "this rank's rows where they belong in the whole, zeros elsewhere";
+  let description = [{
+    The opposite of `take_rows`: a sum over ranks then adds the terms of shared rows.
+
+      rank 1 [2 3], offsets [0 1], counts [2 2]   ->   rank 1 [0 2 3]
+  }];
 }
 
 def Dist_StartOp : Dist_Op<"start"> {

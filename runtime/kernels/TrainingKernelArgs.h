@@ -212,6 +212,19 @@ struct GlobalNormArgs {
   float* out;         // [4]
 };
 
+struct MoveRowsArgs {
+  int64_t rows; // of the result, with the padding of its layout
+  const void* from;
+  int64_t fromLayout;
+  int64_t fromBegin;
+  void* to;
+  int64_t toLayout;
+  int64_t toBegin;
+  int64_t count;
+  int64_t K;
+  int64_t dtype; // DType: F32 or BF16
+};
+
 struct AdamwArgs {
   int64_t blocks;
   float* param;          // [elements]

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
 
 namespace llmrt {
 namespace {
@@ -20,7 +22,7 @@ void expectLosses(const TrainingFixture& fixture, const TrainingResult& result) 
                 1e-5 * std::abs(fixture.losses[i]))
         << "step " << i;
     EXPECT_NEAR(result.norms[i], fixture.norms[i],
-                2e-5 * std::abs(fixture.norms[i]))
+                5e-5 * std::abs(fixture.norms[i]))
         << "step " << i;
   }
 }
@@ -57,6 +59,103 @@ INSTANTIATE_TEST_SUITE_P(
                       "llama-deep/sft", "mistral/sft", "qwen2/sft",
                       "qwen3/sft", "gemma2/sft", "gemma3/sft", "gpt2/sft"),
     nameOf);
+
+/// A way to cut a step, as options of llmc compile.
+struct Arrangement {
+  const char* fixture;
+  std::vector<std::string> options;
+};
+
+class Arrangements : public ::testing::TestWithParam<Arrangement> {};
+
+TEST_P(Arrangements, TenLossesAreThoseOfPyTorch) {
+  auto fixture = readTrainingFixture(GetParam().fixture);
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  auto result = runTraining(*fixture, {.options = GetParam().options});
+  ASSERT_TRUE(result.ok()) << result.status();
+  expectLosses(*fixture, *result);
+}
+
+std::vector<Arrangement> arrangements() {
+  std::vector<Arrangement> all;
+  for (const char* fixture : {"llama3/pretrain", "gpt2/sft"}) {
+    for (const char* dp : {"dp=4", "dp=3"})
+      for (const char* zero : {"0", "1", "2", "3"})
+        all.push_back({fixture,
+                       {std::string("--mesh=") + dp,
+                        std::string("--zero=") + zero}});
+    for (const char* m : {"2", "4"})
+      all.push_back({fixture, {std::string("--microbatches=") + m}});
+  }
+  for (const char* fixture : {"llama3/pretrain", "gemma2/sft", "qwen2/sft"})
+    for (const char* rows : {"true", "false"})
+      all.push_back(
+          {fixture,
+           {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
+  for (const char* schedule : {"gpipe", "1f1b"})
+    for (const char* pp : {"pp=2", "pp=4"})
+      all.push_back({"llama-deep/pretrain",
+                     {std::string("--mesh=") + pp,
+                      std::string("--schedule=") + schedule,
+                      "--microbatches=4"}});
+  for (const char* pp : {"pp=2", "pp=3"})
+    all.push_back({"gemma2/sft",
+                   {std::string("--mesh=") + pp, "--microbatches=3"}});
+  for (const char* zero : {"0", "1", "2", "3"})
+    all.push_back({"llama-deep/sft",
+                   {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
+                    "--microbatches=2"}});
+  all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
+  all.push_back({"llama3/sft", {"--mesh=tp=4"}});
+  all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
+  return all;
+}
+
+std::string
+nameOfArrangement(const ::testing::TestParamInfo<Arrangement>& info) {
+  std::string name = info.param.fixture;
+  for (const std::string& option : info.param.options)
+    name += option;
+  std::erase_if(name, [](char c) { return c == '-'; });
+  for (char& c : name)
+    if (!std::isalnum(c))
+      c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Step, Arrangements,
+                         ::testing::ValuesIn(arrangements()),
+                         nameOfArrangement);
+
+/// Losses and norms of every stage of ZeRO.
+std::vector<TrainingResult> runStages(const TrainingFixture& fixture,
+                                      std::vector<std::string> options) {
+  std::vector<TrainingResult> results;
+  for (const char* zero : {"0", "1", "2", "3"}) {
+    std::vector<std::string> all = options;
+    all.push_back(std::string("--zero=") + zero);
+    auto result = runTraining(fixture, {.options = all});
+    EXPECT_TRUE(result.ok()) << result.status();
+    results.push_back(result.ok() ? *result : TrainingResult());
+  }
+  return results;
+}
+
+TEST(Zero, StagesAgreeToTheLastBit) {
+  auto fixture = readTrainingFixture("llama3/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (const char* mesh : {"--mesh=dp=4", "--mesh=dp=3"}) {
+    auto one = runStages(*fixture, {mesh});
+    for (int stage : {1, 2, 3}) {
+      EXPECT_EQ(one[0].losses, one[stage].losses) << mesh << " " << stage;
+      EXPECT_EQ(one[0].norms, one[stage].norms) << mesh << " " << stage;
+    }
+  }
+  // With several micro-batches the sums of 2 and 3 have another order.
+  auto several = runStages(*fixture, {"--mesh=dp=2", "--microbatches=3"});
+  EXPECT_EQ(several[0].losses, several[1].losses);
+  EXPECT_EQ(several[2].losses, several[3].losses);
+}
 
 } // namespace
 } // namespace llmrt
