@@ -43,6 +43,14 @@ Tensor gatherRuns(const std::vector<const Tensor*>& parts, Tensor result) {
   return result;
 }
 
+/// Run i of what rank i holds, for all i.
+Tensor gatherUpdated(const std::vector<const Tensor*>& parts, int64_t run,
+                     Tensor result) {
+  for (int64_t i = 0; i < result.numElements(); ++i)
+    result.values[i] = parts[i / run]->values[i];
+  return result;
+}
+
 /// Parts one after another along `dim`; padding beyond the end is dropped.
 Tensor gatherAlong(const std::vector<const Tensor*>& parts, int64_t dim,
                    Tensor result) {
@@ -91,6 +99,14 @@ std::optional<Collective> Collective::of(Operation* op) {
                           shapeOf(o.getResult().getType()), 0,
                           static_cast<int64_t>(o.getRoot())};
       })
+      .Case<dist::GatherInPlaceOp>([](auto o) {
+        return Collective{Kind::GatherInPlace,
+                          o.getAxes(),
+                          shapeOf(o.getX().getType()),
+                          0,
+                          0,
+                          static_cast<int64_t>(o.getRun())};
+      })
       .Default([](Operation*) { return std::nullopt; });
 }
 
@@ -122,7 +138,8 @@ FailureOr<Ticket> CollectiveBoard::join(Operation* op, const Collective& what,
   Meeting& meeting = found->second;
   if (meeting.what.kind != what.kind ||
       meeting.what.resultShape != what.resultShape ||
-      meeting.what.dim != what.dim || meeting.what.root != what.root)
+      meeting.what.dim != what.dim || meeting.what.root != what.root ||
+      meeting.what.run != what.run)
     return op->emitOpError("rank ")
            << rank.rank() << " meets a " << meeting.mnemonic
            << " of other ranks in group " << ticket.group;
@@ -139,6 +156,8 @@ Tensor CollectiveBoard::resultOf(const Meeting& meeting, int64_t place) const {
   Tensor result(what.resultShape);
   if (what.kind == Kind::Broadcast)
     return *parts[what.root];
+  if (what.kind == Kind::GatherInPlace)
+    return gatherUpdated(parts, what.run, std::move(result));
   if (what.kind == Kind::AllGather && parts[0]->shape.size() == 1 &&
       result.shape.size() > 1)
     return gatherRuns(parts, std::move(result));
@@ -148,7 +167,8 @@ Tensor CollectiveBoard::resultOf(const Meeting& meeting, int64_t place) const {
       what.kind == Kind::ReduceScatter ? place * result.numElements() : 0;
   for (const Tensor* part : parts)
     for (int64_t i = 0; i < result.numElements(); ++i)
-      result.values[i] += part->values[begin + i];
+      if (begin + i < part->numElements()) // then padding, of a flat run
+        result.values[i] += part->values[begin + i];
   return result;
 }
 

@@ -13,13 +13,20 @@ namespace llmc {
 
 /// What a collective does, whichever op asks for it.
 struct Collective {
-  enum class Kind { AllGather, AllReduce, ReduceScatter, Broadcast };
+  enum class Kind {
+    AllGather,
+    AllReduce,
+    ReduceScatter,
+    Broadcast,
+    GatherInPlace
+  };
 
   Kind kind;
   mlir::ArrayAttr axes;
   std::vector<int64_t> resultShape;
   int64_t dim = 0;  // of an all-gather
   int64_t root = 0; // of a broadcast
+  int64_t run = 0;  // elements, of a gather in place
 
   /// The collective that a mechanism op, a `reshard` or a `zero_gather` stands
   /// for; none for other ops.

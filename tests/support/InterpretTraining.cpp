@@ -129,11 +129,35 @@ void compute(llm::ReadStateOp op, RankState& s, Memory memory) {
   s.set(op.getResult(), memory(op.getState()));
 }
 
+/// Whether an element of a state lies in the box that the rank has of the
+/// logical parameter; `index` is in the flattened local parameter.
+bool isInBox(llm::ParamOp param, const RankState& s, int64_t index) {
+  llvm::ArrayRef<int64_t> shape = param.getComputeType().getShape();
+  if (index >= param.getComputeType().getNumElements())
+    return false;
+  auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr());
+  if (!slice)
+    return true;
+  bool isInner = shape.size() == 2 && slice.getDim() == 1;
+  int64_t width = shape.size() == 2 ? shape[1] : 1;
+  int64_t place = isInner ? index % width : index / width;
+  return place < slice.getCounts()[s.coordinate(slice.getAxis())];
+}
+
 void compute(llm::AccumulateOp op, RankState& s, Memory memory) {
   const Tensor& x = s.tensor(op.getX());
+  auto declared =
+      SymbolTable::lookupNearestSymbolFrom<llm::StateOp>(op, op.getStateAttr());
+  llm::ParamOp param;
+  if (declared.getParamAttr())
+    param = SymbolTable::lookupNearestSymbolFrom<llm::ParamOp>(
+        op, declared.getParamAttr());
+  auto shard = dyn_cast_or_null<dist::ShardAttr>(declared.getShardAttr());
+  int64_t begin = shard ? placeOfShard(shard, s) * shard.getElements() : 0;
   Tensor& state = memory(op.getState());
   for (int64_t i = 0; i < x.numElements(); ++i)
-    state.values[i] += x.values[i];
+    if (!param || isInBox(param, s, begin + i))
+      state.values[i] += x.values[i];
 }
 
 void compute(llm::ZeroStateOp op, RankState&, Memory memory) {
@@ -143,16 +167,31 @@ void compute(llm::ZeroStateOp op, RankState&, Memory memory) {
 
 //===-- optimizer ---------------------------------------------------------===//
 
+/// The part of a whole gradient that this rank counts: its ZeRO run, whose
+/// first bytes on each rank the table says.
+std::pair<int64_t, int64_t> countedRun(llm::SquareSumOp op, const Tensor& x,
+                                       const RankState& s) {
+  auto offsets = op->getAttrOfType<dist::ByCoordinateAttr>("llm.run_offsets");
+  if (!offsets)
+    return {0, x.numElements()};
+  constexpr int64_t kBytes = sizeof(float);
+  int64_t begin = s.valueHere(offsets, 0) / kBytes;
+  int64_t run = (offsets.getValues()[1] - offsets.getValues()[0]) / kBytes;
+  return {std::min(begin, x.numElements()),
+          std::min(begin + run, x.numElements())};
+}
+
 void compute(llm::SquareSumOp op, RankState& s, Memory memory) {
   const Tensor& x = s.tensor(op.getX());
   bool isCounted = true;
   if (ArrayAttr tables = op.getCountedAttr())
     for (Attribute table : tables)
       isCounted &= s.valueHere(table, 1) != 0;
-  memory(op.getState()).values[op.getIndex()] =
-      isCounted ? std::inner_product(x.values.begin(), x.values.end(),
-                                     x.values.begin(), 0.0)
-                : 0;
+  auto [begin, end] = countedRun(op, x, s);
+  double sum = 0;
+  for (int64_t i = begin; i < end && isCounted; ++i)
+    sum += x.values[i] * x.values[i];
+  memory(op.getState()).values[op.getIndex()] = sum;
 }
 
 void compute(llm::SumTermsOp op, RankState& s, Memory) {

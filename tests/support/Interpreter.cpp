@@ -168,6 +168,20 @@ void Interpreter::leave(Thread& thread, func::ReturnOp ret) {
   }
 }
 
+/// The parameter that a gather in place, or the state that an all-reduce of
+/// nothing else's operand, changes.
+static std::optional<StringRef> changedInPlace(Operation* op) {
+  if (op->getNumOperands() == 0)
+    return std::nullopt;
+  Value x = op->getOperand(0);
+  if (isa<dist::GatherInPlaceOp>(op))
+    return x.getDefiningOp<llm::GetParamOp>().getParam();
+  auto read = x.getDefiningOp<llm::ReadStateOp>();
+  if (read && isa<dist::AllReduceOp>(op) && x.hasOneUse())
+    return read.getState();
+  return std::nullopt;
+}
+
 /// Does one op; false if it waits for another rank.
 FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
   RankState& s = thread.state;
@@ -187,7 +201,10 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
     if (!result)
       return false;
     thread.waiting.reset();
-    s.set(op->getResult(0), std::move(*result));
+    if (std::optional<StringRef> symbol = changedInPlace(op))
+      memory(s.rank(), *symbol).values = result->values;
+    if (op->getNumResults() > 0)
+      s.set(op->getResult(0), std::move(*result));
     return true;
   }
   return TypeSwitch<Operation*, FailureOr<bool>>(op)

@@ -67,7 +67,7 @@ LogicalResult compileTrainingTo(ModuleOp model, const TrainingSetup& setup,
 
 TrainingSession::TrainingSession(ModuleOp step, const TrainingSetup& setup,
                                  ParameterSource parameters)
-    : setup_(setup), interpreter_(step, std::move(parameters)) {}
+    : module_(step), setup_(setup), interpreter_(step, std::move(parameters)) {}
 
 /// A data rank has a run of the sequences, its micro-batches runs of that.
 TrainingSession::PerRank TrainingSession::inputsOf(const TrainingBatch& batch,
@@ -131,9 +131,70 @@ TrainingSession::step(const TrainingBatch& batch,
   return update(optimizer, numUpdates);
 }
 
+/// `x`, or NaN if it is not what was there.
+static double agreeing(double x, double before) {
+  return x == before ? x : NAN;
+}
+
+/// What a rank of the tensor axis computes with, of all data ranks.
+std::vector<double> TrainingSession::localOf(llm::ParamOp param,
+                                             StringRef suffix,
+                                             int64_t tensorRank) {
+  std::string symbol = (param.getSymName() + suffix).str();
+  Operation* op = SymbolTable::lookupSymbolIn(module_, symbol);
+  auto state = dyn_cast<llm::StateOp>(op);
+  bool isShard =
+      state ? bool(state.getShardAttr())
+            : param.getShardAttr() && param.getComputeType().getRank() == 2;
+  bool isSum = state && state.getRole() == llm::StateRole::gradient;
+  std::vector<double> local;
+  for (int64_t rank = 0; rank < interpreter_.numRanks(); ++rank) {
+    const RankState& where = interpreter_.state(rank);
+    if (where.coordinate("tp") != tensorRank || where.coordinate("pp") != 0)
+      continue;
+    const std::vector<double>& part = interpreter_.memory(rank, symbol).values;
+    if (local.empty() || isShard) {
+      local.insert(local.end(), part.begin(), part.end());
+      continue;
+    }
+    for (size_t i = 0; i < part.size(); ++i)
+      local[i] = isSum ? local[i] + part[i] : agreeing(part[i], local[i]);
+  }
+  return local;
+}
+
 std::vector<double> TrainingSession::logical(llm::ParamOp param,
                                              StringRef suffix) {
-  return interpreter_.memory(0, (param.getSymName() + suffix).str()).values;
+  auto whole = cast<RankedTensorType>(param.getType());
+  RankedTensorType type = param.getComputeType();
+  auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr());
+  std::vector<double> result(whole.getNumElements());
+  std::vector<bool> isSet(result.size());
+  bool isPaddingZero = true;
+  int64_t dim = slice ? slice.getDim() : 0;
+  int64_t inner = 1;
+  for (int64_t d = dim + 1; d < type.getRank(); ++d)
+    inner *= type.getDimSize(d);
+  for (int64_t t = 0; t < setup_.tp; ++t) {
+    std::vector<double> local = localOf(param, suffix, t);
+    int64_t offset = slice ? slice.getOffsets()[t] : 0;
+    int64_t count = slice ? slice.getCounts()[t] : type.getDimSize(0);
+    for (int64_t i = 0; i < int64_t(local.size()); ++i) {
+      int64_t outer = i / inner / type.getDimSize(dim);
+      int64_t place = i / inner % type.getDimSize(dim);
+      if (i >= type.getNumElements() || place >= count) {
+        isPaddingZero &= local[i] == 0;
+        continue;
+      }
+      int64_t at =
+          (outer * whole.getDimSize(dim) + offset + place) * inner + i % inner;
+      result[at] = isSet[at] ? agreeing(local[i], result[at]) : local[i];
+      isSet[at] = true;
+    }
+  }
+  if (!isPaddingZero)
+    std::fill(result.begin(), result.end(), NAN);
+  return result;
 }
 
 } // namespace llmc

@@ -48,7 +48,10 @@ public:
   step(const llmrt::testing::TrainingBatch& batch,
        const llmrt::testing::TrainingOptimizer& optimizer, int64_t numUpdates);
 
-  /// A whole, logical parameter, or with a suffix (".gradient") its state.
+  /// A whole, logical parameter, or with a suffix (".gradient") its state, put
+  /// together from all ranks. Gradients are as `accumulate` leaves them: what
+  /// data ranks hold whole is added. Not a number where ranks disagree about an
+  /// element that they all hold, everywhere if padding is not zero.
   std::vector<double> logical(llm::ParamOp param, llvm::StringRef suffix = "");
 
   Interpreter& interpreter() { return interpreter_; }
@@ -56,9 +59,12 @@ public:
 private:
   using PerRank = std::vector<NamedTensors>;
 
+  std::vector<double> localOf(llm::ParamOp param, llvm::StringRef suffix,
+                              int64_t tensorRank);
   PerRank inputsOf(const llmrt::testing::TrainingBatch& batch,
                    int64_t microbatch);
 
+  mlir::ModuleOp module_;
   const TrainingSetup& setup_;
   Interpreter interpreter_;
 };
