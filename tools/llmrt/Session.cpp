@@ -29,12 +29,18 @@ constexpr int kMostLocalRanks = 256;
 
 constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
 
+/// What the ranks do: one of the two.
+struct Bodies {
+  const RankZeroBody* rankZero = nullptr; // generates, the others follow
+  const RankBody* everyRank = nullptr;
+};
+
 struct RankTask {
   const fb::Plan& plan;
   const SessionOptions& options;
   std::vector<WeightLocation> weights;
   int numThreads;
-  const RankZeroBody& body;
+  const Bodies& bodies;
   StartTimes times;
 };
 
@@ -48,9 +54,13 @@ bool hasCode(const absl::Status& status, ErrorCode code) {
   return absl::StartsWith(status.message(), errorCodeName(code));
 }
 
-absl::StatusOr<RunEnd> generateOnRank(const RankTask& task, Fabric& fabric,
-                                      Executor& executor, RankRecord& record) {
+absl::StatusOr<RunEnd> runOnRank(const RankTask& task, Fabric& fabric,
+                                 Executor& executor, RankRecord& record) {
   LLMRT_RETURN_IF_ERROR(executor.initialise());
+  if (task.bodies.everyRank) {
+    RankContext context{task.plan, fabric, executor};
+    return (*task.bodies.everyRank)(context);
+  }
   GenerationOptions options;
   options.chunkTokens = task.options.chunkTokens;
   options.trace = task.options.trace ? &record.trace : nullptr;
@@ -62,7 +72,7 @@ absl::StatusOr<RunEnd> generateOnRank(const RankTask& task, Fabric& fabric,
   RankZero rankZero{task.plan,     *generation,     executor,  fabric.name(),
                     fabric.size(), task.numThreads, task.times};
   rankZero.times.weightsLoaded = secondsSinceStart();
-  LLMRT_ASSIGN_OR_RETURN(RunEnd how, task.body(rankZero));
+  LLMRT_ASSIGN_OR_RETURN(RunEnd how, (*task.bodies.rankZero)(rankZero));
   LLMRT_RETURN_IF_ERROR(generation->end(how));
   return how;
 }
@@ -74,7 +84,7 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
   executorOptions.weights = task.weights;
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
-  absl::StatusOr<RunEnd> how = generateOnRank(task, fabric, *executor, record);
+  absl::StatusOr<RunEnd> how = runOnRank(task, fabric, *executor, record);
   if (!how.ok() && hasCode(how.status(), ErrorCode::CollectiveTimeout))
     record.recorder = executor->recorderDump();
   return how;
@@ -177,7 +187,7 @@ bool isReporterOf(const absl::Status& status, int rank) {
 }
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
-                      const RankZeroBody& body) {
+                      const Bodies& bodies) {
   SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}};
   std::vector<RankRecord> records(1);
   FabricOptions fabricOptions;
@@ -216,7 +226,7 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     end.isReporter = (*fabric)->rank() == 0;
     return end;
   }
-  RankTask task{*plan.plan, options, weights, *threads, body, {}};
+  RankTask task{*plan.plan, options, weights, *threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
   end.how = runRank(task, **fabric, records[0]);
   keepRecords(records, end);
@@ -311,10 +321,12 @@ findWeights(const fb::Plan& plan, const SessionOptions& options) {
   return locations;
 }
 
-SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
-                      const RankZeroBody& body) {
+namespace {
+
+SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
+                     const Bodies& bodies) {
   if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
-    return runProcess(options, launch, body);
+    return runProcess(options, launch, bodies);
   auto fail = [&](const absl::Status& status) {
     return SessionEnd{status, launch.rank == 0, {}, {}};
   };
@@ -346,9 +358,21 @@ SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
   int threads = options.numThreads > 0
                     ? options.numThreads
                     : std::max(1, numUsableCpus() / numRanks(*plan->plan));
-  RankTask task{*plan->plan, options, *weights, threads, body, {}};
+  RankTask task{*plan->plan, options, *weights, threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
   return runThreads(std::move(task));
+}
+
+} // namespace
+
+SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
+                      const RankZeroBody& body) {
+  return runBodies(options, launch, {.rankZero = &body});
+}
+
+SessionEnd runEveryRank(const SessionOptions& options, const LaunchInfo& launch,
+                        const RankBody& body) {
+  return runBodies(options, launch, {.everyRank = &body});
 }
 
 } // namespace llmrt

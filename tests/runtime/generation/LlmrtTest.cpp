@@ -93,7 +93,10 @@ TEST_F(Llmrt, TrainingAndExportAreRefused) {
   expectError("llmrt run plan.fb --learning-rate 1e-3", 1, "0914",
               "--learning-rate");
   expectError("llmrt run plan.fb --resume", 1, "0914", "--resume");
-  expectError("llmrt export a -o b", 1, "0915", "");
+  expectError("llmrt export a -o b", 1, "1301", "a");
+  expectError("llmrt export a", 2, "0102", "--output");
+  expectError("llmrt export a -o b --sauce=c", 2, "0101",
+              "did you mean --source?");
 }
 
 TEST_F(Llmrt, MissingFiles) {
