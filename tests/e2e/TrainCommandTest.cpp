@@ -21,7 +21,7 @@ using Json = nlohmann::json;
 
 constexpr const char* kRun =
     "--weights=random:1 --tokenizer=tokenizer.json --data=train.jsonl "
-    "--threads=1 --learning-rate=3e-3 --lr-schedule=constant --clip=0.5 "
+    "--threads=1 --learning-rate=1e-3 --lr-schedule=constant --clip=0.5 "
     "--quiet --timeout=20 ";
 
 /// A loss on another mesh sums in another order: ten steps of updates apart.
@@ -54,7 +54,11 @@ std::string trainingLines() {
 class TrainCommand : public testing::Test {
 protected:
   void SetUp() override {
-    ASSERT_EQ(writeByteModel(workspace), "");
+    ASSERT_EQ(writeByteModel(workspace), ""); // its tokenizer
+    ToolEnd end = workspace.run(
+        "llmc import --new=llama,layers=3,hidden=72,heads=6,kv_heads=2,"
+        "intermediate=100,vocab=257,context=512 -o model.mlir");
+    ASSERT_EQ(end.status, 0) << end.errors;
     workspace.write("train.jsonl", trainingLines());
   }
 
