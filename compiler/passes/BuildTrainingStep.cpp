@@ -81,15 +81,20 @@ private:
       return module_.emitError("LLMC-E1003: '")
              << options_.freeze << "' is not a pattern of names";
     }
-    bool isAny = false;
+    bool isAny = false, isAnyLeft = false;
     for (auto param : module_.getOps<llm::ParamOp>())
       if (pattern->match(param.getSymName())) {
         param->setAttr(kFrozenAttr, builder_.getUnitAttr());
         isAny = true;
+      } else {
+        isAnyLeft = true;
       }
     if (!isAny)
       return module_.emitError("LLMC-E1003: no parameter matches '")
              << options_.freeze << "'";
+    if (!isAnyLeft)
+      return module_.emitError("LLMC-E1003: every parameter matches '")
+             << options_.freeze << "': nothing is left to train";
     return success();
   }
 

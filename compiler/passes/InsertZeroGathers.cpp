@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ZeRO stage 3 for inference: a rank keeps one run of each matrix and gathers the whole
+// ZeRO stage 3: a rank keeps one run of each matrix and gathers the whole
 // at each use. Gathers stand at call sites, where parameters are read; block functions
 // do not change.
 #include "compiler/passes/Launches.h"
@@ -14,13 +14,6 @@ namespace llmc {
 
 namespace {
 
-/// Elements of one rank's run: whole panels of outputs, the same for every rank.
-int64_t runElements(RankedTensorType type, int64_t ranks) {
-  int64_t panel = panelWidth(type.getElementType());
-  int64_t panels = (type.getDimSize(0) + panel - 1) / panel;
-  return (panels + ranks - 1) / ranks * panel * type.getDimSize(1);
-}
-
 struct InsertZeroGathersPass
     : impl::InsertZeroGathersBase<InsertZeroGathersPass> {
   void runOnOperation() override {
@@ -33,7 +26,7 @@ struct InsertZeroGathersPass
       auto type = param.getComputeType();
       if (type.getRank() == 2)
         param.setShardAttr(dist::ShardAttr::get(
-            &getContext(), {b.getStringAttr("dp")}, runElements(type, ranks)));
+            &getContext(), {b.getStringAttr("dp")}, zeroRunElements(type, ranks)));
     }
     SymbolTable symbols(module);
     SmallVector<llm::GetParamOp> reads;

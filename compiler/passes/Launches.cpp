@@ -110,6 +110,12 @@ int64_t panelWidth(Type elementType) {
   return llmrt::kPanelBytes * 8 / elementType.getIntOrFloatBitWidth();
 }
 
+int64_t zeroRunElements(RankedTensorType type, int64_t ranks) {
+  int64_t panel = panelWidth(type.getElementType());
+  int64_t panels = (type.getDimSize(0) + panel - 1) / panel;
+  return (panels + ranks - 1) / ranks * panel * type.getDimSize(1);
+}
+
 llm::GetParamOp paramOf(Value value) {
   while (Operation* op = value.getDefiningOp()) {
     if (auto get = dyn_cast<llm::GetParamOp>(op))

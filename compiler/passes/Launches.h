@@ -38,8 +38,15 @@ int64_t dtypeOf(mlir::Type elementType);
 /// Outputs in a panel of this element type.
 int64_t panelWidth(mlir::Type elementType);
 
+/// Elements of one rank's ZeRO run of a matrix: whole panels of outputs, the same for every
+/// rank.
+int64_t zeroRunElements(mlir::RankedTensorType type, int64_t ranks);
+
 /// The parameter that a value comes from, through gathers; null if none.
 llm::GetParamOp paramOf(mlir::Value value);
+
+/// On plan.launch: bytes of its one result where padding follows the elements.
+inline constexpr llvm::StringLiteral kResultBytesAttr = "plan.result_bytes";
 
 /// Name of the discardable attribute of llm.param that holds its layout.
 inline constexpr llvm::StringLiteral kLayoutAttr = "plan.layout";

@@ -275,8 +275,12 @@ private:
       return found->second;
     std::string name =
         entry_ + "." + ownName(value.getDefiningOp());
-    StringAttr buffer =
-        newBuffer(name, memoryClass, cast<ShapedType>(value.getType()), false);
+    auto type = cast<ShapedType>(value.getType());
+    auto bytes = value.getDefiningOp()->getAttrOfType<IntegerAttr>(
+        kResultBytesAttr);
+    StringAttr buffer = newBuffer(name, memoryClass, type, false,
+                                  bytes ? bytes.getInt() - bytesOf(type) : 0,
+                                  bytes ? bytes.getInt() : -1);
     values_[value] = buffer;
     return buffer;
   }
@@ -301,6 +305,8 @@ private:
       return lowerWait(wait);
     if (auto slice = dyn_cast<dist::SliceRowsOp>(op))
       return lowerSlice(slice);
+    if (auto gather = dyn_cast<dist::GatherInPlaceOp>(op))
+      return lowerGatherInPlace(gather);
     if (op->getDialect() == module_.getContext()
                                 ->getLoadedDialect<dist::DistDialect>())
       return lowerCollective(op);
@@ -317,6 +323,9 @@ private:
       int64_t used = usedBytes(param), bytes = bytesOf(local);
       if (layout.getValue() == "panel")
         bytes = panelBytes(local);
+      if (auto run = param->getAttrOfType<IntegerAttr>(kRunElementsAttr))
+        bytes = std::max(bytes, run.getInt() * meshAxisSize(module_, "dp") *
+                                    local.getElementTypeBitWidth() / 8);
       auto shard = dyn_cast_or_null<dist::ShardAttr>(param.getShardAttr());
       int64_t shardBytes = 0;
       if (shard) {
@@ -668,6 +677,23 @@ private:
     createCopy(op, values_.lookup(op.getX()), to, bytesOf(type),
                dist::ByCoordinateAttr::get(builder_.getContext(),
                                            op.getAxisAttr(), offsets));
+    return success();
+  }
+
+  LogicalResult lowerGatherInPlace(dist::GatherInPlaceOp op) {
+    auto type = cast<ShapedType>(op.getX().getType());
+    StringRef buffer = values_.lookup(op.getX());
+    int64_t bytes =
+        op.getRun() * type.getElementTypeBitWidth() / 8;
+    SmallVector<int64_t> offsets;
+    for (int64_t i = 0; i < meshAxisSize(module_, "dp"); ++i)
+      offsets.push_back(i * bytes);
+    auto send = dist::ByCoordinateAttr::get(
+        builder_.getContext(), builder_.getStringAttr("dp"), offsets);
+    plan::CollectiveOp::create(builder_, op.getLoc(), "all_gather",
+                               op.getAxes(), buffer, buffer, bytes,
+                               type.getElementType(), -1, -1, 0,
+                               op.getSubjectAttr(), op.getPassAttr(), send);
     return success();
   }
 

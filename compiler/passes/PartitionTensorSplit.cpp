@@ -34,6 +34,11 @@ public:
       });
     for (auto func : module_.getOps<func::FuncOp>())
       updateSignature(func);
+    for (auto state : module_.getOps<llm::StateOp>())
+      if (state.getParamAttr()) {
+        auto param = symbols_.lookup<llm::ParamOp>(*state.getParam());
+        state.setType(param.getComputeType().clone(builder_.getF32Type()));
+      }
   }
 
 private:
@@ -80,9 +85,19 @@ private:
     else if (auto get = dyn_cast<llm::GetCacheOp>(op))
       partitionCache(get);
     else if (auto embedding = dyn_cast<llm::EmbeddingOp>(op))
-      setVocabBegin(embedding);
+      setVocabulary(embedding, embedding.getTable(), 0);
+    else if (auto gradient = dyn_cast<llm::EmbeddingGradientOp>(op))
+      setVocabulary(gradient, gradient.getResult(), 0);
+    else if (auto statistics = dyn_cast<llm::CrossEntropyStatisticsOp>(op))
+      setVocabulary(statistics, statistics.getLogits(), 1);
+    else if (auto gradient = dyn_cast<llm::CrossEntropyGradientOp>(op))
+      setVocabulary(gradient, gradient.getLogits(), 1);
     else if (auto attention = dyn_cast<llm::CachedAttentionOp>(op))
-      setHeadOffset(attention);
+      setHeadOffset(attention, attention.getKeys());
+    else if (auto attention = dyn_cast<llm::RowAttentionOp>(op))
+      setHeadOffset(attention, attention.getK());
+    else if (auto gradient = dyn_cast<llm::RowAttentionGradientOp>(op))
+      setHeadOffset(gradient, gradient.getK());
   }
 
   void partitionParam(llm::GetParamOp op) {
@@ -117,17 +132,23 @@ private:
                                        values);
   }
 
-  void setVocabBegin(llm::EmbeddingOp op) {
-    auto found = cuts_.find(op.getTable());
-    if (found == cuts_.end() || found->second.getDim() != 0)
+  /// Says which ids a rank has, where dimension `dim` of `value` is a cut vocabulary.
+  template <typename Op>
+  void setVocabulary(Op op, Value value, int64_t dim) {
+    auto found = cuts_.find(value);
+    if (found == cuts_.end() || found->second.getDim() != dim)
       return;
-    op.setVocabBeginAttr(byCoordinate(found->second, [&](int64_t r) {
-      return rangeOf(found->second, r, ranks_).offset;
-    }));
+    auto range = [&](int64_t r) { return rangeOf(found->second, r, ranks_); };
+    op.setVocabBeginAttr(byCoordinate(
+        found->second, [&](int64_t r) { return range(r).offset; }));
+    if constexpr (requires { op.setVocabCountAttr(Attribute()); })
+      op.setVocabCountAttr(byCoordinate(
+          found->second, [&](int64_t r) { return range(r).count; }));
   }
 
-  void setHeadOffset(llm::CachedAttentionOp op) {
-    auto found = cuts_.find(op.getKeys());
+  template <typename Op>
+  void setHeadOffset(Op op, Value keys) {
+    auto found = cuts_.find(keys);
     if (found == cuts_.end())
       return;
     op.setHeadOffsetAttr(byCoordinate(found->second, [&](int64_t r) {

@@ -122,6 +122,23 @@ def InsertZeroGathers : Llmc_Pass<"insert-zero-gathers"> {
   }];
 }
 
+def ShardOverData : Llmc_Pass<"shard-over-data"> {
+  let summary = "Exchange gradients over the data axis and shard what ZeRO shards";
+  let description = [{
+    Data ranks see different sequences, so their gradients are added: as a whole once a step
+    (stage 0), or so that each rank gets one run of a matrix, once a step (1) or once a
+    micro-batch (2, 3). Moments and, from stage 2 on, gradients are then runs; the updated runs
+    of a parameter that is whole are gathered (0 < stage < 3). Vectors stay whole. Also sums the
+    loss and the label count, and gathers the terms of the norm over all ranks, each tensor
+    counted once.
+
+    Needs a training step with functions per stage. Leaves collectives and shard attributes.
+
+    Before: `%g = llm.read_state @q.gradient : tensor<576x576xf32>`
+    After:  `%r = dist.reduce_scatter %g ["dp"] : (tensor<576x576xf32>) -> tensor<165888xf32>`
+  }];
+}
+
 def LowerToCollectives : Llmc_Pass<"lower-to-collectives"> {
   let summary = "Turn reshards and gathers into collectives";
   let description = [{

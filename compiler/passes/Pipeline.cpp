@@ -41,6 +41,8 @@ const PipelineStep kSteps[] = {
      create<createSplitPipelineStages>},
     {"sharded", "insert-zero-gathers", "shards what tensor split left", kNeeded,
      create<createInsertZeroGathers>},
+    {"sharded", "shard-over-data", "needs to know which parameters are gathered",
+     kNeeded, create<createShardOverData>, "train"},
     {"sharded", "lower-to-collectives", "intent becomes mechanism once all intent is there",
      kNeeded, create<createLowerToCollectives>},
     {"kernels", "inline-blocks", "fusion and prefetch look across layers",

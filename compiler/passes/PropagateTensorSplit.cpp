@@ -33,9 +33,17 @@ public:
   LogicalResult runEntry(func::FuncOp entry) {
     auto ids = cast<RankedTensorType>(entry.getArgument(0).getType());
     // Rows are cut only where a sequence has several; decode's are few and separate.
-    cutsRows_ = sequenceParallel_ && ids.getDimSize(1) > 1 &&
-                ids.getNumElements() % ranks_ == 0;
+    cutsRows_ = sequenceParallel_ && ids.getRank() == 2 &&
+                ids.getDimSize(1) > 1 && ids.getNumElements() % ranks_ == 0;
     rows_ = ids.getNumElements();
+    // What an earlier segment saved is as that one left it.
+    for (BlockArgument arg : entry.getArguments()) {
+      auto saved = saved_.find(nameOf(entry, arg.getArgNumber()));
+      if (saved == saved_.end() || saved->second == whole_)
+        continue;
+      shardings_[arg] = saved->second;
+      entry.setArgAttr(arg.getArgNumber(), kShardingAttr, saved->second);
+    }
     return runFunction(entry, /*isEntry=*/true);
   }
 
@@ -51,6 +59,11 @@ private:
     return s.getSplits().size() == 1 && s.getSplits().front().getDim() == 0;
   }
 
+  static StringRef nameOf(func::FuncOp entry, unsigned arg) {
+    auto name = entry.getArgAttrOfType<StringAttr>(arg, "llm.name");
+    return name ? name.getValue() : StringRef();
+  }
+
   LogicalResult runFunction(func::FuncOp func, bool isEntry) {
     for (Operation& op :
          llvm::make_early_inc_range(func.getBody().front().getOperations())) {
@@ -63,6 +76,14 @@ private:
         visitParam(get);
       else if (auto get = dyn_cast<llm::GetCacheOp>(op))
         visitCache(get);
+      else if (auto read = dyn_cast<llm::ReadStateOp>(op))
+        shardings_[read.getResult()] = ofState(read.getState());
+      else if (auto accumulate = dyn_cast<llm::AccumulateOp>(op))
+        done = reshard(accumulate.getXMutable(), ofState(accumulate.getState()));
+      else if (auto gradient = dyn_cast<llm::EmbeddingGradientOp>(op))
+        done = visitEmbeddingGradient(gradient);
+      else if (isa<llm::SquareSumOp, llm::AdamwOp>(op))
+        continue; // they work on what the rank has
       else
         done = visitCompute(&op);
       if (failed(done))
@@ -90,6 +111,31 @@ private:
                                  split.getUnit(), split.getGroup(),
                                  type.getDimSize(split.getDim()));
     return ShardingAttr::get(context_, {dim}, {});
+  }
+
+  /// A state is cut as its parameter.
+  ShardingAttr ofState(StringRef name) {
+    auto state = symbols_.lookup<llm::StateOp>(name);
+    if (!state.getParamAttr())
+      return whole_;
+    auto param = symbols_.lookup<llm::ParamOp>(*state.getParam());
+    return splitOf(param.getSplitAttr(), cast<ShapedType>(state.getType()));
+  }
+
+  /// Each rank makes its part of the table's gradient from all rows.
+  LogicalResult visitEmbeddingGradient(llm::EmbeddingGradientOp op) {
+    ShardingAttr table = whole_;
+    if (op.getParamAttr()) {
+      auto param = symbols_.lookup<llm::ParamOp>(*op.getParam());
+      table = splitOf(param.getSplitAttr(),
+                      cast<ShapedType>(op.getResult().getType()));
+    }
+    bool isRowCut = !table.getSplits().empty() &&
+                    table.getSplits().front().getDim() == 0;
+    if (!isRowCut)
+      return visitCompute(op);
+    shardings_[op.getResult()] = table;
+    return reshard(op.getDyMutable(), whole_);
   }
 
   void visitParam(llm::GetParamOp op) {
@@ -136,21 +182,30 @@ private:
   /// What a partial sum becomes: a run of rows for each rank, or the whole.
   ShardingAttr resolved(Value v) {
     auto type = cast<RankedTensorType>(v.getType());
-    return cutsRows_ && type.getDimSize(0) == rows_ ? rowSplit() : whole_;
+    // A gradient of a parameter has no rows, whatever its size.
+    bool hasRows = type.getRank() == 2 && type.getDimSize(0) == rows_ &&
+                   !isa_and_nonnull<llm::LinearWeightGradientOp,
+                                    llm::EmbeddingGradientOp>(
+                       v.getDefiningOp());
+    return cutsRows_ && hasRows ? rowSplit() : whole_;
   }
 
   LogicalResult visitReturn(func::ReturnOp op, bool isEntry) {
     for (OpOperand& use : op->getOpOperands()) {
       ShardingAttr s = of(use.get());
       ShardingAttr to = s;
-      if (isEntry)
+      auto func = op->getParentOfType<func::FuncOp>();
+      auto name = func.getResultAttrOfType<StringAttr>(use.getOperandNumber(),
+                                                       "llm.name");
+      bool isSaved = name && name.getValue().starts_with("saved.");
+      if (isEntry && !isSaved)
         to = whole_;
       else if (!s.getPartial().empty())
         to = resolved(use.get());
-      else if (!s.getSplits().empty() && !isRowSplit(s))
-        to = whole_;
       if (failed(reshard(use, to)))
         return failure();
+      if (isSaved)
+        saved_[name.getValue()] = to;
     }
     return success();
   }
@@ -197,6 +252,13 @@ private:
   };
 
   LogicalResult visitCompute(Operation* op) {
+    // A sum of partial sums is one: it is completed once.
+    if (isa<llm::AddOp>(op) && llvm::all_of(op->getOperands(), [&](Value v) {
+          return of(v) == partial_;
+        })) {
+      shardings_[op->getResult(0)] = partial_;
+      return success();
+    }
     for (OpOperand& use : op->getOpOperands())
       if (!of(use.get()).getPartial().empty() &&
           failed(reshard(use, resolved(use.get()))))
@@ -229,8 +291,14 @@ private:
       for (auto [d, factor] : llvm::enumerate(dims))
         if (factor == cutFactor) {
           auto type = cast<ShapedType>(op->getResult(i).getType());
-          auto split = DimSplitAttr::get(context_, axis_, d, cut.getUnit(),
-                                         cut.getGroup(), type.getDimSize(d));
+          DimSplitAttr own = followedCut(op, rule, i, cutFactor, cut);
+          // A result with one element for many (a head) has units in proportion.
+          int64_t unit = std::max<int64_t>(
+              1, own.getUnit() * type.getDimSize(d) / own.getGlobal());
+          if (type.getDimSize(d) == own.getGlobal())
+            unit = own.getUnit();
+          auto split = DimSplitAttr::get(context_, axis_, d, unit,
+                                         own.getGroup(), type.getDimSize(d));
           shardings_[op->getResult(i)] =
               ShardingAttr::get(context_, {split}, {});
         }
@@ -238,6 +306,19 @@ private:
       for (Value result : op->getResults())
         shardings_[result] = partial_;
     return success();
+  }
+
+  /// The cut that result `i` copies.
+  DimSplitAttr followedCut(Operation* op, const llm::ShardingRule& rule,
+                           unsigned i, int factor, DimSplitAttr first) {
+    if (i >= rule.follows.size())
+      return first;
+    unsigned operand = rule.follows[i];
+    for (auto [d, f] : llvm::enumerate(rule.operands[operand]))
+      if (f == factor)
+        if (DimSplitAttr cut = cutOf(op->getOperand(operand), d))
+          return cut;
+    return first;
   }
 
   /// The one factor that stays cut: all its dimensions are cut alike (whole rows may be
@@ -308,6 +389,7 @@ private:
   bool cutsRows_ = false;
   int64_t rows_ = 0;
   ShardingMap shardings_;
+  llvm::StringMap<ShardingAttr> saved_; // by name, from segment to segment
   DenseMap<std::pair<Value, Attribute>, Value> reshards_;
   DenseSet<Operation*> visited_;
 };

@@ -4,6 +4,7 @@
 #include "compiler/passes/SelectTrainingKernels.h"
 
 #include "compiler/passes/Launches.h"
+#include "compiler/passes/Options.h"
 #include "runtime/kernels/KernelAbi.h"
 
 #include "llvm/ADT/TypeSwitch.h"
@@ -49,6 +50,17 @@ int64_t storedElements(RankedTensorType type, llm::ParamOp param) {
     return type.getNumElements();
   int64_t panel = panelWidth(Float32Type::get(type.getContext()));
   return ceilDiv(type.getDimSize(0), panel) * panel * type.getDimSize(1);
+}
+
+/// The same, in memory that is exchanged over the data axis: whole runs.
+int64_t exchangedElements(RankedTensorType type, llm::ParamOp param) {
+  int64_t elements = storedElements(type, param);
+  auto run = param ? param->getAttrOfType<IntegerAttr>(kRunElementsAttr)
+                   : IntegerAttr();
+  if (!run || type.getRank() != 2)
+    return elements;
+  int64_t ranks = meshAxisSize(param->getParentOfType<ModuleOp>(), "dp");
+  return std::max(elements, ranks * run.getInt());
 }
 
 class TrainingSelector {
@@ -113,8 +125,16 @@ private:
             : llm::AccumulateOp();
     spec.scalars.push_back({"accumulate", i(accumulate ? 1 : 0)});
     if (!accumulate) {
-      spec.results = {{"out", result.getType()}};
-      return replace(op, spec, gridRows);
+      // In the layout of the parameter, in whole runs if it is exchanged.
+      auto type = cast<RankedTensorType>(result.getType());
+      int64_t bytes = 4 * exchangedElements(type, gradientParameter(result));
+      spec.results = {{"out", type}};
+      spec.rows = integer(gridRows);
+      auto launch = createLaunch(builder_, op->getLoc(), spec);
+      launch->setAttr(kResultBytesAttr, builder_.getI64IntegerAttr(bytes));
+      op->replaceAllUsesWith(launch.getResults());
+      op->erase();
+      return success();
     }
     spec.inouts = {{"out", read(stateOf(op, accumulate.getState()))}};
     spec.rows = integer(gridRows);
@@ -377,14 +397,24 @@ private:
     squares.columns = 1;
     // Two words can each take a table over one axis: no blocks, or none of their elements.
     Attribute counts[] = {i(block), i(elements)};
+    size_t free = 2;
+    if (op->hasAttr(kIsRunAttr)) {
+      counts[1] = runLengths(param);
+      free = 1;
+    }
     if (ArrayAttr counted = op.getCountedAttr()) {
-      if (counted.size() > 2)
-        return op.emitOpError("is replicated along more than two axes");
+      if (counted.size() > free)
+        return op.emitOpError("is replicated along too many axes");
       for (auto [n, attr] : llvm::enumerate(counted))
         counts[n] = scaled(cast<dist::ByCoordinateAttr>(attr),
                            n == 0 ? block : elements);
     }
     squares.scalars = {{"blockElements", counts[0]}, {"elements", counts[1]}};
+    if (Attribute offsets = op->getAttr(kRunOffsetsAttr)) {
+      squares.scalars.push_back({"x.offset", offsets});
+      blocks = ceilDiv(runElements(param), block);
+      squares.results.front().second = RankedTensorType::get({blocks}, f64);
+    }
     squares.rows = integer(blocks);
     auto launch = createLaunch(builder_, op.getLoc(), squares);
     LaunchSpec sum;
@@ -394,6 +424,21 @@ private:
     sum.columns = 1;
     sum.scalars = {{"count", i(blocks)}, {"index", i(op.getIndex())}};
     return replace(op, sum, 1);
+  }
+
+  /// Elements of each rank's run that are not beyond the stored matrix.
+  Attribute runLengths(llm::ParamOp param) {
+    int64_t stored = storedElements(param.getComputeType(), param);
+    int64_t run = runElements(param);
+    SmallVector<int64_t> values;
+    for (int64_t i = 0; i < meshAxisSize(moduleOf(param), "dp"); ++i)
+      values.push_back(std::clamp<int64_t>(stored - i * run, 0, run));
+    return dist::ByCoordinateAttr::get(
+        builder_.getContext(), builder_.getStringAttr("dp"), values);
+  }
+
+  static int64_t runElements(llm::ParamOp param) {
+    return param->getAttrOfType<IntegerAttr>(kRunElementsAttr).getInt();
   }
 
   Attribute scaled(dist::ByCoordinateAttr table, int64_t factor) {
@@ -448,8 +493,10 @@ private:
     spec.scalars = {{"blockElements", i(block)},
                     {"elements", i(elements)},
                     {"decay", i(op.getDecay())}};
-    if (Attribute offset = op->getAttr(kUpdateOffsetAttr))
-      spec.scalars.push_back({"param.offset", offset});
+    if (op->hasAttr(kIsRunAttr))
+      spec.scalars[1].second = runLengths(param);
+    if (Attribute offsets = op->getAttr(kRunOffsetsAttr))
+      spec.scalars.push_back({"param.offset", offsets});
     if (op.getMasterAttr())
       return op.emitOpError("LLMC-E1003: bf16 training has no kernel yet: "
                             "compile with --dtype=f32");
@@ -503,7 +550,7 @@ llm::ParamOp gradientParameter(Value value) {
 
 int64_t stateBytes(llm::StateOp state) {
   auto type = cast<RankedTensorType>(state.getType());
-  return storedElements(type, paramOf(state)) *
+  return exchangedElements(type, paramOf(state)) *
          type.getElementTypeBitWidth() / 8;
 }
 

@@ -20,9 +20,15 @@ llvm::LogicalResult selectTrainingKernel(mlir::Operation* op,
 /// The parameter whose gradient `value` is; null if none.
 llm::ParamOp gradientParameter(mlir::Value value);
 
-/// On llm.adamw: bytes into the parameter at which the rank's shard begins
-/// (`#dist.by_coordinate`), where the parameter is whole and the update is not.
-inline constexpr llvm::StringLiteral kUpdateOffsetAttr = "llm.update_offset";
+/// On llm.adamw and llm.square_sum: the rank works on its ZeRO run; and, where the memory
+/// (the parameter, the gradient) is whole, the bytes at which the run begins
+/// (`#dist.by_coordinate`).
+inline constexpr llvm::StringLiteral kIsRunAttr = "llm.is_run";
+inline constexpr llvm::StringLiteral kRunOffsetsAttr = "llm.run_offsets";
+
+/// On llm.param: elements of a ZeRO run of its f32 states; memory that is exchanged over
+/// the data axis holds a whole number of runs.
+inline constexpr llvm::StringLiteral kRunElementsAttr = "llm.run_elements";
 
 /// Bytes of a state on one rank, with the padding of its layout.
 int64_t stateBytes(llm::StateOp state);

@@ -34,6 +34,8 @@ fb::MemoryClass memoryClass(StringRef name) {
       .Case("inputs", fb::MemoryClass::Inputs)
       .Case("outputs", fb::MemoryClass::Outputs)
       .Case("constants", fb::MemoryClass::Constants)
+      .Case("gradients", fb::MemoryClass::Gradients)
+      .Case("optimizer", fb::MemoryClass::Optimizer)
       .Default(fb::MemoryClass::Workspace);
 }
 

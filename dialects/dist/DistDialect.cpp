@@ -135,7 +135,9 @@ LogicalResult AllGatherOp::verify() {
 LogicalResult ReduceScatterOp::verify() {
   if (failed(requireElementType(*this, getX(), getResult())))
     return failure();
-  if (isWholeParts(getX(), getResult()))
+  bool isFlat = cast<RankedTensorType>(getResult().getType()).getRank() == 1 &&
+                cast<RankedTensorType>(getX().getType()).getRank() > 1;
+  if (isFlat || isWholeParts(getX(), getResult()))
     return success();
   return emitOpError("(C2) expects dimension 0 in whole parts, got ")
          << getX().getType() << " and " << getResult().getType();

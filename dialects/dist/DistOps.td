@@ -109,12 +109,24 @@ def Dist_ReduceScatterOp : Dist_Op<"reduce_scatter", [Pure]> {
 
       rank 0 [1 2], rank 1 [3 4]   ->   rank 0 [4], rank 1 [6]
 
-    (C1) same element type. (C2) dimension 0 is N times the result's, the others equal.
+    (C1) same element type. (C2) dimension 0 is N times the result's, the others equal; or
+    the result is flat, a run of the flattened operand, which padding follows.
   }];
   let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes), Dist_Why);
   let results = (outs AnyRankedTensor:$result);
   let assemblyFormat = "$x $axes attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+}
+
+def Dist_GatherInPlaceOp : Dist_Op<"gather_in_place", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "share the runs of a parameter that each rank updated";
+  let description = [{
+    The parameter is whole on every rank; rank i along `axes` has a new value of run i of its
+    flattened tensor, of `run` elements. All get all runs.
+    Example: `dist.gather_in_place %w ["dp"] run 165888 : tensor<576x576xf32>`
+  }];
+  let arguments = !con((ins AnyRankedTensor:$x, StrArrayAttr:$axes, I64Attr:$run), Dist_Why);
+  let assemblyFormat = "$x $axes `run` $run attr-dict `:` type($x)";
 }
 
 def Dist_AllReduceOp : Dist_Op<"all_reduce", [Pure, AllTypesMatch<["x", "result"]>]> {

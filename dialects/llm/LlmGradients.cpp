@@ -30,7 +30,7 @@ void EmbeddingOp::buildGradients(GradientRequest& request) {
     return EmbeddingGradientOp::create(
         request.builder, getLoc(), gradientType(getTable()), getIds(),
         request.resultGradients[0],
-        get ? get.getParamAttr() : FlatSymbolRefAttr(), Attribute(),
+        get ? get.getParamAttr() : FlatSymbolRefAttr(), getVocabBeginAttr(),
         Attribute());
   });
 }

@@ -7,13 +7,15 @@
 
 //===-- states ------------------------------------------------------------------===//
 
-def Llm_StateOp : Llm_Op<"state", [Symbol]> {
+def Llm_StateOp : Llm_Op<"state", [Symbol,
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "declare memory that outlives a step";
   let description = [{
     `role` is gradient, moment1, moment2, master (f32 weights under bf16 compute) or
     scalar. `param` names the parameter that the first four belong to; their layout is that
     of the f32 parameter. `shard` as on `param`: one run of the flattened tensor is held.
-    (C1) a static tensor. (C2) only a scalar belongs to no parameter.
+    (C1) a static tensor. (C2) only a scalar belongs to no parameter. (C3) that is
+    a `param`.
     Example: `llm.state @layers.0.q.gradient : tensor<576x576xf32> role gradient of @layers.0.q`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
@@ -108,7 +110,7 @@ def Llm_EmbeddingGradientOp : Llm_ComputeOp<"embedding_gradient"> {
   let description = [{
     ids `[S, R]`, dy `[S*R, C]`: result `[V, C]` in f32, rows in ascending order; ids outside the
     table are ignored (`vocab_begin` as in `embedding`). `param` is the table, for its split.
-    (C1) widths agree.
+    (C1) widths agree, rows are those of ids.
     Example: `%dt = llm.embedding_gradient %ids, %dy : (tensor<2x3xi32>, tensor<6x64xf32>) -> tensor<512x64xf32>`
   }];
   let arguments = (ins Llm_Ids:$ids, Llm_Activations:$dy, OptionalAttr<FlatSymbolRefAttr>:$param,
@@ -124,13 +126,14 @@ def Llm_RmsNormGradientOp : Llm_ComputeOp<"rms_norm_gradient",
   let description = [{
     With r = 1 / sqrt(mean(x^2) + eps) and g = dy * (weight + offset) over runs of the
     weight's width: dx = r * (g - x * r^2 * mean(g * x)); scaled = dy * x * r, whose sum
-    over rows is the weight's gradient.
+    over rows is the weight's gradient. (C1) rows are whole widths of the weight.
     Example: `%dx, %s = llm.rms_norm_gradient %dy, %x, %w {eps = 1.0e-5 : f64} : tensor<6x64xf32>, tensor<64xf32>`
   }];
   let arguments = (ins Llm_Activations:$dy, Llm_Activations:$x, Llm_Activations:$weight,
                        F64Attr:$eps, DefaultValuedAttr<F64Attr, "0.0">:$offset);
   let results = (outs Llm_Activations:$dx, Llm_Activations:$scaled);
   let assemblyFormat = "$dy `,` $x `,` $weight attr-dict `:` type($dy) `,` type($weight)";
+  let hasVerifier = 1;
 }
 
 def Llm_LayerNormGradientOp : Llm_ComputeOp<"layer_norm_gradient",
@@ -139,13 +142,14 @@ def Llm_LayerNormGradientOp : Llm_ComputeOp<"layer_norm_gradient",
   let description = [{
     With h = (x - mean) * r, r = 1 / sqrt(var + eps) and g = dy * weight:
     dx = r * (g - mean(g) - h * mean(g * h)); scaled = dy * h, whose sum over rows is the
-    weight's gradient (the bias's is the sum of dy).
+    weight's gradient (the bias's is the sum of dy). (C1) widths agree.
     Example: `%dx, %s = llm.layer_norm_gradient %dy, %x, %w {eps = 1.0e-5 : f64} : tensor<6x64xf32>, tensor<64xf32>`
   }];
   let arguments = (ins Llm_Activations:$dy, Llm_Activations:$x, Llm_Activations:$weight,
                        F64Attr:$eps);
   let results = (outs Llm_Activations:$dx, Llm_Activations:$scaled);
   let assemblyFormat = "$dy `,` $x `,` $weight attr-dict `:` type($dy) `,` type($weight)";
+  let hasVerifier = 1;
 }
 
 def Llm_ActivationGradientOp : Llm_ComputeOp<"activation_gradient",
@@ -196,7 +200,7 @@ def Llm_RowAttentionOp : Llm_DifferentiableOp<"row_attention",
 
       starts [0 0 2 2]   ->   row 1 sees 0..1, row 3 sees 2..3
 
-    (C1) widths are whole numbers of heads.
+    (C1) widths are whole numbers of heads, rows are those of starts.
     Example: `%o, %l = llm.row_attention %q, %k, %v, %starts {head_dim = 16 : i64, group = 2 : i64,
     scale = 0.25 : f64, key_dtype = f32} : (tensor<6x64xf32>, tensor<6x32xf32>, tensor<6x32xf32>,
     tensor<2x3xi32>) -> (tensor<6x64xf32>, tensor<6x4xf32>)`
@@ -218,7 +222,7 @@ def Llm_RowAttentionGradientOp : Llm_ComputeOp<"row_attention_gradient",
   let description = [{
     p = exp(score - log_sum), dv = p^T dy, dp = dy v^T, ds = p * (dp - rowsum(dy * out)),
     dq = scale * ds k, dk = scale * ds^T q. Heads that several ranks hold (tensor split)
-    get the part of this rank's query heads. Source: Dao et al. 2022.
+    get the part of this rank's query heads. (C1) as `row_attention`. Source: Dao et al. 2022.
   }];
   let arguments = (ins Llm_Activations:$dy, Llm_Activations:$q, Llm_Activations:$k,
     Llm_Activations:$v, Llm_Ids:$starts, Llm_Activations:$out, Llm_Activations:$log_sum,
@@ -230,6 +234,7 @@ def Llm_RowAttentionGradientOp : Llm_ComputeOp<"row_attention_gradient",
     $dy `,` $q `,` $k `,` $v `,` $starts `,` $out `,` $log_sum attr-dict `:`
     functional-type(operands, results)
   }];
+  let hasVerifier = 1;
 }
 
 //===-- loss ------------------------------------------------------------------------===//
@@ -268,6 +273,7 @@ def Llm_CrossEntropyGradientOp : Llm_ComputeOp<"cross_entropy_gradient",
   let summary = "weight * (softmax - onehot(label)) of each row";
   let description = [{
     logits `[rows, V]`, labels `[S, R]`, log_sum and weights `[rows]`; columns of padding get 0.
+    (C1) shapes agree.
     Example: `%d = llm.cross_entropy_gradient %logits, %labels, %l, %weights : (tensor<6x512xf32>, tensor<2x3xi32>, tensor<6xf32>, tensor<6xf32>) -> tensor<6x512xf32>`
   }];
   let arguments = (ins Llm_Activations:$logits, Llm_Ids:$labels, Llm_Activations:$log_sum,
@@ -276,37 +282,43 @@ def Llm_CrossEntropyGradientOp : Llm_ComputeOp<"cross_entropy_gradient",
   let assemblyFormat = [{
     $logits `,` $labels `,` $log_sum `,` $weights attr-dict `:` functional-type(operands, results)
   }];
+  let hasVerifier = 1;
 }
 
 def Llm_CountLabelsOp : Llm_ComputeOp<"count_labels"> {
   let summary = "number of labels that count";
   let description = [{
-    Labels that are not negative, as f32 (exact up to 2^24).
+    Labels that are not negative, as f32 (exact up to 2^24). (C1) one number.
     Example: `%n = llm.count_labels %labels : (tensor<4x3xi32>) -> tensor<1xf32>`
   }];
   let arguments = (ins Llm_Ids:$labels);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$labels attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Llm_TokenWeightsOp : Llm_ComputeOp<"token_weights"> {
   let summary = "1 / count for rows that count, else 0";
   let description = [{
+    (C1) shapes agree.
     Example: `%w = llm.token_weights %labels, %n : (tensor<2x3xi32>, tensor<1xf32>) -> tensor<6xf32>`
   }];
   let arguments = (ins Llm_Ids:$labels, Llm_Activations:$count);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$labels `,` $count attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Llm_WeightedSumOp : Llm_ComputeOp<"weighted_sum"> {
   let summary = "sum of x * weights, in double";
   let description = [{
+    (C1) shapes agree.
     Example: `%s = llm.weighted_sum %loss, %w : (tensor<6xf32>, tensor<6xf32>) -> tensor<1xf32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Activations:$weights);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$x `,` $weights attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 //===-- optimizer -------------------------------------------------------------------===//
@@ -327,11 +339,13 @@ def Llm_SquareSumOp : Llm_StateUserOp<"square_sum", [MemoryEffects<[MemWrite]>]>
 def Llm_SumTermsOp : Llm_Op<"sum_terms", [Pure]> {
   let summary = "sum in double, by a fixed tree";
   let description = [{
+    (C1) one number.
     Example: `%s = llm.sum_terms %t : (tensor<9xf64>) -> tensor<1xf64>`
   }];
   let arguments = (ins RankedTensorOf<[F64]>:$x);
   let results = (outs RankedTensorOf<[F64]>:$result);
   let assemblyFormat = "$x attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Llm_GlobalNormOp : Llm_Op<"global_norm", [Pure]> {
@@ -339,12 +353,14 @@ def Llm_GlobalNormOp : Llm_Op<"global_norm", [Pure]> {
   let description = [{
     terms: sums of squares, one for each rank. hyper `[16]` as docs/design/training.md says.
     Result `[4]`: norm, min(1, clip / (norm + 1e-6)), 1 if the norm is finite, 0.
+    (C1) these widths.
     Source: Pascanu et al. 2013; the 1e-6 is PyTorch's.
     Example: `%n = llm.global_norm %s, %hyper : (tensor<1xf64>, tensor<16xf32>) -> tensor<4xf32>`
   }];
   let arguments = (ins RankedTensorOf<[F64]>:$terms, RankedTensorOf<[F32]>:$hyper);
   let results = (outs RankedTensorOf<[F32]>:$result);
   let assemblyFormat = "$terms `,` $hyper attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
 }
 
 def Llm_AdamwOp : Llm_StateUserOp<"adamw", [MemoryEffects<[MemRead, MemWrite]>]> {
@@ -354,7 +370,8 @@ def Llm_AdamwOp : Llm_StateUserOp<"adamw", [MemoryEffects<[MemRead, MemWrite]>]>
     rounded to the parameter. If gradient and moments are a ZeRO shard, so is what is
     updated: run i of a whole parameter, or the shard that the rank holds. A norm that is not
     finite leaves everything as it is. Source: Loshchilov and Hutter 2019.
-    (C1) the symbols are a `param` and `state`s of one size with the gradient.
+    (C1) the symbols are a `param` and `state`s of one size with the gradient. (C2) norm
+    and hyper are those of `global_norm`.
     Example: `llm.adamw @q with %g, %norm, %hyper moment1 @q.moment1 moment2 @q.moment2 decay : tensor<576x576xf32>`
   }];
   let arguments = (ins FlatSymbolRefAttr:$param, AnyRankedTensor:$gradient,

@@ -2,13 +2,16 @@
 #include "tests/e2e/TrainingRunner.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/base/MappedFile.h"
 #include "runtime/executor/Executor.h"
 #include "runtime/plan/Mesh.h"
 #include "tests/e2e/PlanRunner.h"
 
 #include "absl/strings/str_cat.h"
 
+#include <atomic>
 #include <cmath>
+#include <filesystem>
 #include <cstring>
 #include <thread>
 
@@ -31,7 +34,11 @@ void fillHyper(const testing::TrainingOptimizer& o, int step, float* hyper) {
                            o.weightDecay,
                            1 - std::pow(o.beta1, step + 1),
                            1 - std::pow(o.beta2, step + 1),
-                           o.clip};
+                           o.clip,
+                           0,
+                           0,
+                           1 - o.beta1,
+                           1 - o.beta2};
   std::copy(std::begin(values), std::end(values), hyper);
 }
 
@@ -88,10 +95,12 @@ runTraining(const testing::TrainingFixture& fixture,
   options.push_back(absl::StrCat("--batch=", first.numSequences));
   options.push_back(absl::StrCat("--seq=", first.numRows));
   options.push_back(absl::StrCat("--objective=", fixture.objective));
-  std::string path = temporaryPath("training.fb");
+  static std::atomic<int> number = 0;
+  std::string path = temporaryPath(absl::StrCat("training", number++, ".fb"));
   LLMRT_RETURN_IF_ERROR(compilePlan(fixture.checkpoint, path, options));
-  LLMRT_ASSIGN_OR_RETURN(auto file, PlanFile::open(path));
-  const fb::Plan& plan = file.plan();
+  LLMRT_ASSIGN_OR_RETURN(auto file, MappedFile::open(path));
+  LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
+  const fb::Plan& plan = *read;
   int numRanks = llmrt::numRanks(plan);
   auto fabrics =
       createLocalFabrics(numRanks, {.timeoutSeconds = 60, .threadsPerRank = 1});
@@ -110,6 +119,7 @@ runTraining(const testing::TrainingFixture& fixture,
   for (const absl::Status& status : statuses)
     if (!status.ok())
       return status;
+  std::filesystem::remove(path);
   // Every rank has the same norm and loss.
   for (const TrainingResult& result : results)
     if (result.losses != results[0].losses || result.norms != results[0].norms)

@@ -304,8 +304,8 @@ TEST_P(AttentionShapes, gradientsAreThoseOfTheFormulasInDouble) {
   const Shape s = shape;
   Problem p(s, dtype);
   Gradients expected = gradientsInDouble(p);
-  // Of the sum of its terms' magnitudes: scores err by 2 D u of sizes that reach
-  // 20 here, and up to 600 terms add 2 u each. Measured: under 3e-6.
+  // Of the sum of its terms' magnitudes: scores err by 2 D u of sizes that
+  // reach 20 here, and up to 600 terms add 2 u each. Measured: under 3e-6.
   const double tolerance = 1e-5;
   for (CpuLevel level : testing::levels()) {
     SCOPED_TRACE(cpuLevelName(level));

@@ -24,21 +24,6 @@ Tensor mapEach(const Tensor& x, llvm::function_ref<double(double)> f) {
   return y;
 }
 
-double activate(llm::ActivationKind kind, double x) {
-  switch (kind) {
-  case llm::ActivationKind::silu:
-    return x / (1 + std::exp(-x));
-  case llm::ActivationKind::gelu:
-    return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
-  case llm::ActivationKind::gelu_tanh:
-    return x / 2 *
-           (1 + std::tanh(std::sqrt(2 / kPi) * (x + 0.044715 * x * x * x)));
-  case llm::ActivationKind::relu:
-    return std::max(x, 0.0);
-  }
-  return NAN;
-}
-
 Tensor compute(llm::EmbeddingOp op, RankState& s) {
   const Tensor &ids = s.tensor(op.getIds()), &table = s.tensor(op.getTable());
   int64_t begin = s.valueHere(op.getVocabBeginAttr(), 0);
@@ -136,6 +121,7 @@ Tensor compute(llm::RopeOp op, RankState& s) {
     for (int64_t i = 0; i < half; ++i) {
       double angle =
           positions.values[at / y.width()] * rotaryFrequency(rope, i);
+      angle = op.getInverse() ? -angle : angle;
       double& a = y.values[at + (rope.getInterleaved() ? 2 * i : i)];
       double& b = y.values[at + (rope.getInterleaved() ? 2 * i + 1 : i + half)];
       double oldA = a;
@@ -360,6 +346,21 @@ Tensor compute(llm::SampleOp op, RankState& s) {
 }
 
 } // namespace
+
+double activate(llm::ActivationKind kind, double x) {
+  switch (kind) {
+  case llm::ActivationKind::silu:
+    return x / (1 + std::exp(-x));
+  case llm::ActivationKind::gelu:
+    return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+  case llm::ActivationKind::gelu_tanh:
+    return x / 2 *
+           (1 + std::tanh(std::sqrt(2 / kPi) * (x + 0.044715 * x * x * x)));
+  case llm::ActivationKind::relu:
+    return std::max(x, 0.0);
+  }
+  return NAN;
+}
 
 LogicalResult interpretOp(Operation* op, RankState& state) {
   return TypeSwitch<Operation*, LogicalResult>(op)

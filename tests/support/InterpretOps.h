@@ -12,4 +12,7 @@ namespace llmc {
 /// diagnostic.
 mlir::LogicalResult interpretOp(mlir::Operation* op, RankState& state);
 
+/// Returns the activation function of x.
+double activate(llm::ActivationKind kind, double x);
+
 } // namespace llmc

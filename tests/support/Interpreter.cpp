@@ -5,6 +5,7 @@
 
 #include "tests/support/InterpretCollectives.h"
 #include "tests/support/InterpretOps.h"
+#include "tests/support/InterpretTraining.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -37,15 +38,9 @@ Interpreter::Interpreter(ModuleOp module, ParameterSource parameters)
   for (auto op : module.getOps<dist::MeshOp>())
     mesh = op;
   int64_t ranks = mesh ? mesh.getNumRanks() : 1;
-  for (int64_t r = 0; r < ranks; ++r) {
+  for (int64_t r = 0; r < ranks; ++r)
     states_.emplace_back(mesh, r);
-    std::map<std::string, Tensor>& caches = caches_.emplace_back();
-    for (auto op : module.getOps<llm::CacheOp>()) {
-      Tensor cache(cast<MemRefType>(op.getType()).getShape().vec());
-      std::fill(cache.values.begin(), cache.values.end(), NAN);
-      caches[op.getSymName().str()] = std::move(cache);
-    }
-  }
+  memories_.resize(ranks);
 }
 
 Interpreter::~Interpreter() = default;
@@ -239,55 +234,87 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
         return true;
       })
       .Case<llm::GetParamOp>([&](auto get) {
-        s.set(get.getResult(), readParameter(get, s));
+        s.set(get.getResult(), memory(s.rank(), get.getParam()));
         return true;
       })
       .Case<llm::GetCacheOp>([&](auto get) {
-        s.set(get.getResult(), &caches_[s.rank()].at(get.getCache().str()));
+        s.set(get.getResult(), &memory(s.rank(), get.getCache()));
         return true;
       })
       .Default([&](Operation* other) -> FailureOr<bool> {
-        if (failed(interpretOp(other, s)))
+        auto memoryHere = [&](StringRef symbol) -> Tensor& {
+          return memory(s.rank(), symbol);
+        };
+        if (!interpretGradientOp(other, s) &&
+            !interpretTrainingOp(other, s, memoryHere) &&
+            failed(interpretOp(other, s)))
           return failure();
         return true;
       });
 }
 
-/// What a rank holds: a box of the logical tensor, or a run of that box
-/// flattened, both zero-padded.
-Tensor Interpreter::readParameter(llm::GetParamOp op, const RankState& state) {
-  auto param = symbols_.lookup<llm::ParamOp>(op.getParam());
-  auto [found, isNew] = logical_.try_emplace(op.getParam().str());
+/// The box of the logical tensor that a rank computes with, zero-padded.
+Tensor Interpreter::localParameter(llm::ParamOp param, const RankState& state) {
+  auto [found, isNew] = logical_.try_emplace(param.getSymName().str());
   if (isNew)
     found->second = parameters_(param);
   Tensor logical(cast<RankedTensorType>(param.getType()).getShape().vec());
   logical.values = found->second;
-  Tensor local = logical;
-  if (auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr())) {
-    local = Tensor(param.getComputeType().getShape().vec());
-    int64_t place = state.coordinate(slice.getAxis());
-    bool isRows = slice.getDim() == 0;
-    int64_t inner = isRows && local.shape.size() == 2 ? local.width() : 1;
-    int64_t outer = isRows ? 1 : local.shape[0];
-    int64_t from = logical.shape[slice.getDim()] * inner,
-            to = local.shape[slice.getDim()] * inner;
-    for (int64_t o = 0; o < outer; ++o)
-      std::copy_n(
-          logical.values.begin() + o * from + slice.getOffsets()[place] * inner,
-          slice.getCounts()[place] * inner, local.values.begin() + o * to);
-  }
-  auto shard = dyn_cast_or_null<dist::ShardAttr>(param.getShardAttr());
-  auto type = cast<RankedTensorType>(op.getResult().getType());
-  if (!shard || type.getRank() != 1 || local.shape.size() == 1)
-    return local;
-  SmallVector<Attribute> axes(shard.getAxes().begin(), shard.getAxes().end());
-  int64_t begin = state.placeAlong(ArrayAttr::get(op.getContext(), axes)) *
-                  shard.getElements();
+  auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr());
+  if (!slice)
+    return logical;
+  Tensor local(param.getComputeType().getShape().vec());
+  int64_t place = state.coordinate(slice.getAxis());
+  bool isRows = slice.getDim() == 0;
+  int64_t inner = isRows && local.shape.size() == 2 ? local.width() : 1;
+  int64_t outer = isRows ? 1 : local.shape[0];
+  int64_t from = logical.shape[slice.getDim()] * inner,
+          to = local.shape[slice.getDim()] * inner;
+  for (int64_t o = 0; o < outer; ++o)
+    std::copy_n(
+        logical.values.begin() + o * from + slice.getOffsets()[place] * inner,
+        slice.getCounts()[place] * inner, local.values.begin() + o * to);
+  return local;
+}
+
+/// A rank's run of a flattened tensor, zero-padded; the tensor itself without a
+/// shard.
+static Tensor runOf(Tensor whole, Attribute attr, const RankState& state) {
+  auto shard = dyn_cast_or_null<dist::ShardAttr>(attr);
+  if (!shard)
+    return whole;
+  int64_t begin = placeOfShard(shard, state) * shard.getElements();
   Tensor run({shard.getElements()});
   for (int64_t i = 0; i < run.numElements(); ++i)
-    if (begin + i < local.numElements())
-      run.values[i] = local.values[begin + i];
+    if (begin + i < whole.numElements())
+      run.values[i] = whole.values[begin + i];
   return run;
+}
+
+Tensor Interpreter::newMemory(StringRef symbol, const RankState& state) {
+  Operation* op = symbols_.lookup(symbol);
+  if (auto cache = dyn_cast<llm::CacheOp>(op)) {
+    Tensor tensor(cast<MemRefType>(cache.getType()).getShape().vec());
+    std::fill(tensor.values.begin(), tensor.values.end(), NAN);
+    return tensor;
+  }
+  if (auto param = dyn_cast<llm::ParamOp>(op))
+    return runOf(localParameter(param, state), param.getShardAttr(), state);
+  auto declared = cast<llm::StateOp>(op);
+  Tensor tensor(cast<RankedTensorType>(declared.getType()).getShape().vec());
+  if (declared.getRole() != llm::StateRole::master)
+    return runOf(tensor, declared.getShardAttr(), state);
+  auto param = symbols_.lookup<llm::ParamOp>(*declared.getParam());
+  return runOf(localParameter(param, state), declared.getShardAttr(), state);
+}
+
+Tensor& Interpreter::memory(int64_t rank, StringRef symbol) {
+  auto found = memories_[rank].find(symbol.str());
+  if (found == memories_[rank].end())
+    found = memories_[rank]
+                .emplace(symbol.str(), newMemory(symbol, states_[rank]))
+                .first;
+  return found->second;
 }
 
 } // namespace llmc

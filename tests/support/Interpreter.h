@@ -31,13 +31,18 @@ public:
 
   const RankState& state(int64_t rank) const { return states_[rank]; }
 
+  /// What a rank keeps from call to call under a symbol: the part of a
+  /// parameter that it holds, a state (zeros at first; a master starts as its
+  /// parameter), or a cache (NaN at first). `symbol` must be one of these.
+  Tensor& memory(int64_t rank, llvm::StringRef symbol);
+
   /// Runs entry `name` once on every rank, in lock step; `inputs` has an
   /// element for each rank. Arguments are found by their `llm.name`, else by
   /// the name of their location. Returns what each rank returns, by `llm.name`
-  /// (`result` without one). Caches keep their values from call to call. Errors
-  /// ranks that wait for each other for ever, that disagree about a collective,
-  /// an
-  ///         op or index outside what the dialects allow: a diagnostic.
+  /// (`result` without one). Memory keeps its values from call to call.
+  /// Errors  ranks that wait for each other for ever, that disagree about a
+  ///         collective, an op or index outside what the dialects allow: a
+  ///         diagnostic.
   mlir::FailureOr<std::vector<NamedTensors>>
   run(llvm::StringRef name, llvm::ArrayRef<NamedTensors> inputs);
 
@@ -55,14 +60,15 @@ private:
   mlir::FailureOr<bool> step(Thread& thread, mlir::Operation* op);
   void enter(Thread& thread, mlir::func::CallOp call);
   void leave(Thread& thread, mlir::func::ReturnOp ret);
-  Tensor readParameter(llm::GetParamOp op, const RankState& state);
+  Tensor localParameter(llm::ParamOp param, const RankState& state);
+  Tensor newMemory(llvm::StringRef symbol, const RankState& state);
 
   mlir::ModuleOp module_;
   mlir::SymbolTable symbols_;
   ParameterSource parameters_;
   std::map<std::string, std::vector<double>> logical_; // read parameters
   std::vector<RankState> states_;
-  std::vector<std::map<std::string, Tensor>> caches_; // of each rank
+  std::vector<std::map<std::string, Tensor>> memories_; // of each rank
   std::unique_ptr<Fabric> fabric_;
 };
 

@@ -64,4 +64,9 @@ int64_t RankState::placeAlong(ArrayAttr axes) const {
   return std::find(group.begin(), group.end(), rank_) - group.begin();
 }
 
+int64_t placeOfShard(dist::ShardAttr shard, const RankState& rank) {
+  SmallVector<Attribute> axes(shard.getAxes().begin(), shard.getAxes().end());
+  return rank.placeAlong(ArrayAttr::get(shard.getContext(), axes));
+}
+
 } // namespace llmc

@@ -107,4 +107,7 @@ private:
   llvm::DenseMap<mlir::Value, Cell> values_;
 };
 
+/// Which of the runs of a shard a rank holds.
+int64_t placeOfShard(dist::ShardAttr shard, const RankState& rank);
+
 } // namespace llmc

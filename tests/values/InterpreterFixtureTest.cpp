@@ -7,6 +7,7 @@
 #include "runtime/io/Npy.h"
 #include "runtime/io/WeightSource.h"
 #include "tests/support/Interpreter.h"
+#include "tests/values/CheckpointParameters.h"
 #include "tests/values/StepSession.h"
 
 #include <gtest/gtest.h>
@@ -24,46 +25,6 @@ using namespace mlir;
 // The stored logits are rounded to float32 (2^-24, 6e-8), and so is
 // Gemma's embedding scale; the rest is double on both sides.
 constexpr double kStoredFloat32Bound = 1.2e-7;
-
-/// All elements of a tensor of the checkpoint.
-Tensor readSource(const llmrt::WeightSource& source, llvm::StringRef name) {
-  const llmrt::SourceTensor* found =
-      source.find(absl::string_view(name.data(), name.size()));
-  if (!found)
-    return Tensor();
-  std::vector<float> values(found->numElements());
-  if (!llmrt::readElements(*found, 0, values.size(), values.data()).ok())
-    return Tensor();
-  Tensor tensor(found->shape);
-  std::copy(values.begin(), values.end(), tensor.values.begin());
-  return tensor;
-}
-
-Tensor transposed(const Tensor& x) {
-  Tensor y({x.shape[1], x.shape[0]});
-  for (int64_t i = 0; i < x.shape[0]; ++i)
-    for (int64_t j = 0; j < x.shape[1]; ++j)
-      y.row(j)[i] = x.row(i)[j];
-  return y;
-}
-
-/// The logical parameter: the tensor `source`, turned, or some rows of it.
-ParameterSource checkpointParameters(const llmrt::WeightSource& source) {
-  return [&source](llm::ParamOp op) {
-    Tensor tensor =
-        readSource(source, op.getSource().value_or(op.getSymName()));
-    if (op.getTransposed() && tensor.shape.size() == 2)
-      tensor = transposed(tensor);
-    if (auto rows = op->getAttrOfType<ArrayAttr>("rows")) {
-      int64_t inner = tensor.shape.size() == 2 ? tensor.width() : 1;
-      int64_t begin = cast<IntegerAttr>(rows[0]).getInt() * inner,
-              end = cast<IntegerAttr>(rows[1]).getInt() * inner;
-      tensor.values = {tensor.values.begin() + begin,
-                       tensor.values.begin() + end};
-    }
-    return tensor.values;
-  };
-}
 
 Rows readReference(const std::string& path) {
   Rows rows;
