@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <numeric>
 #include <thread>
 
@@ -175,6 +176,28 @@ absl::Status agreeOnReadiness(Communicator& all, const absl::Status& own) {
   return absl::OkStatus();
 }
 
+/// Runs `prepare` on rank 0. The others wait for as long as it takes: rank 0
+/// tells them again and again that it is at work, so that no collective exceeds
+/// its time limit.
+absl::Status prepareOnRankZero(Communicator& all,
+                               const std::function<absl::Status()>& prepare) {
+  constexpr CollectiveTag kTag{-1, "broadcast", "preparation of rank 0",
+                               "llmrt"};
+  constexpr auto kBeat = std::chrono::milliseconds(200);
+  std::future<absl::Status> done;
+  if (all.rank() == 0)
+    done = std::async(std::launch::async, prepare);
+  int32_t isDone = 0;
+  absl::Status status;
+  while (isDone == 0 && status.ok()) {
+    if (all.rank() == 0)
+      isDone = done.wait_for(kBeat) == std::future_status::ready;
+    if (all.size() > 1)
+      status = all.broadcast(&isDone, sizeof(isDone), 0, kTag);
+  }
+  return all.rank() == 0 && status.ok() ? done.get() : status;
+}
+
 /// Whether this process prints the error: rank 0 what all ranks know, the rank
 /// at fault what it alone knows.
 bool isReporterOf(const absl::Status& status, int rank) {
@@ -213,10 +236,14 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     LLMRT_RETURN_IF_ERROR(checkMeshSize(*plan.plan, (*fabric)->size()));
     LLMRT_ASSIGN_OR_RETURN(weights, findWeights(*plan.plan, options));
     watchForInterrupt();
-    return (*fabric)->rank() == 0 && options.prepareRankZero
-               ? options.prepareRankZero()
-               : absl::OkStatus();
+    return absl::OkStatus();
   }();
+  if (options.prepareRankZero) {
+    absl::Status prepared = prepareOnRankZero(
+        **all, [&] { return own.ok() ? options.prepareRankZero() : own; });
+    if (own.ok())
+      own = prepared;
+  }
   absl::Status ready = agreeOnReadiness(**all, own);
   absl::StatusOr<int> threads = ready.ok()
                                     ? agreeOnThreads(**all, options.numThreads)

@@ -301,6 +301,12 @@ TEST(LogicalTensors, MastersStandForWeights) {
     LogicalTensors tensors = LogicalTensors::create(**plan, e);
     EXPECT_EQ(tensors.tensors().size(), 3u);
     EXPECT_EQ(tensors.tensors()[0].dtype, DType::F32);
+    // It begins as the initialiser's f32: two panels of 32 outputs.
+    auto* master = reinterpret_cast<const float*>(e.stateMemory(2).data());
+    for (int64_t row = 0; row < 40; ++row)
+      for (int64_t col = 0; col < 8; ++col)
+        EXPECT_EQ(master[(row / 32 * 8 + col) * 32 + row % 32],
+                  normal(42, philoxStream("w"), row * 8 + col));
     auto value = [](int t, int64_t row, int64_t col) {
       return static_cast<float>(std::sin(row * 8 + col + 0.1 * t));
     };
