@@ -202,8 +202,15 @@ absl::Status loadLines(const LoadedParameter& p, int64_t begin, int64_t end,
   return absl::OkStatus();
 }
 
+/// Where this rank's part lies, and which ZeRO run of the box it is.
+struct HeldPart {
+  uint8_t* memory;
+  absl::Span<const int> shardAxes;
+  int64_t shardBytes;
+};
+
 // Appends the pieces of this rank's part of a parameter.
-void cutIntoPieces(const fb::Parameter& parameter, const Rank& rank,
+void cutIntoPieces(const HeldPart& part, const Rank& rank,
                    LoadedParameter& loaded, std::vector<Piece>& pieces) {
   int64_t unitBytes = loaded.isPanel ? kPanelBytes : dtypeBytes(loaded.dtype);
   int64_t panelRows = kPanelBytes / dtypeBytes(loaded.dtype);
@@ -212,13 +219,13 @@ void cutIntoPieces(const fb::Parameter& parameter, const Rank& rank,
                      : loaded.box.rows();
   int64_t begin = 0;
   int64_t end = rows * loaded.box.cols();
-  absl::Span<const int> shardAxes = spanOf(parameter.shard_axes());
-  if (!shardAxes.empty()) {
-    int64_t shardUnits = parameter.shard_bytes() / unitBytes;
-    begin = shardUnits * indexAlongAxes(rank.plan, rank.coordinates, shardAxes);
+  if (!part.shardAxes.empty()) {
+    int64_t shardUnits = part.shardBytes / unitBytes;
+    begin = shardUnits *
+            indexAlongAxes(rank.plan, rank.coordinates, part.shardAxes);
     end = std::min(end, begin + shardUnits);
   }
-  loaded.destination = rank.address(parameter.buffer()) - begin * unitBytes;
+  loaded.destination = part.memory - begin * unitBytes;
   int64_t pieceUnits = kPieceBytes / unitBytes;
   for (; begin < end; begin += pieceUnits)
     pieces.push_back({&loaded, begin, std::min(end, begin + pieceUnits)});
@@ -266,16 +273,34 @@ absl::Status loadWeights(const Rank& rank, const ExecutorOptions& options) {
   if (!rank.stage.parameters() || rank.stage.parameters()->size() == 0)
     return absl::OkStatus();
   LLMRT_ASSIGN_OR_RETURN(WeightSets sets, WeightSets::open(options.weights));
+  size_t numStates = rank.stage.states() ? rank.stage.states()->size() : 0;
   std::vector<LoadedParameter> loaded;
-  loaded.reserve(rank.stage.parameters()->size()); // pieces point into it
+  loaded.reserve(rank.stage.parameters()->size() + numStates); // pieces point
+                                                               // into it
   std::vector<Piece> pieces;
-  for (const fb::Parameter* parameter : *rank.stage.parameters()) {
+  auto add = [&](const fb::Parameter& parameter, DType dtype,
+                 const HeldPart& part) -> absl::Status {
     LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<ParameterReader> reader,
-                           sets.createReader(*parameter));
-    loaded.push_back({std::move(reader), LocalBox(*parameter, rank.coordinates),
-                      static_cast<DType>(parameter->dtype()),
-                      parameter->layout() == fb::WeightLayout::Panel, nullptr});
-    cutIntoPieces(*parameter, rank, loaded.back(), pieces);
+                           sets.createReader(parameter));
+    loaded.push_back({std::move(reader), LocalBox(parameter, rank.coordinates),
+                      dtype, parameter.layout() == fb::WeightLayout::Panel,
+                      nullptr});
+    cutIntoPieces(part, rank, loaded.back(), pieces);
+    return absl::OkStatus();
+  };
+  for (const fb::Parameter* parameter : *rank.stage.parameters())
+    LLMRT_RETURN_IF_ERROR(
+        add(*parameter, static_cast<DType>(parameter->dtype()),
+            {rank.address(parameter->buffer()), spanOf(parameter->shard_axes()),
+             parameter->shard_bytes()}));
+  // Masters begin as the weights of the file, not as what bf16 leaves of them.
+  for (size_t i = 0; i < numStates; ++i) {
+    const fb::State& state = *rank.stage.states()->Get(i);
+    if (state.role() == fb::StateRole::Master)
+      LLMRT_RETURN_IF_ERROR(
+          add(*rank.stage.parameters()->Get(state.parameter()), DType::F32,
+              {rank.address(state.buffer()), spanOf(state.shard_axes()),
+               state.shard_bytes()}));
   }
   PieceQueue queue(pieces);
   std::vector<std::thread> threads;

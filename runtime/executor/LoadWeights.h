@@ -8,7 +8,8 @@
 
 namespace llmrt {
 
-/// Loads every parameter of the rank's stage with `options.numThreads` threads.
+/// Loads every parameter of the rank's stage, and the f32 masters of those in
+/// bf16, with `options.numThreads` threads.
 /// Errors  WeightSetMissing, WeightShapeMismatch, WeightNotInitialised,
 ///         WeightSeedInvalid, and those of WeightSource; each names its tensor.
 absl::Status loadWeights(const Rank& rank, const ExecutorOptions& options);

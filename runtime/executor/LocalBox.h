@@ -41,6 +41,15 @@ public:
 
   int64_t firstCol() const { return offset_.back(); }
 
+  /// Elements [offset(d), offset(d) + count(d)) of dimension d are here.
+  int numDims() const { return static_cast<int>(local_.size()); }
+
+  int64_t offset(int d) const { return offset_[d]; }
+
+  int64_t count(int d) const { return count_[d]; }
+
+  int64_t localSize(int d) const { return local_[d]; }
+
   /// Returns the row of the logical tensor, or -1 for padding.
   int64_t globalRow(int64_t localRow) const {
     int64_t row = 0;

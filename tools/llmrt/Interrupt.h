@@ -8,6 +8,10 @@ namespace llmrt {
 /// The exit status of a run that was asked to end.
 inline constexpr int kInterruptedStatus = 130;
 
+/// The exit status of training that was asked to end and saved a checkpoint:
+/// EX_TEMPFAIL of sysexits.h, "try again".
+inline constexpr int kSavedStatus = 75;
+
 /// Installs the handlers.
 void watchForInterrupt();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // llmrt: runs plans. Exit status 0; 1 for an error; 2 for a command line that
-// makes no sense; 130 after Ctrl-C.
+// makes no sense; 130 after Ctrl-C; 75 if training then saved a checkpoint.
 #include "runtime/base/Error.h"
 #include "runtime/base/Logging.h"
 #include "runtime/base/NearestName.h"
@@ -8,6 +8,7 @@
 #include "tools/llmrt/Interrupt.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
 
 #include <csignal>
 
@@ -37,7 +38,7 @@ std::string lastLines(const std::string& text) {
 
 int exitStatusOf(const CommandEnd& end) {
   if (end.status.ok())
-    return end.isInterrupted ? kInterruptedStatus : 0;
+    return end.isInterrupted ? end.interruptedStatus : 0;
   if (end.isReporter)
     logMessage("llmrt", std::string(end.status.message()));
   for (const std::string& recorder : end.recorders)
@@ -68,21 +69,22 @@ absl::Status makeParseError(const CLI::ParseError& error, const CLI::App& app) {
 }
 
 int mainOfTool(int argc, char** argv) {
-  CLI::App app("Runs plans of llmc: text from a model, on one or many ranks.",
-               "llmrt");
+  CLI::App app(
+      "Runs plans of llmc: text from a model, or its training, on one or "
+      "many ranks.",
+      "llmrt");
   app.set_version_flag("--version", LLMC_VERSION);
   app.require_subcommand(1);
   app.allow_extras();
   RunOptions runOptions;
   BenchOptions benchOptions;
   CompareOptions compareOptions;
+  ExportOptions exportOptions;
   CLI::App* run = addRunCommand(app, runOptions);
   CLI::App* bench = addBenchCommand(app, benchOptions);
   CLI::App* compare = addCompareCommand(app, compareOptions);
   CLI::App* env = app.add_subcommand("env", "say what this machine has");
-  CLI::App* exporting = app.add_subcommand(
-      "export", "write a checkpoint as a Hugging Face folder");
-  exporting->allow_extras();
+  CLI::App* exporting = addExportCommand(app, exportOptions);
   env->allow_extras();
   try {
     app.parse(argc, argv);
@@ -96,19 +98,18 @@ int mainOfTool(int argc, char** argv) {
     return exitStatusOfUsage(makeParseError(error, app));
   }
   absl::Status usage = checkNothingRemains(*app.get_subcommands().front());
-  if (exporting->parsed())
-    usage = makeError(ErrorCode::ExportUnavailable,
-                      "llmrt export needs the checkpoints of training, which "
-                      "this version does not write",
-                      "use the checkpoint that the model was imported from");
   if (usage.ok() && run->parsed())
     usage = checkRunOptions(runOptions);
+  findModeOptions(*run, runOptions);
+  runOptions.commandLine = absl::StrJoin(argv, argv + argc, " ");
   if (usage.ok() && bench->parsed())
     usage = checkBenchOptions(benchOptions);
   if (!usage.ok())
     return exitStatusOfUsage(usage);
   if (run->parsed())
     return exitStatusOf(runCommand(runOptions));
+  if (exporting->parsed())
+    return exitStatusOf(exportCommand(exportOptions));
   if (bench->parsed())
     return exitStatusOf(benchCommand(benchOptions));
   if (compare->parsed())

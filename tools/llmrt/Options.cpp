@@ -12,12 +12,10 @@
 namespace llmrt {
 namespace {
 
-constexpr const char* kTrainingOptions[] = {
-    "--data",           "--eval-data",  "--steps",        "--learning-rate",
-    "--lr-schedule",    "--warmup",     "--weight-decay", "--beta1",
-    "--beta2",          "--clip",       "--dpo-beta",     "--dpo-loss",
-    "--checkpoint-dir", "--save-every", "--keep",         "--metrics",
-    "--tensorboard"};
+// Options of these groups belong to plans of one mode; those of kText serve
+// both.
+constexpr const char* kInference = "Generating (plans of --mode=infer)";
+constexpr const char* kText = "Text";
 
 void addSessionOptions(CLI::App* command, SessionOptions& session) {
   command->add_option("plan", session.planPath, "plan file of llmc compile")
@@ -54,62 +52,59 @@ void addSessionOptions(CLI::App* command, SessionOptions& session) {
 void addTextOptions(CLI::App* run, RunOptions& options) {
   run->add_option("--prompt", options.prompt,
                   "text to continue; default: standard input")
-      ->type_name("TEXT");
+      ->type_name("TEXT")
+      ->group(kInference);
   run->add_flag("--chat", options.isChat,
-                "the prompt is a user's turn: apply the model's chat template");
+                "the prompt is a user's turn: apply the model's chat template")
+      ->group(kInference);
   run->add_option("--system", options.system, "system message, with --chat")
-      ->type_name("TEXT");
+      ->type_name("TEXT")
+      ->group(kInference);
   run->add_option("--chat-template", options.chatTemplate,
                   "chat template, if not the one that the model names")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->group(kText);
   run->add_option("--prompts", options.promptsPath,
                   "JSON lines with \"text\", \"prompt\" or \"messages\"")
-      ->type_name("IN.jsonl");
+      ->type_name("IN.jsonl")
+      ->group(kInference);
   run->add_option("--output", options.outputPath,
                   "results of --prompts, in input order; a run that was "
                   "interrupted is continued")
-      ->type_name("OUT.jsonl");
+      ->type_name("OUT.jsonl")
+      ->group(kInference);
   run->add_option("--tokenizer", options.tokenizer,
                   "tokenizer, if not where the plan says")
-      ->type_name("PATH");
+      ->type_name("PATH")
+      ->group(kText);
 }
 
 void addSamplingOptions(CLI::App* run, RunOptions& options) {
   run->add_option("--max-new-tokens", options.maxNewTokens,
                   "tokens to generate at most")
       ->type_name("N")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(kInference);
   run->add_option("--temperature", options.sampling.temperature,
                   "0: the most likely token")
       ->type_name("T")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(kInference);
   run->add_option("--top-k", options.sampling.topK,
                   "draw from the K most likely tokens; 0: all")
       ->type_name("K")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->group(kInference);
   run->add_option("--top-p", options.sampling.topP,
                   "draw from the most likely tokens that reach P together")
       ->type_name("P")
-      ->capture_default_str();
-  run->add_option("--seed", options.sampling.seed, "seed of the draws")
+      ->capture_default_str()
+      ->group(kInference);
+  run->add_option("--seed", options.sampling.seed,
+                  "seed of the draws; training: of the order of the data")
       ->type_name("N")
+      ->group(kText)
       ->capture_default_str();
-}
-
-/// Options are bound to nothing: only whether one was given counts.
-void addTrainingOptions(CLI::App* run, RunOptions& options) {
-  for (const char* name : kTrainingOptions)
-    run->add_option_function<std::string>(
-           name,
-           [&options, name](const std::string&) {
-             if (options.trainingOption.empty())
-               options.trainingOption = name;
-           },
-           "")
-        ->group("");
-  run->add_flag_callback(
-         "--resume", [&options] { options.trainingOption = "--resume"; }, "")
-      ->group("");
 }
 
 absl::Status badValue(const std::string& what, const std::string& advice) {
@@ -154,26 +149,31 @@ absl::Status checkSampling(const RunOptions& options) {
 
 CLI::App* addRunCommand(CLI::App& app, RunOptions& options) {
   CLI::App* run = app.add_subcommand(
-      "run", "run a plan: continue a prompt, or a file of prompts");
+      "run", "run a plan: continue a prompt, a file of prompts, or train");
   addSessionOptions(run, options.session);
+  run->get_option("--chunk")->group(kInference);
   addTextOptions(run, options);
   addSamplingOptions(run, options);
   run->add_option("--tokens", options.tokens,
                   "token ids whose logits are wanted, for tests and tools")
-      ->type_name("1,2,3");
+      ->type_name("1,2,3")
+      ->group(kInference);
   run->add_option("--output-logits", options.logitsPath,
                   "where the logits go: float32 [tokens, vocabulary]")
-      ->type_name("OUT.npy");
+      ->type_name("OUT.npy")
+      ->group(kInference);
   run->add_option("--logits-entry", options.logitsEntry,
                   "the entry that makes the logits")
       ->check(CLI::IsMember({"score", "decode"}))
-      ->type_name("score|decode");
+      ->type_name("score|decode")
+      ->group(kInference);
   run->add_option("--trace", options.tracePath,
                   "write when each rank ran which entry, for chrome://tracing")
-      ->type_name("OUT.json");
+      ->type_name("OUT.json")
+      ->group(kInference);
   run->add_flag("--quiet", options.isQuiet,
                 "print no progress on standard error");
-  addTrainingOptions(run, options);
+  addTrainingOptions(run, options.training);
   run->allow_extras();
   return run;
 }
@@ -222,6 +222,44 @@ CLI::App* addCompareCommand(CLI::App& app, CompareOptions& options) {
       ->capture_default_str();
   compare->allow_extras();
   return compare;
+}
+
+CLI::App* addExportCommand(CLI::App& app, ExportOptions& options) {
+  CLI::App* command = app.add_subcommand(
+      "export", "write a checkpoint of training as a Hugging Face folder");
+  command
+      ->add_option("checkpoint", options.checkpoint,
+                   "a checkpoint, or the --checkpoint-dir of a run: then the "
+                   "newest whole one")
+      ->required()
+      ->type_name("CHECKPOINT");
+  command->add_option("-o,--output", options.out, "the folder to make")
+      ->required()
+      ->type_name("DIR");
+  command
+      ->add_option("--source", options.source,
+                   "the Hugging Face folder that training started from; "
+                   "default: where it was then")
+      ->type_name("DIR");
+  command
+      ->add_option("--dtype", options.dtype,
+                   "type of the weights; as-is: as in the checkpoint")
+      ->check(CLI::IsMember({"as-is", "f32", "bf16"}))
+      ->type_name("as-is|f32|bf16");
+  command->allow_extras();
+  return command;
+}
+
+void findModeOptions(const CLI::App& run, RunOptions& options) {
+  for (const CLI::Option* option : run.parse_order()) {
+    std::string name = option->get_lnames().empty()
+                           ? option->get_name()
+                           : "--" + option->get_lnames().front();
+    if (option->get_group() == kInference && options.inferenceOption.empty())
+      options.inferenceOption = name;
+    if (isTrainingGroup(option->get_group()) && options.trainingOption.empty())
+      options.trainingOption = name;
+  }
 }
 
 absl::Status checkRunOptions(const RunOptions& options) {

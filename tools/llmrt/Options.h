@@ -4,6 +4,7 @@
 
 #include "runtime/generation/Request.h"
 #include "tools/llmrt/Session.h"
+#include "tools/llmrt/TrainingOptions.h"
 
 #include "CLI/CLI.hpp"
 
@@ -32,8 +33,18 @@ struct RunOptions {
   std::string logitsEntry = "score";
   std::string tracePath;
   bool isQuiet = false;
-  // The first option given that belongs to training; "" if none.
+  TrainingRunOptions training;
+  // The first option given that belongs to one mode alone; "" if none.
   std::string trainingOption;
+  std::string inferenceOption;
+  std::string commandLine; // as typed, for checkpoints
+};
+
+struct ExportOptions {
+  std::string checkpoint;
+  std::string out;
+  std::string source; // empty: where the checkpoint says
+  std::string dtype = "as-is";
 };
 
 struct BenchOptions {
@@ -55,11 +66,15 @@ struct CompareOptions {
 CLI::App* addRunCommand(CLI::App& app, RunOptions& options);
 CLI::App* addBenchCommand(CLI::App& app, BenchOptions& options);
 CLI::App* addCompareCommand(CLI::App& app, CompareOptions& options);
+CLI::App* addExportCommand(CLI::App& app, ExportOptions& options);
 
 /// Returns OptionsContradict or BadOptionValue if the options make no sense
 /// together.
 absl::Status checkRunOptions(const RunOptions& options);
 absl::Status checkBenchOptions(const BenchOptions& options);
+
+/// Sets the first option given of each mode.
+void findModeOptions(const CLI::App& run, RunOptions& options);
 
 /// Returns UnknownOption for what the parser could not place, with the nearest
 /// name.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// llmrt run: one prompt, a file of prompts, or the logits of given tokens. What
+// llmrt run: one prompt, a file of prompts, the logits of given tokens; what a
+// plan for training does is TrainCommand's. What
 // rank 0 reads and checks comes before the weights are loaded, so that mistakes
 // show at once.
 #include "runtime/base/Error.h"
@@ -166,6 +167,13 @@ absl::StatusOr<RunEnd> generateBatch(BatchClient& client,
   return how;
 }
 
+/// What is wrong with a plan, the run says.
+bool isTrainingPlan(const std::string& path) {
+  absl::StatusOr<LoadedPlan> plan = loadPlan(path);
+  return plan.ok() && plan->plan->mode() &&
+         plan->plan->mode()->string_view() == "train";
+}
+
 std::vector<std::string> entryNames(const fb::Plan& plan) {
   std::vector<std::string> names;
   for (const fb::Entry* entry : *plan.entries())
@@ -179,6 +187,8 @@ CommandEnd runCommand(const RunOptions& options) {
   absl::StatusOr<LaunchInfo> launch = detectLaunch();
   if (!launch.ok())
     return {launch.status()};
+  if (isTrainingPlan(options.session.planPath))
+    return trainCommand(options, *launch);
   if (!options.trainingOption.empty())
     return {makeError(ErrorCode::TrainingPlanNeeded,
                       absl::StrCat(options.trainingOption,

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <numeric>
 #include <thread>
 
@@ -29,12 +30,18 @@ constexpr int kMostLocalRanks = 256;
 
 constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
 
+/// What the ranks do: one of the two.
+struct Bodies {
+  const RankZeroBody* rankZero = nullptr; // generates, the others follow
+  const RankBody* everyRank = nullptr;
+};
+
 struct RankTask {
   const fb::Plan& plan;
   const SessionOptions& options;
   std::vector<WeightLocation> weights;
   int numThreads;
-  const RankZeroBody& body;
+  const Bodies& bodies;
   StartTimes times;
 };
 
@@ -48,9 +55,13 @@ bool hasCode(const absl::Status& status, ErrorCode code) {
   return absl::StartsWith(status.message(), errorCodeName(code));
 }
 
-absl::StatusOr<RunEnd> generateOnRank(const RankTask& task, Fabric& fabric,
-                                      Executor& executor, RankRecord& record) {
+absl::StatusOr<RunEnd> runOnRank(const RankTask& task, Fabric& fabric,
+                                 Executor& executor, RankRecord& record) {
   LLMRT_RETURN_IF_ERROR(executor.initialise());
+  if (task.bodies.everyRank) {
+    RankContext context{task.plan, fabric, executor};
+    return (*task.bodies.everyRank)(context);
+  }
   GenerationOptions options;
   options.chunkTokens = task.options.chunkTokens;
   options.trace = task.options.trace ? &record.trace : nullptr;
@@ -62,7 +73,7 @@ absl::StatusOr<RunEnd> generateOnRank(const RankTask& task, Fabric& fabric,
   RankZero rankZero{task.plan,     *generation,     executor,  fabric.name(),
                     fabric.size(), task.numThreads, task.times};
   rankZero.times.weightsLoaded = secondsSinceStart();
-  LLMRT_ASSIGN_OR_RETURN(RunEnd how, task.body(rankZero));
+  LLMRT_ASSIGN_OR_RETURN(RunEnd how, (*task.bodies.rankZero)(rankZero));
   LLMRT_RETURN_IF_ERROR(generation->end(how));
   return how;
 }
@@ -74,7 +85,7 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
   executorOptions.weights = task.weights;
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
-  absl::StatusOr<RunEnd> how = generateOnRank(task, fabric, *executor, record);
+  absl::StatusOr<RunEnd> how = runOnRank(task, fabric, *executor, record);
   if (!how.ok() && hasCode(how.status(), ErrorCode::CollectiveTimeout))
     record.recorder = executor->recorderDump();
   return how;
@@ -165,6 +176,28 @@ absl::Status agreeOnReadiness(Communicator& all, const absl::Status& own) {
   return absl::OkStatus();
 }
 
+/// Runs `prepare` on rank 0. The others wait for as long as it takes: rank 0
+/// tells them again and again that it is at work, so that no collective exceeds
+/// its time limit.
+absl::Status prepareOnRankZero(Communicator& all,
+                               const std::function<absl::Status()>& prepare) {
+  constexpr CollectiveTag kTag{-1, "broadcast", "preparation of rank 0",
+                               "llmrt"};
+  constexpr auto kBeat = std::chrono::milliseconds(200);
+  std::future<absl::Status> done;
+  if (all.rank() == 0)
+    done = std::async(std::launch::async, prepare);
+  int32_t isDone = 0;
+  absl::Status status;
+  while (isDone == 0 && status.ok()) {
+    if (all.rank() == 0)
+      isDone = done.wait_for(kBeat) == std::future_status::ready;
+    if (all.size() > 1)
+      status = all.broadcast(&isDone, sizeof(isDone), 0, kTag);
+  }
+  return all.rank() == 0 && status.ok() ? done.get() : status;
+}
+
 /// Whether this process prints the error: rank 0 what all ranks know, the rank
 /// at fault what it alone knows.
 bool isReporterOf(const absl::Status& status, int rank) {
@@ -177,7 +210,7 @@ bool isReporterOf(const absl::Status& status, int rank) {
 }
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
-                      const RankZeroBody& body) {
+                      const Bodies& bodies) {
   SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}};
   std::vector<RankRecord> records(1);
   FabricOptions fabricOptions;
@@ -203,10 +236,14 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     LLMRT_RETURN_IF_ERROR(checkMeshSize(*plan.plan, (*fabric)->size()));
     LLMRT_ASSIGN_OR_RETURN(weights, findWeights(*plan.plan, options));
     watchForInterrupt();
-    return (*fabric)->rank() == 0 && options.prepareRankZero
-               ? options.prepareRankZero()
-               : absl::OkStatus();
+    return absl::OkStatus();
   }();
+  if (options.prepareRankZero) {
+    absl::Status prepared = prepareOnRankZero(
+        **all, [&] { return own.ok() ? options.prepareRankZero() : own; });
+    if (own.ok())
+      own = prepared;
+  }
   absl::Status ready = agreeOnReadiness(**all, own);
   absl::StatusOr<int> threads = ready.ok()
                                     ? agreeOnThreads(**all, options.numThreads)
@@ -216,7 +253,7 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     end.isReporter = (*fabric)->rank() == 0;
     return end;
   }
-  RankTask task{*plan.plan, options, weights, *threads, body, {}};
+  RankTask task{*plan.plan, options, weights, *threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
   end.how = runRank(task, **fabric, records[0]);
   keepRecords(records, end);
@@ -311,10 +348,12 @@ findWeights(const fb::Plan& plan, const SessionOptions& options) {
   return locations;
 }
 
-SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
-                      const RankZeroBody& body) {
+namespace {
+
+SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
+                     const Bodies& bodies) {
   if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
-    return runProcess(options, launch, body);
+    return runProcess(options, launch, bodies);
   auto fail = [&](const absl::Status& status) {
     return SessionEnd{status, launch.rank == 0, {}, {}};
   };
@@ -346,9 +385,21 @@ SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
   int threads = options.numThreads > 0
                     ? options.numThreads
                     : std::max(1, numUsableCpus() / numRanks(*plan->plan));
-  RankTask task{*plan->plan, options, *weights, threads, body, {}};
+  RankTask task{*plan->plan, options, *weights, threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
   return runThreads(std::move(task));
+}
+
+} // namespace
+
+SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
+                      const RankZeroBody& body) {
+  return runBodies(options, launch, {.rankZero = &body});
+}
+
+SessionEnd runEveryRank(const SessionOptions& options, const LaunchInfo& launch,
+                        const RankBody& body) {
+  return runBodies(options, launch, {.everyRank = &body});
 }
 
 } // namespace llmrt

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run of a plan: reads it, makes its ranks (threads of this process, or the
 // processes of an MPI job), loads the weights, and lets rank 0 decide what is
-// generated. What the commands of llmrt have in common; it parses no options
-// and prints nothing.
+// generated, or every rank train. What the commands of llmrt have in common; it
+// parses no options and prints nothing.
 #pragma once
 
 #include "runtime/base/MappedFile.h"
@@ -49,6 +49,16 @@ struct RankZero {
 /// Returns Finished or Interrupted for all ranks.
 using RankZeroBody = std::function<absl::StatusOr<RunEnd>(RankZero&)>;
 
+/// What each rank of a training run works with. Its weights are loaded.
+struct RankContext {
+  const fb::Plan& plan;
+  Fabric& fabric;
+  Executor& executor;
+};
+
+/// Runs on every rank; several are threads of one process.
+using RankBody = std::function<absl::StatusOr<RunEnd>(RankContext&)>;
+
 struct SessionEnd {
   absl::StatusOr<RunEnd> how;
   /// Of the ranks that return the same error, this one prints it.
@@ -84,6 +94,10 @@ std::string besidePlan(const std::string& planPath, const std::string& path);
 /// them.
 SessionEnd runSession(const SessionOptions& options, const LaunchInfo& launch,
                       const RankZeroBody& body);
+
+/// Runs `body` on every rank, without a generation.
+SessionEnd runEveryRank(const SessionOptions& options, const LaunchInfo& launch,
+                        const RankBody& body);
 
 /// Returns the seconds since this process started.
 double secondsSinceStart();

@@ -34,9 +34,11 @@ public:
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
-private:
+  /// Returns the template that was named, the plan's, or the tokenizer's.
+  /// Errors  ChatTemplateUnknown.
   absl::StatusOr<ChatTemplate> findTemplate() const;
 
+private:
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string templateName_; // may be empty
 };

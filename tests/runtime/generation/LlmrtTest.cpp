@@ -93,7 +93,10 @@ TEST_F(Llmrt, TrainingAndExportAreRefused) {
   expectError("llmrt run plan.fb --learning-rate 1e-3", 1, "0914",
               "--learning-rate");
   expectError("llmrt run plan.fb --resume", 1, "0914", "--resume");
-  expectError("llmrt export a -o b", 1, "0915", "");
+  expectError("llmrt export a -o b", 1, "1301", "a");
+  expectError("llmrt export a", 2, "0102", "--output");
+  expectError("llmrt export a -o b --sauce=c", 2, "0101",
+              "did you mean --source?");
 }
 
 TEST_F(Llmrt, MissingFiles) {
@@ -408,11 +411,11 @@ TEST_F(Llmrt, MpiErrorsArePrintedOnce) {
 TEST_F(Llmrt, MpiRankThatHangsIsNamed) {
   folder.writePlan("plan.fb", {.axes = {{"dp", 2}}});
   folder.write("in.jsonl", promptLines(20000));
-  // Rank 1 stops itself once the first results are written, however fast the
-  // machine is.
-  folder.write("rank", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && (until [ -s "
-                       "out.jsonl.partial -o -s out.jsonl ]; do sleep "
-                       "0.01; done; kill "
+  // Rank 1 stops itself once results are written, however fast the machine is.
+  // The header of the file is there before the ranks have started.
+  folder.write("rank", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && (until [ -n "
+                       "\"$(find . -name 'out.jsonl*' -size +16k)\" ]; do "
+                       "sleep 0.01; done; kill "
                        "-STOP $$) >/dev/null 2>&1 &\n"
                        "exec " +
                            std::string(kRun) +

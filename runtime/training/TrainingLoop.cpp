@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/training/TrainingLoop.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/CheckpointFolder.h"
+#include "runtime/generation/MeshRoles.h"
+
+#include "absl/strings/match.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+namespace llmrt {
+namespace {
+
+constexpr size_t kHyperparameters = 16;
+
+/// Reads number `index` of a result of the step; absent if this stage lacks it.
+std::optional<double> numberOf(const Executor& executor, absl::string_view name,
+                               size_t index = 0) {
+  absl::Span<const uint8_t> bytes = executor.stepOutput(name);
+  if (bytes.size() < (index + 1) * sizeof(float))
+    return std::nullopt;
+  float value;
+  std::memcpy(&value, bytes.data() + index * sizeof(float), sizeof(value));
+  return value;
+}
+
+bool isMissing(const absl::Status& status) {
+  return absl::StrContains(status.message(),
+                           errorCodeName(ErrorCode::CheckpointNotFound));
+}
+
+} // namespace
+
+absl::StatusOr<std::unique_ptr<TrainingLoop>>
+TrainingLoop::create(const fb::Plan& plan, Executor& executor, Fabric& fabric,
+                     const BatchSource& data, const TrainingSettings& settings,
+                     TrainingObserver& observer) {
+  std::unique_ptr<TrainingLoop> loop(
+      new TrainingLoop(plan, executor, data, settings, observer));
+  LLMRT_RETURN_IF_ERROR(loop->prepare(fabric));
+  return loop;
+}
+
+absl::Status TrainingLoop::prepare(Fabric& fabric) {
+  rank_ = fabric.rank();
+  if (fabric.size() > 1) {
+    std::vector<int> everyone(fabric.size());
+    std::iota(everyone.begin(), everyone.end(), 0);
+    LLMRT_ASSIGN_OR_RETURN(all_, fabric.createCommunicator(everyone));
+  }
+  settings_.identity.sequencesPerEpoch = data_.numSequences();
+  MeshRoles roles = makeMeshRoles(plan_, rank_, 0);
+  place_.batch = plan_.batch();
+  place_.dataRanks = roles.numReplicas;
+  place_.dataRank = roles.replica;
+  place_.microBatches = std::max(plan_.micro_batches(), 1);
+  int64_t parts = place_.dataRanks * place_.microBatches;
+  if (place_.batch < 1 || place_.batch % parts != 0 ||
+      data_.numRows() != plan_.cache_tokens())
+    return makeError(ErrorCode::BatchShapeInvalid,
+                     absl::StrCat("the plan's batch of ", place_.batch,
+                                  " sequences of ", plan_.cache_tokens(),
+                                  " tokens cannot be cut into ", parts,
+                                  " parts of ", data_.numRows(), " tokens"),
+                     "compile the plan again");
+  size_t wantedBytes = sizeof(int32_t) * place_.batch / place_.dataRanks *
+                       static_cast<size_t>(plan_.cache_tokens());
+  for (const char* name : {"ids", "positions", "starts", "labels"}) {
+    size_t bytes = executor_.stepInput(name).size();
+    if (bytes != 0 && bytes != wantedBytes)
+      return makeError(ErrorCode::PlanInvalid,
+                       absl::StrCat("the step's input '", name, "' has ", bytes,
+                                    " bytes, its micro-batches have ",
+                                    wantedBytes),
+                       "compile the plan again");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TrainingEnd> TrainingLoop::run() {
+  LLMRT_RETURN_IF_ERROR(begin());
+  while (at_.step < settings_.totalSteps) {
+    auto started = std::chrono::steady_clock::now();
+    LLMRT_ASSIGN_OR_RETURN(StepOutcome outcome, runStep());
+    std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - started;
+    LLMRT_RETURN_IF_ERROR(takeOutcome(outcome, elapsed.count()));
+    bool isLast = at_.step >= settings_.totalSteps;
+    bool isDue = settings_.saveEvery > 0 && at_.step % settings_.saveEvery == 0;
+    if (isLast || isDue || outcome.isStopWanted)
+      LLMRT_RETURN_IF_ERROR(save());
+    if (outcome.isStopWanted && !isLast)
+      return TrainingEnd::Stopped;
+  }
+  return TrainingEnd::Finished;
+}
+
+absl::Status TrainingLoop::begin() {
+  std::optional<ResumeReport> resumed;
+  if (settings_.isResumed) {
+    LLMRT_ASSIGN_OR_RETURN(resumed, resume());
+  } else if (!settings_.checkpointFolder.empty() && rank_ == 0) {
+    std::vector<int64_t> steps =
+        listCheckpointSteps(settings_.checkpointFolder);
+    if (!steps.empty())
+      return makeError(ErrorCode::CheckpointFolderUsed,
+                       absl::StrCat(settings_.checkpointFolder,
+                                    " already holds checkpoints, the newest ",
+                                    checkpointName(steps.back())),
+                       "add --resume to continue that run, or name another "
+                       "folder");
+  }
+  return rank_ == 0 ? observer_.begin(resumed) : absl::OkStatus();
+}
+
+absl::StatusOr<ResumeReport> TrainingLoop::resume() {
+  ResumeReport report;
+  absl::StatusOr<FoundCheckpoint> found =
+      findNewestCheckpoint(settings_.checkpointFolder, all_.get());
+  if (!found.ok() && isMissing(found.status()))
+    return report;
+  LLMRT_RETURN_IF_ERROR(found.status());
+  LLMRT_ASSIGN_OR_RETURN(
+      at_, loadTraining(found->path, settings_.identity, tensors_, all_.get()));
+  guard_ = NonFiniteGuard(settings_.mostSkippedInRow, at_.skipped);
+  savedStep_ = at_.step;
+  report.path = found->path;
+  report.position = at_;
+  report.messages = found->messages;
+  return report;
+}
+
+// The schedule counts steps, skipped ones too, so that it ends with the run.
+double TrainingLoop::learningRate() const {
+  return settings_.schedule.at(at_.step);
+}
+
+absl::StatusOr<StepOutcome> TrainingLoop::runStep() {
+  LLMRT_RETURN_IF_ERROR(fillInputs());
+  fillHyper(learningRate());
+  LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
+  return agreeOnStep(recordOfStep(), all_.get());
+}
+
+absl::Status TrainingLoop::fillInputs() {
+  TrainingBatch batch;
+  place_.position = at_.sequences;
+  for (int64_t m = 0; m < place_.microBatches; ++m) {
+    place_.microBatch = m;
+    LLMRT_RETURN_IF_ERROR(data_.fill(place_, batch));
+    const std::pair<const char*, const std::vector<int32_t>*> inputs[] = {
+        {"ids", &batch.ids},
+        {"positions", &batch.positions},
+        {"starts", &batch.starts},
+        {"labels", &batch.labels}};
+    for (const auto& [name, values] : inputs) {
+      absl::Span<uint8_t> input = executor_.stepInput(name);
+      size_t bytes = values->size() * sizeof(int32_t);
+      if (!input.empty())
+        std::memcpy(input.data() + m * bytes, values->data(), bytes);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void TrainingLoop::fillHyper(double learningRate) {
+  absl::Span<uint8_t> input = executor_.stepInput("hyper");
+  if (input.size() < kHyperparameters * sizeof(float))
+    return;
+  const OptimizerSettings& o = settings_.optimizer;
+  auto t = static_cast<double>(at_.updates + 1);
+  const double values[kHyperparameters] = {learningRate,
+                                           o.beta1,
+                                           o.beta2,
+                                           o.epsilon,
+                                           o.weightDecay,
+                                           1 - std::pow(o.beta1, t),
+                                           1 - std::pow(o.beta2, t),
+                                           o.clip,
+                                           0, // DPO's, which no plan has yet
+                                           0,
+                                           1 - o.beta1,
+                                           1 - o.beta2};
+  auto* hyper = reinterpret_cast<float*>(input.data());
+  for (size_t i = 0; i < kHyperparameters; ++i)
+    hyper[i] = static_cast<float>(values[i]);
+}
+
+StepRecord TrainingLoop::recordOfStep() {
+  StepRecord record;
+  record.step = at_.step;
+  record.wantsStop = observer_.isStopRequested();
+  if (auto loss = numberOf(executor_, "loss")) {
+    record.hasLoss = 1;
+    record.loss = *loss;
+  }
+  if (auto count = numberOf(executor_, "count")) {
+    record.hasCount = 1;
+    record.count = *count;
+  }
+  if (auto norm = numberOf(executor_, "norm")) {
+    record.hasNorm = 1;
+    record.norm = *norm;
+    record.isFinite = numberOf(executor_, "norm", 2).value_or(1);
+    if (record.isFinite == 0)
+      record.nonFiniteTensor = tensors_.findNonFiniteGradient();
+  }
+  return record;
+}
+
+absl::Status TrainingLoop::takeOutcome(const StepOutcome& outcome,
+                                       double seconds) {
+  StepReport report;
+  report.learningRate = learningRate();
+  report.loss = outcome.loss;
+  report.gradientNorm = outcome.norm;
+  report.numTokens = place_.batch * plan_.cache_tokens();
+  report.numCounted = outcome.numCounted;
+  report.seconds = seconds;
+  report.isSkipped = !outcome.isUpdated;
+  ++at_.step;
+  at_.sequences += place_.batch;
+  at_.updates += outcome.isUpdated;
+  at_.skipped += !outcome.isUpdated;
+  at_.tokens += outcome.numCounted;
+  report.step = at_.step;
+  report.after = at_;
+  report.epoch = data_.epoch(at_.sequences);
+  if (rank_ == 0)
+    LLMRT_RETURN_IF_ERROR(observer_.takeStep(report));
+  if (outcome.isUpdated) {
+    guard_.addGoodStep();
+    return absl::OkStatus();
+  }
+  return guard_.addSkippedStep(
+      at_.step, outcome.nonFiniteTensor < 0
+                    ? ""
+                    : tensors_.tensors()[outcome.nonFiniteTensor].parameter);
+}
+
+absl::Status TrainingLoop::save() {
+  if (settings_.checkpointFolder.empty() || savedStep_ == at_.step)
+    return absl::OkStatus();
+  LLMRT_ASSIGN_OR_RETURN(CheckpointResult saved,
+                         saveTraining(plan_, tensors_,
+                                      {.folder = settings_.checkpointFolder,
+                                       .keep = settings_.keep,
+                                       .position = at_,
+                                       .identity = &settings_.identity},
+                                      all_.get()));
+  savedStep_ = at_.step;
+  return rank_ == 0 ? observer_.takeSave(saved, at_.step) : absl::OkStatus();
+}
+
+} // namespace llmrt

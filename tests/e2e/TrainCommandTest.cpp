@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training as a user runs it: a run that is interrupted, killed or moved to
+// another mesh goes on where it was, and what it made is a model.
+#include "tests/e2e/Workspace.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <sstream>
+#include <thread>
+
+namespace llmrt {
+namespace {
+
+using testing::HasSubstr;
+using Json = nlohmann::json;
+
+constexpr const char* kRun =
+    "--weights=random:1 --tokenizer=tokenizer.json --data=train.jsonl "
+    "--threads=1 --learning-rate=1e-3 --lr-schedule=constant --clip=0.5 "
+    "--quiet --timeout=20 ";
+
+/// A loss on another mesh sums in another order: ten steps of updates apart.
+constexpr double kMeshTolerance = 1e-5;
+
+struct StepLine {
+  int64_t step = 0;
+  double loss = 0, norm = 0;
+};
+
+bool operator==(const StepLine& a, const StepLine& b) {
+  return a.step == b.step && a.loss == b.loss && a.norm == b.norm;
+}
+
+void PrintTo(const StepLine& line, std::ostream* os) {
+  *os << line.step << ": " << line.loss << ", " << line.norm;
+}
+
+std::string trainingLines() {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) {
+    std::string text;
+    for (int j = 0; j < 10 + i % 7; ++j)
+      text += "word" + std::to_string((i * 7 + j * 3) % 11) + " ";
+    lines += Json({{"text", text}}).dump() + "\n";
+  }
+  return lines;
+}
+
+class TrainCommand : public testing::Test {
+protected:
+  void SetUp() override {
+    ASSERT_EQ(writeByteModel(workspace), ""); // its tokenizer
+    ToolEnd end = workspace.run(
+        "llmc import --new=llama,layers=3,hidden=72,heads=6,kv_heads=2,"
+        "intermediate=100,vocab=257,context=512 -o model.mlir");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    workspace.write("train.jsonl", trainingLines());
+  }
+
+  void compile(const std::string& plan, const std::string& options) {
+    ToolEnd end = workspace.run("llmc compile model.mlir --mode=train --seq=24 "
+                                "--batch=12 -o " +
+                                plan + " " + options);
+    ASSERT_EQ(end.status, 0) << options << ": " << end.errors;
+  }
+
+  ToolEnd train(const std::string& plan, const std::string& options) {
+    return workspace.run("llmrt run " + plan + " " + kRun + options, 100);
+  }
+
+  std::vector<StepLine> metrics(const std::string& name) {
+    std::vector<StepLine> lines;
+    std::stringstream text(workspace.read(name));
+    for (std::string line; std::getline(text, line);) {
+      Json json = Json::parse(line, nullptr, false);
+      if (!json.is_discarded())
+        lines.push_back({json["step"], json["loss"], json["grad_norm"]});
+    }
+    return lines;
+  }
+
+  Workspace workspace;
+};
+
+class OnMesh : public TrainCommand,
+               public testing::WithParamInterface<const char*> {};
+
+TEST_P(OnMesh, AResumedRunHasTheLossesOfAStraightOne) {
+  compile("plan.fb", GetParam());
+  ToolEnd end = train("plan.fb", "--steps=10 --metrics=straight.jsonl");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  for (const char* steps : {"--steps=5", "--steps=10 --resume"}) {
+    end = train("plan.fb", std::string(steps) +
+                               " --checkpoint-dir=run --metrics=run.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+  }
+  std::vector<StepLine> straight = metrics("straight.jsonl");
+  EXPECT_EQ(straight.size(), 10u);
+  EXPECT_LT(straight.back().loss, straight.front().loss);
+  EXPECT_EQ(metrics("run.jsonl"), straight);
+}
+
+TEST_P(OnMesh, ContinuesARunOfOneRank) {
+  compile("one.fb", "");
+  compile("plan.fb", GetParam());
+  ToolEnd end = train("one.fb", "--steps=10 --metrics=straight.jsonl");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  end = train("one.fb", "--steps=5 --checkpoint-dir=run --metrics=run.jsonl");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  end = train("plan.fb", "--steps=10 --checkpoint-dir=run "
+                         "--metrics=run.jsonl --resume");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  std::vector<StepLine> straight = metrics("straight.jsonl");
+  std::vector<StepLine> run = metrics("run.jsonl");
+  ASSERT_EQ(run.size(), straight.size());
+  for (size_t i = 0; i < run.size(); ++i)
+    EXPECT_NEAR(run[i].loss, straight[i].loss,
+                kMeshTolerance * straight[i].loss)
+        << "step " << run[i].step;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Meshes, OnMesh,
+    testing::Values("--microbatches=3", "--mesh=tp=2",
+                    "--mesh=dp=2 --zero=1 --microbatches=2",
+                    "--mesh=dp=3 --zero=2", "--mesh=dp=2,tp=2 --zero=3"),
+    [](const testing::TestParamInfo<const char*>& info) {
+      std::string name = info.param;
+      std::erase_if(name, [](char c) { return !std::isalnum(c); });
+      return name;
+    });
+
+TEST_F(TrainCommand, KilledInASaveItContinuesBitIdentically) {
+  compile("plan.fb", "");
+  constexpr int kSteps = 40;
+  const std::string run =
+      std::string("llmrt run plan.fb ") + kRun + "--steps=40 ";
+  ASSERT_EQ(workspace.run(run + "--metrics=straight.jsonl").status, 0);
+  const std::string saving = "exec " + run +
+                             "--checkpoint-dir=run --save-every=1 --keep=2 "
+                             "--metrics=run.jsonl --resume";
+  // Nearly all of the time goes into saves.
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    size_t before = metrics("run.jsonl").size();
+    pid_t process = workspace.start("run", saving);
+    auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (metrics("run.jsonl").size() < before + 2 &&
+           std::chrono::steady_clock::now() < limit)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::microseconds(700 * attempt));
+    ::kill(process, SIGKILL);
+    workspace.finish("run", process, 20);
+  }
+  ToolEnd end = workspace.run(saving);
+  ASSERT_EQ(end.status, 0) << end.errors;
+  std::vector<StepLine> straight = metrics("straight.jsonl");
+  EXPECT_EQ(straight.size(), static_cast<size_t>(kSteps));
+  EXPECT_EQ(metrics("run.jsonl"), straight);
+  for (const auto& [name, size] : workspace.files())
+    EXPECT_EQ(name.find(".partial"), std::string::npos) << name;
+}
+
+TEST_F(TrainCommand, SigtermSavesAndHasAnExitStatusOfItsOwn) {
+  compile("plan.fb", "--mesh=tp=2");
+  const std::string command =
+      std::string("exec llmrt run plan.fb ") + kRun +
+      "--steps=1000000 --checkpoint-dir=run --metrics=run.jsonl --resume";
+  int64_t done = 0;
+  for (int signal : {SIGTERM, SIGINT}) {
+    pid_t process = workspace.start("run", command);
+    auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (metrics("run.jsonl").size() < static_cast<size_t>(done + 3) &&
+           std::chrono::steady_clock::now() < limit)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ::kill(process, signal);
+    ToolEnd end = workspace.finish("run", process, 20);
+    EXPECT_EQ(end.status, 75) << end.errors;
+    EXPECT_THAT(end.errors, HasSubstr("--resume"));
+    std::vector<StepLine> lines = metrics("run.jsonl");
+    ASSERT_FALSE(lines.empty());
+    EXPECT_GT(lines.back().step, done);
+    done = lines.back().step;
+    EXPECT_EQ(lines.size(), static_cast<size_t>(done));
+  }
+}
+
+// Nothing was learned, so the exported model is the one that training began
+// with, bit for bit.
+TEST_F(TrainCommand, ExportsAModel) {
+  const char* source = std::getenv("LLMC_SOURCE_DIR");
+  ASSERT_NE(source, nullptr);
+  ASSERT_EQ(workspace
+                .run(std::string("mkdir base; cp '") + source +
+                     "'/tests/fixtures/llama2/{config.json,model.safetensors} "
+                     "base/")
+                .status,
+            0);
+  // Its vocabulary has 127 ids: the bytes of ASCII, the last one an end.
+  Json tokenizer = Json::parse(byteTokenizerJson());
+  Json& vocabulary = tokenizer["model"]["vocab"];
+  for (auto it = vocabulary.begin(); it != vocabulary.end();)
+    it = *it >= 126 ? vocabulary.erase(it) : std::next(it);
+  for (Json& added : tokenizer["added_tokens"])
+    added["id"] = 126;
+  workspace.write("base/tokenizer.json", tokenizer.dump());
+  ToolEnd end = workspace.run(
+      "llmc compile base --mode=train --seq=24 --batch=4 -o train.fb && "
+      "llmrt run train.fb --data=train.jsonl --steps=2 --learning-rate=0 "
+      "--checkpoint-dir=run --quiet && llmrt export run -o out");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  for (const char* model : {"base", "out"}) {
+    end = workspace.run(std::string("llmc compile ") + model + " -o " + model +
+                        ".fb && llmrt run " + model +
+                        ".fb --tokens=1,5,9,80,33 --output-logits=" + model +
+                        ".npy");
+    ASSERT_EQ(end.status, 0) << end.errors;
+  }
+  EXPECT_GT(workspace.read("base.npy").size(), 5u * 127 * 4);
+  EXPECT_TRUE(workspace.read("base.npy") == workspace.read("out.npy"));
+  EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
+}
+
+TEST_F(TrainCommand, MistakesAreErrorsWithAdvice) {
+  compile("plan.fb", "");
+  ASSERT_EQ(train("plan.fb", "--steps=1 --checkpoint-dir=run").status, 0);
+
+  struct Mistake {
+    const char* options;
+    int status;
+    const char* code;
+    const char* text;
+  };
+
+  const Mistake mistakes[] = {
+      {"", 1, "1315", "--data"},
+      {"--prompt=x", 1, "0913", "--prompt"},
+      {"--data=train.jsonl --top-k=3", 1, "0913", "--top-k"},
+      {"--data=train.jsonl --eval-data=train.jsonl", 1, "1311", "evaluate"},
+      {"--data=train.jsonl --learnig-rate=1", 2, "0101", "--learning-rate?"},
+      {"--data=train.jsonl --lr-schedule=cosin", 2, "0102", "cosine"},
+      {"--data=train.jsonl --beta2=1", 2, "0102", "--beta2=1"},
+      {"--data=train.jsonl --warmup=100 --steps=10", 2, "0102", "warm-up"},
+      {"--data=train.jsonl --resume", 2, "0106", "--checkpoint-dir"},
+      {"--data=nowhere.jsonl", 1, "0103", "nowhere.jsonl"},
+      {"--data=train.jsonl --checkpoint-dir=run", 1, "1314", "--resume"},
+      {"--data=train.jsonl --checkpoint-dir=run --resume --seed=2", 1, "1313",
+       "--seed=0"}};
+  for (const Mistake& mistake : mistakes) {
+    ToolEnd end = workspace.run(
+        std::string("llmrt run plan.fb --weights=random:1 --quiet "
+                    "--tokenizer=tokenizer.json ") +
+        mistake.options);
+    EXPECT_EQ(end.status, mistake.status) << mistake.options << end.errors;
+    EXPECT_THAT(end.errors, HasSubstr(std::string("LLMC-E") + mistake.code))
+        << mistake.options;
+    EXPECT_THAT(end.errors, HasSubstr(mistake.text)) << mistake.options;
+  }
+}
+
+// Gradients of a learning rate that is far too high: the run says so, and
+// leaves the checkpoint of the weights before.
+TEST_F(TrainCommand, NamesTheParameterThatWentBad) {
+  compile("plan.fb", "");
+  ToolEnd end = workspace.run(
+      "llmrt run plan.fb --weights=random:1 --tokenizer=tokenizer.json "
+      "--data=train.jsonl --quiet --steps=60 --learning-rate=1e30 --clip=0 "
+      "--max-skipped-steps=3 --metrics=run.jsonl");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1309"));
+  EXPECT_THAT(end.errors, HasSubstr("the gradient of "));
+  EXPECT_THAT(workspace.read("run.jsonl"), HasSubstr("\"skipped\":true"));
+}
+
+} // namespace
+} // namespace llmrt

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// llmrt run with a plan for training. What rank 0 reads and checks comes before
+// the weights are loaded, so that mistakes show at once.
+#include "runtime/base/Error.h"
+#include "runtime/plan/Mesh.h"
+#include "tools/llmrt/Commands.h"
+#include "tools/llmrt/TrainingData.h"
+#include "tools/llmrt/TrainingReporter.h"
+
+#include <filesystem>
+
+namespace llmrt {
+namespace {
+
+bool hasEntry(const fb::Plan& plan, std::string_view name) {
+  for (const fb::Entry* entry : *plan.entries())
+    if (entry->name() && entry->name()->string_view() == name)
+      return true;
+  return false;
+}
+
+absl::Status checkOptions(const RunOptions& options, const fb::Plan& plan) {
+  if (!options.inferenceOption.empty())
+    return makeError(ErrorCode::PlanModeUnsupported,
+                     absl::StrCat(options.inferenceOption,
+                                  " belongs to generating text, and this plan "
+                                  "is for --mode=train"),
+                     "leave it out, or compile the model with --mode=infer");
+  if (options.training.data.empty())
+    return makeError(ErrorCode::DataUnspecified,
+                     "this plan trains a model, and no data are given",
+                     "add --data=TRAIN.jsonl; to generate text compile the "
+                     "model with --mode=infer");
+  if (options.sampling.seed < 0)
+    return makeError(ErrorCode::BadOptionValue,
+                     absl::StrCat("--seed=", options.sampling.seed),
+                     "give a whole number, 0 or more");
+  if (!options.training.evaluationData.empty() ||
+      options.training.evaluateEvery > 0)
+    return makeError(ErrorCode::EvaluationUnavailable,
+                     hasEntry(plan, "evaluate")
+                         ? "this version of llmrt does not run the entry "
+                           "evaluate of a plan"
+                         : "--eval-data needs a plan with an entry evaluate, "
+                           "and this one has none",
+                     "leave --eval-data and --eval-every out");
+  return absl::OkStatus();
+}
+
+/// Where export finds config.json and the tokenizer again.
+std::string sourceFolder(const fb::Plan& plan, const SessionOptions& session) {
+  std::string source;
+  absl::StatusOr<std::vector<WeightLocation>> weights =
+      findWeights(plan, session);
+  if (weights.ok())
+    for (const WeightLocation& location : *weights)
+      if (location.set == "model" && location.path.rfind("random:", 0) != 0)
+        source = location.path;
+  if (source.empty() && plan.model() && plan.model()->source())
+    source = besidePlan(session.planPath, plan.model()->source()->str());
+  if (source.empty())
+    return "";
+  std::error_code error;
+  std::filesystem::path full = std::filesystem::absolute(source, error);
+  return error ? source : full.lexically_normal().string();
+}
+
+/// One process's part of a run.
+class Training {
+public:
+  explicit Training(const RunOptions& options)
+      : options_(options), data_(options) {}
+
+  absl::Status prepare() {
+    watchForInterrupt();
+    LLMRT_ASSIGN_OR_RETURN(LoadedPlan plan,
+                           loadPlan(options_.session.planPath));
+    LLMRT_RETURN_IF_ERROR(checkOptions(options_, *plan.plan));
+    LLMRT_RETURN_IF_ERROR(checkTrainingOptions(options_.training));
+    LLMRT_RETURN_IF_ERROR(data_.build(*plan.plan));
+    LLMRT_ASSIGN_OR_RETURN(OpenedData data, data_.open(*plan.plan));
+    return settingsOf(*plan.plan, data).status();
+  }
+
+  absl::StatusOr<RunEnd> runRank(RankContext& rank) {
+    LLMRT_ASSIGN_OR_RETURN(OpenedData data, data_.open(rank.plan));
+    LLMRT_ASSIGN_OR_RETURN(TrainingSettings settings,
+                           settingsOf(rank.plan, data));
+    TrainingReporter reporter(
+        {.metricsPath = options_.training.metricsPath,
+         .tensorBoardFolder = options_.training.tensorBoardFolder,
+         .totalSteps = settings.totalSteps,
+         .isQuiet = options_.isQuiet});
+    LLMRT_ASSIGN_OR_RETURN(
+        auto loop, TrainingLoop::create(rank.plan, rank.executor, rank.fabric,
+                                        data.source, settings, reporter));
+    LLMRT_ASSIGN_OR_RETURN(TrainingEnd end, loop->run());
+    if (rank.fabric.rank() == 0)
+      reporter.finish(end, settings.checkpointFolder);
+    return end == TrainingEnd::Stopped ? RunEnd::Interrupted : RunEnd::Finished;
+  }
+
+private:
+  absl::StatusOr<TrainingSettings> settingsOf(const fb::Plan& plan,
+                                              const OpenedData& data) const {
+    const TrainingRunOptions& o = options_.training;
+    int64_t steps =
+        o.numSteps > 0 ? o.numSteps : data.source.numSteps(plan.batch());
+    LLMRT_ASSIGN_OR_RETURN(LearningRateSchedule schedule,
+                           makeSchedule(o, steps));
+    return TrainingSettings{
+        .optimizer = o.optimizer,
+        .schedule = schedule,
+        .totalSteps = steps,
+        .mostSkippedInRow = o.mostSkippedSteps,
+        .identity = {.seed = static_cast<uint64_t>(options_.sampling.seed),
+                     .data = data.fingerprint,
+                     .source = sourceFolder(plan, options_.session),
+                     .commandLine = options_.commandLine},
+        .checkpointFolder = o.checkpointFolder,
+        .saveEvery = o.saveEvery,
+        .keep = o.keep,
+        .isResumed = o.isResumed};
+  }
+
+  const RunOptions& options_;
+  TrainingData data_;
+};
+
+} // namespace
+
+CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
+  Training training(options);
+  SessionOptions session = options.session;
+  session.prepareRankZero = [&] { return training.prepare(); };
+  SessionEnd end = runEveryRank(session, launch, [&](RankContext& rank) {
+    return training.runRank(rank);
+  });
+  if (absl::IsCancelled(end.how.status())) // while data were tokenised
+    return {absl::OkStatus(), true, end.isReporter};
+  if (!end.how.ok())
+    return {end.how.status(), false, end.isReporter, end.recorders};
+  CommandEnd result{absl::OkStatus(), *end.how == RunEnd::Interrupted};
+  if (!options.training.checkpointFolder.empty())
+    result.interruptedStatus = kSavedStatus;
+  return result;
+}
+
+} // namespace llmrt
