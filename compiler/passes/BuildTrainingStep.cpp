@@ -210,7 +210,23 @@ private:
     finishSegment(func, {}, {});
   }
 
+  /// A table of learned positions must reach to the end of a sequence.
+  LogicalResult checkPositions() {
+    for (auto embedding : forward_.getOps<llm::EmbeddingOp>()) {
+      int64_t rows =
+          cast<RankedTensorType>(embedding.getTable().getType()).getDimSize(0);
+      if (embedding.getIds() == forward_.getArgument(1) &&
+          rows < shape_.rowsPerSequence)
+        return module_.emitError("LLMC-E1002: sequences of ")
+               << shape_.rowsPerSequence << " tokens for a model of " << rows
+               << " positions; use --seq=" << rows << " or less";
+    }
+    return success();
+  }
+
   LogicalResult buildForwardAndBackward() {
+    if (failed(checkPositions()))
+      return failure();
     func::FuncOp forward = createMicroBatchSegment("forward");
     Block& body = forward.getBody().front();
     starts_ = body.getArgument(2);

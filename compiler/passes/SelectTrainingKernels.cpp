@@ -133,6 +133,8 @@ private:
       spec.rows = integer(gridRows);
       auto launch = createLaunch(builder_, op->getLoc(), spec);
       launch->setAttr(kResultBytesAttr, builder_.getI64IntegerAttr(bytes));
+      if (Attribute of = op->getAttr(kGradientOfAttr))
+        launch->setAttr(kGradientOfAttr, of);
       op->replaceAllUsesWith(launch.getResults());
       op->erase();
       return success();

@@ -7,6 +7,8 @@
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/SelectTrainingKernels.h"
 
+#include "llvm/ADT/MapVector.h"
+
 using namespace mlir;
 
 namespace llmc {
@@ -126,14 +128,41 @@ private:
 
   /// ZeRO 2: what a micro-batch adds to a gradient goes to its ranks first.
   void scatterGradients(func::FuncOp backward) {
-    for (auto accumulate : backward.getOps<llm::AccumulateOp>()) {
-      auto state = symbols_.lookup<llm::StateOp>(accumulate.getState());
-      if (!state.getShardAttr())
-        continue;
-      builder_.setInsertionPoint(accumulate);
-      accumulate.getXMutable().assign(
-          reduceScatter(accumulate.getX(), paramOf(state)));
+    llvm::MapVector<StringRef, SmallVector<llm::AccumulateOp>> terms;
+    for (auto accumulate : backward.getOps<llm::AccumulateOp>())
+      if (symbols_.lookup<llm::StateOp>(accumulate.getState()).getShardAttr())
+        terms[accumulate.getState()].push_back(accumulate);
+    for (auto& [name, list] : terms) {
+      auto state = symbols_.lookup<llm::StateOp>(name);
+      if (list.size() > 1)
+        sumBeforeScatter(backward, state, list);
+      builder_.setInsertionPoint(list.back());
+      list.back().getXMutable().assign(
+          reduceScatter(list.back().getX(), paramOf(state)));
     }
+  }
+
+  /// A tied parameter has several terms: a rank adds its own first, as stages 0 and 1 do.
+  void sumBeforeScatter(func::FuncOp backward, llm::StateOp state,
+                        ArrayRef<llm::AccumulateOp> terms) {
+    std::string name = state.getSymName().str() + ".own";
+    llm::ParamOp param = paramOf(state);
+    auto whole = param.getComputeType().clone(builder_.getF32Type());
+    if (!symbols_.lookup(name)) {
+      builder_.setInsertionPoint(state);
+      symbols_.insert(llm::StateOp::create(
+          builder_, state.getLoc(), name, whole, llm::StateRole::gradient,
+          state.getParamAttr(), Attribute()));
+    }
+    builder_.setInsertionPointToStart(&backward.getBody().front());
+    llm::ZeroStateOp::create(builder_, state.getLoc(), name);
+    for (llm::AccumulateOp term : terms.drop_back())
+      term.setState(name);
+    llm::AccumulateOp last = terms.back();
+    builder_.setInsertionPoint(last);
+    llm::AccumulateOp::create(builder_, last.getLoc(), last.getX(), name);
+    last.getXMutable().assign(
+        llm::ReadStateOp::create(builder_, state.getLoc(), whole, name));
   }
 
   LogicalResult exchange(func::FuncOp optimizer) {

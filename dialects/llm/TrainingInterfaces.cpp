@@ -73,7 +73,8 @@ int64_t SumRowsOp::getFlops() { return elements(getX()); }
 
 ShardingRule EmbeddingGradientOp::getShardingRule() {
   // The cut of the vocabulary is the table's: propagation takes it from `param`.
-  return {{kReduction, kFull, kParallel},
+  // Rows stay whole, as ids are.
+  return {{kFull, kFull, kParallel},
           {{kNone, kNone}, {0, 2}},
           {{1, 2}},
           {},
