@@ -22,7 +22,7 @@ using Json = nlohmann::json;
 constexpr const char* kRun =
     "--weights=random:1 --tokenizer=tokenizer.json --data=train.jsonl "
     "--threads=1 --learning-rate=1e-3 --lr-schedule=constant --clip=0.5 "
-    "--quiet --timeout=20 ";
+    "--quiet ";
 
 /// A loss on another mesh sums in another order: ten steps of updates apart.
 constexpr double kMeshTolerance = 1e-5;
@@ -128,7 +128,9 @@ INSTANTIATE_TEST_SUITE_P(
     Meshes, OnMesh,
     testing::Values("--microbatches=3", "--mesh=tp=2",
                     "--mesh=dp=2 --zero=1 --microbatches=2",
-                    "--mesh=dp=3 --zero=2", "--mesh=dp=2,tp=2 --zero=3"),
+                    "--mesh=dp=3 --zero=2", "--mesh=dp=2,tp=2 --zero=3",
+                    "--mesh=pp=2 --microbatches=4",
+                    "--mesh=dp=2,tp=2,pp=2 --zero=1 --microbatches=2"),
     [](const testing::TestParamInfo<const char*>& info) {
       std::string name = info.param;
       std::erase_if(name, [](char c) { return !std::isalnum(c); });
@@ -186,6 +188,32 @@ TEST_F(TrainCommand, SigtermSavesAndHasAnExitStatusOfItsOwn) {
     EXPECT_GT(lines.back().step, done);
     done = lines.back().step;
     EXPECT_EQ(lines.size(), static_cast<size_t>(done));
+  }
+}
+
+TEST_F(TrainCommand, ARankThatHangsIsNamedAndCheckpointsAreIntact) {
+  std::string launcher = mpiLauncher(2);
+  if (launcher.empty())
+    GTEST_SKIP() << "no mpirun on this machine";
+  launcher = launcher.substr(0, launcher.rfind(' ')); // without the program
+  compile("plan.fb", "--mesh=dp=2 --zero=1");
+  for (const char* rank : {"0", "1"}) {
+    std::string run = std::string("run") + rank;
+    workspace.write(
+        "rank", std::string("[ $OMPI_COMM_WORLD_RANK = ") + rank +
+                    " ] && (until [ -e " + run +
+                    "/step-00000003 ]; do sleep 0.01; done; kill "
+                    "-STOP $$) >/dev/null 2>&1 &\n"
+                    "exec llmrt run plan.fb " +
+                    kRun + "--timeout=2 --steps=1000000 " +
+                    "--save-every=1 --keep=2 --checkpoint-dir=" + run + "\n");
+    ToolEnd end = workspace.run(launcher + " sh ./rank", 60);
+    EXPECT_NE(end.status, 0);
+    EXPECT_NE(end.status, 124) << "hung";
+    EXPECT_THAT(end.errors, HasSubstr(std::string("LLMC-E0701: rank ") + rank +
+                                      " did not come"));
+    end = train("plan.fb", "--steps=1 --resume --checkpoint-dir=" + run);
+    EXPECT_EQ(end.status, 0) << end.errors;
   }
 }
 

@@ -167,11 +167,10 @@ absl::StatusOr<RunEnd> generateBatch(BatchClient& client,
   return how;
 }
 
-/// What is wrong with a plan, the run says.
-bool isTrainingPlan(const std::string& path) {
+/// Returns "" for a plan that cannot be read: the run says what is wrong.
+std::string modeOfPlan(const std::string& path) {
   absl::StatusOr<LoadedPlan> plan = loadPlan(path);
-  return plan.ok() && plan->plan->mode() &&
-         plan->plan->mode()->string_view() == "train";
+  return plan.ok() && plan->plan->mode() ? plan->plan->mode()->str() : "";
 }
 
 std::vector<std::string> entryNames(const fb::Plan& plan) {
@@ -187,9 +186,10 @@ CommandEnd runCommand(const RunOptions& options) {
   absl::StatusOr<LaunchInfo> launch = detectLaunch();
   if (!launch.ok())
     return {launch.status()};
-  if (isTrainingPlan(options.session.planPath))
+  std::string mode = modeOfPlan(options.session.planPath);
+  if (mode == "train")
     return trainCommand(options, *launch);
-  if (!options.trainingOption.empty())
+  if (!mode.empty() && !options.trainingOption.empty())
     return {makeError(ErrorCode::TrainingPlanNeeded,
                       absl::StrCat(options.trainingOption,
                                    " belongs to training, which needs a plan "
