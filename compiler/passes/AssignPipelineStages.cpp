@@ -4,6 +4,7 @@
 // FLOPs are proportional to them. The embedding lookup reads rows, not the table.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/Shardings.h"
 
 using namespace mlir;
 
@@ -96,7 +97,7 @@ LogicalResult assign(func::FuncOp entry, int64_t stages) {
       OpBuilder builder(call);
       for (OpOperand& operand : call->getOpOperands()) {
         Operation* def = operand.get().getDefiningOp();
-        if (!def || isa<llm::GetParamOp, llm::GetCacheOp>(def))
+        if (!def || isSharedByStages(def))
           continue;
         auto crossing = dist::PipelineStageOp::create(
             builder, def->getLoc(), operand.get().getType(), operand.get(),

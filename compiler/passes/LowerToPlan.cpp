@@ -160,19 +160,22 @@ private:
       return "forward";
     case schedule::ActionKind::Backward:
       return "backward";
+    case schedule::ActionKind::BackwardInput:
+      return "backward_input";
+    case schedule::ActionKind::BackwardWeight:
+      return "backward_weight";
     case schedule::ActionKind::Send:
       return action.isGradient ? "send_gradient" : "send_activation";
     case schedule::ActionKind::Recv:
       return action.isGradient ? "receive_gradient" : "receive_activation";
-    default:
-      llvm_unreachable("refused before");
     }
+    llvm_unreachable("every kind is handled");
   }
 
   /// Values that one segment writes and another reads have a slot kind for a prefix.
   static bool isBetweenSegments(StringRef name) {
-    return name.starts_with("saved.") || name.starts_with("received_") ||
-           name.starts_with("sent_");
+    return name.starts_with("saved.") || name.starts_with("deferred.") ||
+           name.starts_with("received_") || name.starts_with("sent_");
   }
 
   StringAttr segmentBuffer(StringRef name, ShapedType type) {
@@ -181,6 +184,7 @@ private:
       return buffer;
     StringRef kind = name.split('.').first;
     auto slotClass = llvm::StringSwitch<schedule::SlotClass>(kind)
+                         .Case("deferred", schedule::SlotClass::Deferred)
                          .Case("received_activation",
                                schedule::SlotClass::ReceivedActivation)
                          .Case("received_gradient",
@@ -312,6 +316,12 @@ private:
       return lowerWait(wait);
     if (auto slice = dyn_cast<dist::SliceRowsOp>(op))
       return lowerSlice(slice);
+    if (auto copy = dyn_cast<dist::CopyOp>(op)) {
+      createCopy(op, values_.lookup(copy.getX()),
+                 resultBuffer(copy.getResult(), "activations"),
+                 bytesOf(cast<ShapedType>(copy.getX().getType())), Attribute());
+      return success();
+    }
     if (auto gather = dyn_cast<dist::GatherInPlaceOp>(op))
       return lowerGatherInPlace(gather);
     if (op->getDialect() == module_.getContext()

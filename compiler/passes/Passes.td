@@ -177,6 +177,19 @@ def InlineBlocks : Llmc_Pass<"inline-blocks"> {
   }];
 }
 
+def SplitWeightGradients : Llmc_Pass<"split-weight-gradients"> {
+  let summary = "Cut the backward pass into input and weight gradients";
+  let description = [{
+    Schedule zero-bubble (Qi et al. 2023) fills the bubbles of a pipeline with weight gradients,
+    which no other stage waits for. Every op of `backward` whose results end in states alone
+    goes to `backward_weight`; what it reads of the rest becomes a result `deferred.N` of
+    `backward_input`. Does nothing for other schedules.
+
+    Before: `@step.backward.stage0`
+    After:  the same as `backward_input`, and `@step.backward.stage0.weight`
+  }];
+}
+
 def PrefetchCollectives : Llmc_Pass<"prefetch-collectives"> {
   let summary = "Start parameter gathers one layer ahead";
   let description = [{

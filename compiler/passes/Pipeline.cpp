@@ -50,6 +50,8 @@ const PipelineStep kSteps[] = {
      kNeeded, create<createLowerToCollectives>},
     {"kernels", "inline-blocks", "fusion and prefetch look across layers",
      kNeeded, create<createInlineBlocks>},
+    {"kernels", "split-weight-gradients", "needs every op of a segment side by side",
+     kNeeded, create<createSplitWeightGradients>, "train"},
     {"kernels", "prefetch-collectives", "moves gathers before anything else hides them",
      kOptional, create<createPrefetchCollectives>},
     {"kernels", "fuse-rope-append", "before rope and append become launches",

@@ -544,12 +544,42 @@ private:
                     {"decay", i(op.getDecay())}};
     if (op->hasAttr(kIsRunAttr))
       spec.scalars[1].second = runLengths(param);
-    if (Attribute offsets = op->getAttr(kRunOffsetsAttr))
+    Attribute offsets = op->getAttr(kRunOffsetsAttr);
+    if (offsets && !op.getMasterAttr())
       spec.scalars.push_back({"param.offset", offsets});
+    spec.rows = integer(ceilDiv(elements, block));
+    createLaunch(builder_, op.getLoc(), spec);
     if (op.getMasterAttr())
-      return op.emitOpError("LLMC-E1003: bf16 training has no kernel yet: "
-                            "compile with --dtype=f32");
-    return replace(op, spec, ceilDiv(elements, block));
+      roundToParameter(op.getLoc(), param, weights, offsets, elements);
+    op.erase();
+    return success();
+  }
+
+  /// Rounds updated f32 weights, all or a run of them, to the bf16 parameter.
+  void roundToParameter(Location loc, llm::ParamOp param, Value master,
+                        Attribute offsets, int64_t elements) {
+    auto type = param.getComputeType();
+    int64_t k = type.getDimSize(1), rows = elements / k;
+    int64_t panel = panelWidth(type.getElementType());
+    Value weights = llm::GetParamOp::create(builder_, loc, heldType(param),
+                                            param.getSymName());
+    LaunchSpec spec;
+    spec.kernel = "cast_weight";
+    spec.inputs = {{"from", master}};
+    spec.inouts = {{"to", weights}};
+    spec.columns = 1;
+    spec.scalars = {
+        {"N", i(rows)}, {"K", i(k)}, {"layout", layout(isPanel(param))}};
+    if (auto table = dyn_cast_or_null<dist::ByCoordinateAttr>(offsets)) {
+      SmallVector<int64_t> bytes; // of bf16 elements, half of f32
+      for (int64_t offset : table.getValues())
+        bytes.push_back(offset / 2);
+      spec.scalars.push_back(
+          {"to.offset", dist::ByCoordinateAttr::get(builder_.getContext(),
+                                                    table.getAxis(), bytes)});
+    }
+    spec.rows = integer(isPanel(param) ? ceilDiv(rows, panel) : rows);
+    createLaunch(builder_, loc, spec);
   }
 
   /// Type of what a rank holds of a parameter.

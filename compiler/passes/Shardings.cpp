@@ -39,6 +39,16 @@ int64_t headOffset(dist::DimSplitAttr keySplit, int64_t coordinate,
   return begin % keySplit.getGroup();
 }
 
+bool isSharedByStages(mlir::Operation* op) {
+  if (isa<llm::GetParamOp, llm::GetCacheOp, llm::ReadStateOp>(op))
+    return true;
+  if (!isa<dist::ReshardOp, llm::TokenWeightsOp>(op))
+    return false;
+  return llvm::all_of(op->getOperands(), [](mlir::Value v) {
+    return isa<mlir::BlockArgument>(v) || isSharedByStages(v.getDefiningOp());
+  });
+}
+
 bool hasSharedUnits(dist::DimSplitAttr split, int64_t ranks) {
   int64_t end = 0;
   for (int64_t r = 0; r < ranks; ++r) {

@@ -36,4 +36,8 @@ bool hasSharedUnits(dist::DimSplitAttr split, int64_t ranks);
 /// True if two cuts give each rank the same units.
 bool isSameCut(dist::DimSplitAttr a, dist::DimSplitAttr b);
 
+/// True if every pipeline stage may have its own copy of the op: it reads a parameter, a
+/// cache, a state or an input of the entry, perhaps with one step of work on it.
+bool isSharedByStages(mlir::Operation* op);
+
 } // namespace llmc

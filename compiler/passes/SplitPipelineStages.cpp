@@ -4,6 +4,7 @@
 // available on every stage that reads them.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/Shardings.h"
 
 #include "mlir/IR/IRMapping.h"
 
@@ -54,7 +55,7 @@ private:
       return cloneCrossing(crossing, stage);
     if (auto ret = dyn_cast<func::ReturnOp>(op))
       return cloneReturn(ret, stage, copy);
-    bool isShared = isa<llm::GetParamOp, llm::GetCacheOp>(op);
+    bool isShared = isSharedByStages(op);
     bool isHere = stageOf_[op] == stage;
     if (isShared)
       isHere = llvm::any_of(op->getUsers(), [&](Operation* user) {

@@ -6,6 +6,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/SelectTrainingKernels.h"
+#include "compiler/passes/Shardings.h"
 
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/StringSet.h"
@@ -21,17 +22,6 @@ namespace llmc {
 namespace {
 
 constexpr StringLiteral kPassName = "split-training-stages";
-
-/// Ops that any stage may repeat: they read what all have.
-bool isShared(Operation* op) {
-  if (isa<llm::GetParamOp, llm::ReadStateOp>(op))
-    return true;
-  if (!isa<dist::ReshardOp, llm::TokenWeightsOp>(op))
-    return false;
-  return llvm::all_of(op->getOperands(), [](Value v) {
-    return isa<BlockArgument>(v) || isShared(v.getDefiningOp());
-  });
-}
 
 class TrainingSplitter {
 public:
@@ -85,7 +75,7 @@ private:
       builder_.setInsertionPoint(call);
       for (OpOperand& operand : call->getOpOperands()) {
         Operation* def = operand.get().getDefiningOp();
-        if (!def || isShared(def))
+        if (!def || isSharedByStages(def))
           continue;
         auto crossing = dist::PipelineStageOp::create(
             builder_, def->getLoc(), operand.get().getType(), operand.get(),
@@ -239,7 +229,7 @@ private:
   }
 
   bool isOf(Operation* op, int64_t stage) {
-    if (!isShared(op))
+    if (!isSharedByStages(op))
       return stageOf_.lookup(op) == stage;
     return llvm::any_of(op->getUsers(), [&](Operation* user) {
       return !isa<dist::PipelineStageOp, func::ReturnOp>(user) &&

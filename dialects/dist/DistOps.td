@@ -190,6 +190,17 @@ def Dist_ReceiveInPlaceOp : Dist_Op<"receive_in_place", [MemoryEffects<[MemWrite
   let assemblyFormat = "$x $axis `peer` $peer attr-dict `:` type($x)";
 }
 
+def Dist_CopyOp : Dist_Op<"copy", [Pure, AllTypesMatch<["x", "result"]>]> {
+  let summary = "a second copy of a value on the same rank";
+  let description = [{
+    For a value whose memory is used again before its last reader.
+    Example: `%y = dist.copy %x : tensor<2x64xf32>`
+  }];
+  let arguments = (ins AnyRankedTensor:$x);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
+}
+
 def Dist_SliceRowsOp : Dist_Op<"slice_rows", [Pure]> {
   let summary = "this rank's run of the rows of a whole value";
   let description = [{

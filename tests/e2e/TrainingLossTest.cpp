@@ -92,7 +92,7 @@ std::vector<Arrangement> arrangements() {
       all.push_back(
           {fixture,
            {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
-  for (const char* schedule : {"gpipe", "1f1b"})
+  for (const char* schedule : {"gpipe", "1f1b", "zero-bubble"})
     for (const char* pp : {"pp=2", "pp=4"})
       all.push_back({"llama-deep/pretrain",
                      {std::string("--mesh=") + pp,
@@ -101,6 +101,10 @@ std::vector<Arrangement> arrangements() {
   for (const char* pp : {"pp=2", "pp=3"})
     all.push_back({"gemma2/sft",
                    {std::string("--mesh=") + pp, "--microbatches=3"}});
+  for (const char* zero : {"0", "3"})
+    all.push_back({"llama-deep/pretrain",
+                   {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
+                    "--schedule=zero-bubble", "--microbatches=2"}});
   for (const char* zero : {"0", "1", "2", "3"})
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
@@ -108,6 +112,8 @@ std::vector<Arrangement> arrangements() {
   all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
   all.push_back({"llama3/sft", {"--mesh=tp=4"}});
   all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
+  all.push_back({"llama-9q3kv/sft",
+                 {"--mesh=dp=2,pp=2,tp=2", "--zero=2", "--microbatches=2"}});
   return all;
 }
 
@@ -155,6 +161,50 @@ TEST(Zero, StagesAgreeToTheLastBit) {
   auto several = runStages(*fixture, {"--mesh=dp=2", "--microbatches=3"});
   EXPECT_EQ(several[0].losses, several[1].losses);
   EXPECT_EQ(several[2].losses, several[3].losses);
+}
+
+TEST(Bf16, LossesStayNearThoseOfF32) {
+  auto fixture = readTrainingFixture("llama3/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  std::vector<TrainingResult> stages = {};
+  for (std::vector<std::string> options :
+       {std::vector<std::string>{"--dtype=bf16"},
+        {"--dtype=bf16", "--mesh=dp=3", "--zero=0"},
+        {"--dtype=bf16", "--mesh=dp=3", "--zero=1"},
+        {"--dtype=bf16", "--mesh=dp=3", "--zero=2"},
+        {"--dtype=bf16", "--mesh=dp=3", "--zero=3"}}) {
+    auto result = runTraining(*fixture, {.options = options});
+    ASSERT_TRUE(result.ok()) << result.status();
+    // Weights have 8 bits: a relative rounding of 2^-9 each, which the layers
+    // average; four of them are more than any loss shows.
+    for (size_t i = 0; i < result->losses.size(); ++i)
+      EXPECT_NEAR(result->losses[i], fixture->losses[i],
+                  4.0 / 512 * fixture->losses[i])
+          << i;
+    stages.push_back(*result);
+  }
+  for (int stage : {2, 3, 4})
+    EXPECT_EQ(stages[1].losses, stages[stage].losses) << stage;
+}
+
+TEST(Recomputation, ChangesNoBit) {
+  for (const char* name : {"llama3/pretrain", "gemma3/sft", "gpt2/sft"})
+    for (const char* mesh : {"--mesh=dp=1", "--mesh=tp=2"}) {
+      auto fixture = readTrainingFixture(name);
+      ASSERT_TRUE(fixture.ok()) << fixture.status();
+      std::vector<TrainingResult> results;
+      for (const char* mode : {"none", "selective", "full"}) {
+        auto result = runTraining(
+            *fixture,
+            {.options = {mesh, std::string("--recompute=") + mode}});
+        ASSERT_TRUE(result.ok()) << result.status();
+        results.push_back(*result);
+      }
+      for (int i : {1, 2}) {
+        EXPECT_EQ(results[0].losses, results[i].losses) << name << mesh << i;
+        EXPECT_EQ(results[0].norms, results[i].norms) << name << mesh << i;
+      }
+    }
 }
 
 } // namespace

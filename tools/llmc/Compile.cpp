@@ -116,9 +116,9 @@ absl::Status checkValues(const CommandLine& line) {
            {"objective", line.objective, {"pretrain", "sft"}, {"dpo"}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b"},
-            {"interleaved", "zero-bubble"}},
-           {"recompute", line.recompute, {"none"}, {"selective", "full"}},
+            {"gpipe", "1f1b", "zero-bubble"},
+            {"interleaved"}},
+           {"recompute", line.recompute, {"none", "selective", "full"}, {}},
            {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
