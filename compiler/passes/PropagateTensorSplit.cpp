@@ -289,9 +289,10 @@ private:
   };
 
   LogicalResult visitCompute(Operation* op) {
-    // A sum of partial sums is one: it is completed once.
+    // A sum of partial gradients is one: it is completed once.
     if (isa<llm::AddOp>(op) && llvm::all_of(op->getOperands(), [&](Value v) {
-          return of(v) == partial_;
+          return of(v) == partial_ &&
+                 isa<llm::LinearInputGradientOp, llm::AddOp>(v.getDefiningOp());
         })) {
       shardings_[op->getResult(0)] = partial_;
       return success();

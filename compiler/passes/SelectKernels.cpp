@@ -16,10 +16,11 @@ namespace llmc {
 #include "compiler/passes/Passes.h.inc"
 
 int64_t ropePages(func::FuncOp entry) {
-  // Positions reach at most the end of the cache, or of a training sequence.
-  auto module = entry->getParentOfType<ModuleOp>();
-  Options options = Options::read(module);
-  return (options.seq + llmrt::kPageTokens - 1) / llmrt::kPageTokens;
+  // Positions reach at most the end of a training sequence, or of the cache.
+  Options options = Options::read(entry->getParentOfType<ModuleOp>());
+  if (options.mode == "train")
+    return (options.seq + llmrt::kPageTokens - 1) / llmrt::kPageTokens;
+  return cast<RankedTensorType>(entry.getArgument(3).getType()).getDimSize(1);
 }
 
 Value createRopeTable(OpBuilder& builder, llm::RopeOp op, int64_t pages) {

@@ -269,12 +269,14 @@ TEST_F(BadInput, MeshesThatDoNotFit) {
 TEST_F(BadInput, WhatThisVersionCannotDo) {
   std::string compile = "llmc compile model.mlir -o plan.fb ";
   for (const char* option :
-       {"--zero=1", "--zero=2", "--mode=train", "--target=cuda",
-        "--target=cuda:sm_90", "--weights-format=q4_0"})
+       {"--mode=train --objective=dpo", "--mode=train --schedule=interleaved",
+        "--target=cuda", "--target=cuda:sm_90", "--weights-format=q4_0"})
     expectError(compile + option, "LLMC-E1003");
   for (const char* option :
        {"--seq=-1", "--seq=99999999", "--batch=0", "--batch=9999999",
-        "--chunk=0", "--zero=7", "--mode=x", "--target=tpu", "--dtype=f16"})
+        "--chunk=0", "--zero=7", "--zero=1", "--mode=x", "--target=tpu",
+        "--dtype=f16", "--microbatches=2", "--mode=train --microbatches=2",
+        "--mode=train --freeze=nothing", "--mode=train --recompute=some"})
     expectError(compile + option, "LLMC-E");
   expectError(compile + "--compile-to=nothing", "LLMC-E1006");
   expectError(compile + "--disable=nothing", "LLMC-E1005");

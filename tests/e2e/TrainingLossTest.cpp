@@ -102,7 +102,7 @@ std::vector<Arrangement> arrangements() {
     all.push_back({"gemma2/sft",
                    {std::string("--mesh=") + pp, "--microbatches=3"}});
   for (const char* zero : {"0", "3"})
-    all.push_back({"llama-deep/pretrain",
+    all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--schedule=zero-bubble", "--microbatches=2"}});
   for (const char* zero : {"0", "1", "2", "3"})
