@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Launches of the kernels of the training step, one function per op. A gradient that is
-// only added to a state is added by the kernel that makes it.
+// only added to a state is added by the kernel that makes it. Over 500 lines because it is a
+// table in the form of code: one short function for each of twenty ops.
 #include "compiler/passes/SelectTrainingKernels.h"
 
 #include "compiler/passes/Launches.h"

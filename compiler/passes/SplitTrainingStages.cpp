@@ -40,10 +40,11 @@ public:
       return failure();
     assignOps(forward, 0);
     assignOps(backward, stages_ - 1);
-    for (int64_t s = 0; s < stages_; ++s) {
+    // What is saved where must be known of all stages first.
+    for (int64_t s = 0; s < stages_; ++s)
       splitSegment(forward, s, "activation");
+    for (int64_t s = 0; s < stages_; ++s)
       splitSegment(backward, s, "gradient");
-    }
     findHomes();
     for (int64_t s = 0; s < stages_; ++s) {
       splitPrologue(entries["prologue"], s);

@@ -41,7 +41,7 @@ module {
   // CHECK: %[[N:.*]] = plan.fused(%{{.*}}, %{{.*}}) : (tensor<6x18xf32>, tensor<18xf32>) -> tensor<6x18xf32> {
   // CHECK: llm.rms_norm
   // CHECK: %[[TABLE:.*]] = plan.rope_table {{.*}} -> tensor<128x2x3xf32>
-  // CHECK: %[[Q:.*]] = plan.launch @rope(%[[N]], %{{.*}}, %[[TABLE]]) inout() {columns = 3 : i64, {{.*}}scalars = {D = 6 : i64, heads = 3 : i64, ldo = 18 : i64, ldx = 18 : i64, rotary = 6 : i64, style = 1 : i64}}
+  // CHECK: %[[Q:.*]] = plan.launch @rope(%[[N]], %{{.*}}, %[[TABLE]]) inout() {columns = 3 : i64, {{.*}}scalars = {D = 6 : i64, heads = 3 : i64, inverse = 0 : i64, ldo = 18 : i64, ldx = 18 : i64, rotary = 6 : i64, style = 1 : i64}}
   // CHECK: plan.launch @kv_append(%{{.*}}, %{{.*}}, %{{.*}}) inout(%[[KC:.*]]) {columns = 2 : i64, inout_words = ["cache"], input_words = ["x", "positions", "blockTable"], result_words = [], {{.*}}scalars = {D = 6 : i64, KV = 2 : i64, R = 6 : i64, dtype = 1 : i64, kind = 0 : i64, ldx = 12 : i64, pages = 2 : i64}}
   // CHECK: plan.launch @kv_append({{.*}}kind = 1 : i64
   // CHECK: plan.launch @attention(%[[Q]], {{.*}}) inout(%[[KC]], %{{.*}}) {columns = 3 : i64, {{.*}}scalars = {D = 6 : i64, H = 3 : i64, KV = 2 : i64, R = 6 : i64, dtype = 1 : i64, group = 3 : i64, headOffset = #dist.by_coordinate<"tp", [0, 2]>, ldo = 18 : i64, ldq = 18 : i64, pages = 2 : i64, scale = 2.500000e-01 : f64, softcap = 5.000000e+01 : f64, window = 9 : i64}}
