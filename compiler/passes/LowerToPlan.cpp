@@ -2,8 +2,8 @@
 // Turns each entry function into commands over buffers. A tensor value is one buffer; a
 // collective that works in place shares its operand's. Offsets come later (AssignMemory).
 // Over 500 lines because one class holds the names and buffers of a stage, which
-// parameters, launches and collectives all look up; splitting launches out is due when
-// the next kind of command comes.
+// parameters, states, launches and collectives all look up. It has outgrown that reason
+// with the buffers of training: they and the collectives are the next to move out.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"

@@ -61,7 +61,8 @@ public:
         builder_(entry.getContext()) {}
 
   LogicalResult run() {
-    markGradients(entry_);
+    if (failed(markGradients(entry_)))
+      return failure();
     // Last: additions that no launch took over, and rows of parameters, whose readers
     // ask for the parameter's layout.
     SmallVector<Operation*> ops, last;

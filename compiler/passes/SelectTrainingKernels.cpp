@@ -601,16 +601,25 @@ LogicalResult selectTrainingKernel(Operation* op, OpBuilder& builder) {
   return TrainingSelector(builder).select(op);
 }
 
-void markGradients(func::FuncOp entry) {
+LogicalResult markGradients(func::FuncOp entry) {
   for (auto accumulate : entry.getOps<llm::AccumulateOp>()) {
     llm::ParamOp param = paramOf(stateOf(accumulate, accumulate.getState()));
     Operation* def = accumulate.getX().getDefiningOp();
     while (def && isa<dist::DistDialect>(def->getDialect()) &&
            def->getNumOperands() == 1)
       def = def->getOperand(0).getDefiningOp();
-    if (def && param)
-      def->setAttr(kGradientOfAttr, FlatSymbolRefAttr::get(param));
+    if (!def || !param)
+      continue;
+    // Gradients of matrices lie as the matrix does: no op of rows may add two of them.
+    bool isSum = isa<plan::FusedOp, llm::AddOp>(def);
+    if (isSum && param.getComputeType().getRank() == 2)
+      return accumulate.emitOpError("LLMC-E1003: @")
+             << param.getSymName()
+             << " is used twice inside one block, which cannot be trained; pass "
+                "it to the block as two arguments";
+    def->setAttr(kGradientOfAttr, FlatSymbolRefAttr::get(param));
   }
+  return success();
 }
 
 llm::ParamOp gradientParameter(Value value) {

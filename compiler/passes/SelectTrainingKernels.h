@@ -9,8 +9,9 @@
 namespace llmc {
 
 /// Notes on each op that makes a gradient whose it is, from the state that it is added
-/// to: the layout of the gradient depends on it. Before selectTrainingKernel.
-void markGradients(mlir::func::FuncOp entry);
+/// to: the layout of the gradient depends on it. Before selectTrainingKernel. Fails with an
+/// error at a sum of two gradients of a matrix.
+llvm::LogicalResult markGradients(mlir::func::FuncOp entry);
 
 /// Replaces `op`, an op of TrainingOps.td, by a launch. Does nothing for other ops. Fails
 /// with an error at an op that has no kernel in its form.

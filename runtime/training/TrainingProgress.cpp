@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/training/TrainingProgress.h"
 
+#include "runtime/base/ClockText.h"
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -14,14 +16,6 @@ namespace {
 constexpr size_t kWindowSteps = 32;
 constexpr double kLossDecay = 0.9;
 constexpr int kBarWidth = 24;
-
-std::string clockText(double seconds) {
-  auto whole = static_cast<int64_t>(seconds + 0.5);
-  if (whole >= 3600)
-    return absl::StrFormat("%d:%02d:%02d", whole / 3600, whole / 60 % 60,
-                           whole % 60);
-  return absl::StrFormat("%d:%02d", whole / 60, whole % 60);
-}
 
 } // namespace
 

@@ -246,6 +246,21 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
         s.set(slice.getResult(), std::move(y));
         return true;
       })
+      .Case<dist::TakeRowsOp, dist::PlaceRowsOp>([&](auto move) {
+        // Rows [offset, offset + count) of the whole are this rank's first ones.
+        const Tensor& x = s.tensor(move.getX());
+        auto type = cast<RankedTensorType>(move.getResult().getType());
+        Tensor y(type.getShape().vec());
+        int64_t width = y.numElements() / type.getDimSize(0);
+        int64_t at = s.coordinate(move.getOffsets().getAxis());
+        int64_t offset = move.getOffsets().getValues()[at] * width;
+        int64_t count = move.getCounts().getValues()[at] * width;
+        bool isTake = isa<dist::TakeRowsOp>(op);
+        std::copy_n(x.values.begin() + (isTake ? offset : 0), count,
+                    y.values.begin() + (isTake ? 0 : offset));
+        s.set(move.getResult(), std::move(y));
+        return true;
+      })
       .Case<dist::PipelineStageOp>([&](auto crossing) {
         s.copy(crossing.getX(), crossing.getResult());
         return true;

@@ -228,30 +228,8 @@ std::vector<Case> cases() {
   return all;
 }
 
-/// Not right yet: key/value heads that ranks share, and learned positions with
-/// cut rows.
-bool isPending(const Case& c) {
-  static const std::set<std::string> kShared = {"llama93_tp2", "llama93_tp5",
-                                                "gemma2_tp2",  "qwen2_tp3",
-                                                "qwen2_tp4",   "qwen2_tp5"};
-  static const std::set<std::string> kPositions = {"gpt2_tp2", "gpt2_tp3",
-                                                   "gpt2_tp4"};
-  std::string mesh = c.name.substr(0, c.name.find("_whole_rows"));
-  return kShared.count(mesh) || kPositions.count(c.name);
-}
-
-std::vector<Case> casesThatAre(bool pending) {
-  std::vector<Case> all = cases();
-  llvm::erase_if(all, [&](const Case& c) { return isPending(c) != pending; });
-  return all;
-}
-
 INSTANTIATE_TEST_SUITE_P(Meshes, ShardedEqualsStep,
-                         testing::ValuesIn(casesThatAre(false)),
-                         [](const auto& info) { return info.param.name; });
-
-INSTANTIATE_TEST_SUITE_P(DISABLED_Pending, ShardedEqualsStep,
-                         testing::ValuesIn(casesThatAre(true)),
+                         testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
 /// One micro-batch: every stage adds the same numbers in the same order.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/llmrt/Progress.h"
 
+#include "runtime/base/ClockText.h"
 #include "runtime/base/Logging.h"
 
 #include "absl/strings/str_format.h"
@@ -14,14 +15,6 @@ namespace {
 constexpr double kTerminalSeconds = 0.2;
 constexpr double kLineSeconds = 10;
 constexpr int kBarWidth = 24;
-
-std::string clockText(double seconds) {
-  auto whole = static_cast<int64_t>(seconds + 0.5);
-  if (whole >= 3600)
-    return absl::StrFormat("%d:%02d:%02d", whole / 3600, whole / 60 % 60,
-                           whole % 60);
-  return absl::StrFormat("%d:%02d", whole / 60, whole % 60);
-}
 
 } // namespace
 
