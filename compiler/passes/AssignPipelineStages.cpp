@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts the layers of each entry into pp contiguous runs of nearly equal cost. Cost is the
-// bytes of parameters that a stage reads per call: decode is bound by them, and prefill's
-// FLOPs are proportional to them. The embedding lookup reads rows, not the table.
+// Cuts the layers of each entry into contiguous runs of nearly equal cost, one for each
+// stage, or for each chunk of a stage (virtual stages). Cost is the bytes of parameters that
+// a call reads: decode is bound by them, and prefill's FLOPs are proportional to them. The
+// embedding lookup reads rows, not the table.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -25,12 +26,18 @@ int64_t parameterBytes(Operation* op) {
   return bytes;
 }
 
-LogicalResult assign(func::FuncOp entry, int64_t stages) {
+LogicalResult assign(func::FuncOp entry, int64_t stages,
+                     int64_t virtualStages) {
   SmallVector<func::CallOp> layers(entry.getOps<func::CallOp>());
-  if (static_cast<int64_t>(layers.size()) < stages)
+  int64_t numLayers = layers.size();
+  if (numLayers < stages * virtualStages)
     return entry.emitError("LLMC-E1002: pp=")
-           << stages << " for a model of " << layers.size()
-           << " layers; use at most " << layers.size();
+           << stages
+           << (virtualStages > 1
+                   ? " with " + std::to_string(virtualStages) + " virtual stages"
+                   : std::string())
+           << " for a model of " << numLayers << " layers; use at most "
+           << numLayers / virtualStages;
   std::vector<int64_t> costs;
   for (func::CallOp call : layers)
     costs.push_back(parameterBytes(call));
@@ -38,7 +45,7 @@ LogicalResult assign(func::FuncOp entry, int64_t stages) {
   for (Operation* op = layers.back()->getNextNode(); op; op = op->getNextNode())
     headCost += parameterBytes(op);
   auto starts = schedule::balanceLayers({costs, /*embedding=*/0, headCost},
-                                        stages, /*virtualStages=*/1);
+                                        stages, virtualStages);
   if (!starts.ok())
     return entry.emitError(std::string(starts.status().message()));
   Builder b(entry.getContext());
@@ -70,12 +77,13 @@ struct AssignPipelineStagesPass
     int64_t stages = meshAxisSize(getOperation(), "pp");
     if (stages == 1)
       return;
-    bool isTraining = Options::read(getOperation()).mode == "train";
+    Options options = Options::read(getOperation());
+    bool isTraining = options.mode == "train";
     for (auto func : getOperation().getOps<func::FuncOp>())
       if (func->hasAttr(llm::LlmDialect::kEntryAttr) &&
           // The other segments of a training step follow `forward`.
           (!isTraining || func.getName() == "step.forward") &&
-          failed(assign(func, stages)))
+          failed(assign(func, stages, isTraining ? options.virtualStages : 1)))
         return signalPassFailure();
   }
 };

@@ -9,6 +9,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/StageBuffers.h"
+#include "compiler/schedule/Check.h"
 #include "compiler/schedule/Schedule.h"
 
 using namespace mlir;
@@ -25,12 +26,23 @@ int64_t stageOf(func::FuncOp entry) {
   return attr ? attr.getInt() : 0;
 }
 
-StringRef entryName(func::FuncOp entry) {
-  return entry->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr)
-      .getValue();
+/// Chunk of an entry function; -1: the stage has one function for all.
+int64_t chunkOf(func::FuncOp entry) {
+  auto attr = entry->getAttrOfType<IntegerAttr>("dist.chunk");
+  return attr ? attr.getInt() : -1;
 }
 
-/// Name of the entry that an action runs.
+/// Name in the plan of the entry `segment` of a chunk.
+std::string entryName(StringRef segment, int64_t chunk) {
+  return chunk < 0 ? segment.str() : (segment + ".chunk" + Twine(chunk)).str();
+}
+
+std::string entryName(func::FuncOp entry) {
+  auto segment = entry->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
+  return entryName(segment.getValue(), chunkOf(entry));
+}
+
+/// The segment that an action runs.
 StringRef segmentOf(const schedule::Action& action) {
   switch (action.kind) {
   case schedule::ActionKind::Forward:
@@ -65,7 +77,7 @@ public:
   }
 
   LogicalResult lower(func::FuncOp entry) {
-    buffers_.startEntry(entryName(entry));
+    buffers_.startEntry(entryName(entry), std::max<int64_t>(0, chunkOf(entry)));
     collectives_.startEntry();
     SmallVector<NamedAttribute> inputs, outputs;
     for (auto [i, arg] : llvm::enumerate(entry.getArguments())) {
@@ -119,7 +131,8 @@ public:
       SmallVector<int64_t> slots(schedule::kNumSlotClasses, -1);
       for (const schedule::SlotUse& use : schedule::slotUses(a))
         slots[static_cast<int>(use.slotClass)] = use.slot;
-      run(segmentOf(a), a.microBatch, slots);
+      run(entryName(segmentOf(a), schedule.virtualStages > 1 ? a.chunk : -1),
+          a.microBatch, slots);
     }
     run("optimizer", -1, {});
   }
@@ -228,9 +241,9 @@ void declareEntry(OpBuilder& builder, func::FuncOp func, const Options& options,
     rows = ids.getDimSize(1);
     pages = table.getDimSize(1);
   }
-  plan::EntryOp::create(builder, func.getLoc(),
-                        "entry_" + entryName(func).str(), sequences, rows,
-                        pages, /*all_rows=*/entryName(func) == "score");
+  plan::EntryOp::create(builder, func.getLoc(), "entry_" + entryName(func),
+                        sequences, rows, pages,
+                        /*all_rows=*/entryName(func) == "score");
 }
 
 struct LowerToPlanPass : impl::LowerToPlanBase<LowerToPlanPass> {
@@ -282,7 +295,11 @@ struct LowerToPlanPass : impl::LowerToPlanBase<LowerToPlanPass> {
     wanted.stages = stages;
     wanted.microBatches = options.microbatches;
     wanted.virtualStages = options.virtualStages;
-    return schedule::makeSchedule(wanted);
+    auto made = schedule::makeSchedule(wanted);
+    if (made.ok())
+      if (auto fault = schedule::check(*made))
+        return absl::InternalError(fault->message);
+    return made;
   }
 };
 

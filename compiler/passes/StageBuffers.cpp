@@ -45,9 +45,10 @@ StageBuffers::StageBuffers(ModuleOp module, SymbolTable& symbols,
     : module_(module), symbols_(symbols), builder_(module.getContext()),
       slots_(slots), isTraining_(Options::read(module).mode == "train") {}
 
-void StageBuffers::startEntry(StringRef entry) {
+void StageBuffers::startEntry(StringRef entry, int64_t chunk) {
   values_.clear();
   entry_ = entry.str();
+  chunk_ = chunk;
 }
 
 StringAttr StageBuffers::argumentBuffer(StringRef name, ShapedType type) {
@@ -79,7 +80,7 @@ StringAttr StageBuffers::lookup(Value value) const {
 
 /// What goes between segments has its slot kind for a prefix.
 StringAttr StageBuffers::segmentBuffer(StringRef name, ShapedType type) {
-  StringAttr& buffer = segmentBuffers_[name.str()];
+  StringAttr& buffer = segmentBuffers_[{name.str(), type.getAsOpaquePointer()}];
   if (buffer)
     return buffer;
   StringRef kind = name.split('.').first;
@@ -92,13 +93,13 @@ StringAttr StageBuffers::segmentBuffer(StringRef name, ShapedType type) {
           .Case("sent_activation", SlotClass::SentActivation)
           .Case("sent_gradient", SlotClass::SentGradient)
           .Default(SlotClass::Saved);
-  int64_t slots = std::max(1, slots_.count(slotClass, 0));
+  int64_t slots = std::max(1, slots_.count(slotClass, chunk_));
   return buffer = newSlots(name.str(), "activations", type, kind, slots);
 }
 
 /// Inputs of micro-batches are given whole, before the step.
 StringAttr StageBuffers::microBatchBuffer(StringRef name, ShapedType type) {
-  StringAttr& buffer = segmentBuffers_[name.str()];
+  StringAttr& buffer = inputs_[name.str()];
   if (buffer)
     return buffer;
   if (name == "hyper")

@@ -27,10 +27,10 @@ public:
   StageBuffers(mlir::ModuleOp module, mlir::SymbolTable& symbols,
                const schedule::StageSlots& slots);
 
-  /// Begins an entry of this name: values of the one before are forgotten.
-  void startEntry(mlir::StringRef entry);
+  /// Begins an entry of this name, a segment of `chunk` if it is one of a chunk: values of
+  /// the one before are forgotten.
+  void startEntry(mlir::StringRef entry, int64_t chunk);
 
-  mlir::StringRef entry() const { return entry_; }
 
   /// Buffer of an argument or result of the entry, called `name` in it. Values
   /// that go from one segment to another, and inputs of training, have one
@@ -97,10 +97,14 @@ private:
   bool isTraining_;
   mlir::Block parameters_, buffers_; // declarations, until they are moved
   std::string entry_;
+  int64_t chunk_ = 0;
   mlir::DenseMap<mlir::Value, mlir::StringAttr> values_;
   std::set<std::string> names_;
   std::map<std::string, mlir::StringAttr> params_, caches_, states_,
-      tableBuffers_, segmentBuffers_;
+      tableBuffers_, inputs_;
+  // By name and type: chunks share what they send and receive.
+  std::map<std::pair<std::string, const void*>, mlir::StringAttr>
+      segmentBuffers_;
   llvm::StringMap<int64_t> paddedBytes_;
   mlir::SmallVector<std::pair<plan::RopeTableOp, mlir::StringAttr>> tables_;
 };

@@ -36,7 +36,7 @@ struct CommandLine {
   std::vector<std::string> disabled;
   bool noSequenceParallel = false;
   std::string objective, schedule, recompute, freeze;
-  int64_t microbatches = 1;
+  int64_t microbatches = 1, virtualStages = 1;
   // inspect, check
   std::string outputForm, entry, budget;
   bool updateBudget = false;

@@ -116,13 +116,15 @@ absl::Status checkValues(const CommandLine& line) {
            {"objective", line.objective, {"pretrain", "sft"}, {"dpo"}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b", "zero-bubble"},
-            {"interleaved"}},
+            {"gpipe", "1f1b", "interleaved", "zero-bubble"},
+            {}},
            {"recompute", line.recompute, {"none", "selective", "full"}, {}},
            {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("virtual-stages", line.virtualStages, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -146,11 +148,15 @@ absl::Status checkTogether(const CommandLine& line) {
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
   bool isTraining = line.mode == "train" || from != "model";
-  for (const char* option :
-       {"objective", "schedule", "recompute", "freeze", "microbatches"})
+  for (const char* option : {"objective", "schedule", "virtual-stages",
+                             "recompute", "freeze", "microbatches"})
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
+  if (line.mode == "train" && line.given.count("virtual-stages") &&
+      line.schedule != "interleaved")
+    return contradict("--virtual-stages with --schedule=" + line.schedule,
+                      "only --schedule=interleaved has virtual stages");
   if (line.mode == "train" && line.given.count("chunk"))
     return contradict("--chunk with --mode=train",
                       "a training step runs whole sequences");
@@ -164,7 +170,7 @@ absl::Status checkTogether(const CommandLine& line) {
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
         "weights-format", "sequence-parallel", "objective", "schedule",
-        "recompute", "freeze", "microbatches"})
+        "virtual-stages", "recompute", "freeze", "microbatches"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -177,7 +183,8 @@ absl::Status checkTogether(const CommandLine& line) {
 }
 
 /// Checks what the mesh asks of the model.
-absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
+absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes,
+                       int64_t virtualStages) {
   auto model =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
   auto number = [&](llvm::StringRef name) {
@@ -195,6 +202,14 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
                            " for a model with " + std::to_string(most) +
                            (isTensor ? " query heads" : " layers"),
                        "use at most " + std::to_string(most));
+    if (axis.name == "pp" && axis.size * virtualStages > most)
+      return makeError(ErrorCode::MeshDoesNotFit,
+                       llvm::formatv("pp={0} with {1} virtual stages for a "
+                                     "model with {2} layers",
+                                     axis.size, virtualStages, most)
+                           .str(),
+                       "give each virtual stage a layer: use a smaller pp or "
+                       "--virtual-stages, or another --schedule");
   }
   return absl::OkStatus();
 }
@@ -287,7 +302,10 @@ absl::Status checkDisabled(const std::vector<std::string>& disabled) {
 /// Writes the command line's options and mesh to a model; a dump has its own.
 absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_ASSIGN_OR_RETURN(std::vector<Axis> axes, parseMesh(line.mesh));
-  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes));
+  bool hasVirtualStages =
+      line.mode == "train" && line.schedule == "interleaved";
+  int64_t virtualStages = hasVirtualStages ? line.virtualStages : 1;
+  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes, virtualStages));
   Options options = Options::read(module);
   options.mode = line.mode;
   options.target = line.target;
@@ -301,6 +319,7 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.recompute = line.recompute;
   options.freeze = line.freeze;
   options.microbatches = line.microbatches;
+  options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);
