@@ -18,7 +18,8 @@ int64_t collectiveBytes(StringRef kind, ShapedType operand, ShapedType result) {
 
 } // namespace
 
-void CollectiveCommands::startEntry() {
+void CollectiveCommands::startEntry(int64_t transferStream) {
+  transferStream_ = transferStream;
   numEvents_ = 0;
   doneEvents_.clear();
 }
@@ -51,7 +52,7 @@ void CollectiveCommands::lowerTransfer(Operation* op, bool isSend) {
   int64_t bytes = std::max(bytesOf(type), buffers_.paddedBytes(buffer));
   createCollective(op, isSend ? "send" : "recv", op->getAttrDictionary(),
                    isSend ? buffer : none, isSend ? none : buffer, bytes,
-                   type.getElementType(), 0);
+                   type.getElementType(), transferStream_);
 }
 
 LogicalResult CollectiveCommands::lowerCollective(Operation* op) {
@@ -77,7 +78,7 @@ LogicalResult CollectiveCommands::lowerCollective(Operation* op) {
     bytes = std::max(bytes, buffers_.paddedBytes(recv));
   createCollective(op, kind, op->getAttrDictionary(),
                    isInPlace && op->getNumOperands() ? recv : send, recv, bytes,
-                   type.getElementType(), 0);
+                   type.getElementType(), kind == "recv" ? transferStream_ : 0);
   return success();
 }
 

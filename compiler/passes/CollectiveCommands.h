@@ -15,8 +15,9 @@ public:
                      mlir::OpBuilder& builder)
       : module_(module), buffers_(buffers), builder_(builder) {}
 
-  /// Begins an entry: its events are counted from 0.
-  void startEntry();
+  /// Begins an entry: its events are counted from 0. What it sends and receives moves on
+  /// `transferStream`: 0 compute, 1 communication.
+  void startEntry(int64_t transferStream);
 
   /// Creates the commands of `op`, an op of the `dist` dialect, at the
   /// builder's place. Fails with an error at an op that an earlier pass should
@@ -45,6 +46,7 @@ private:
   mlir::ModuleOp module_;
   StageBuffers& buffers_;
   mlir::OpBuilder& builder_;
+  int64_t transferStream_ = 0;
   int64_t numEvents_ = 0;
   mlir::DenseMap<mlir::Operation*, int64_t> doneEvents_; // of dist.start
 };

@@ -42,6 +42,16 @@ std::string entryName(func::FuncOp entry) {
   return entryName(segment.getValue(), chunkOf(entry));
 }
 
+/// True for a segment that only sends or receives: it runs beside the others, on the
+/// communication stream.
+bool isTransfer(func::FuncOp entry) {
+  Block& body = entry.getBody().front();
+  return &body.front() != body.getTerminator() &&
+         llvm::all_of(body.without_terminator(), [](Operation& op) {
+           return isa<dist::SendOp, dist::RecvOp>(op);
+         });
+}
+
 /// The segment that an action runs.
 StringRef segmentOf(const schedule::Action& action) {
   switch (action.kind) {
@@ -78,7 +88,7 @@ public:
 
   LogicalResult lower(func::FuncOp entry) {
     buffers_.startEntry(entryName(entry), std::max<int64_t>(0, chunkOf(entry)));
-    collectives_.startEntry();
+    collectives_.startEntry(isTransfer(entry) ? 1 : 0);
     SmallVector<NamedAttribute> inputs, outputs;
     for (auto [i, arg] : llvm::enumerate(entry.getArguments())) {
       StringRef name = entry.getArgAttrOfType<StringAttr>(i, "llm.name");

@@ -7,12 +7,14 @@
 #include "runtime/executor/Poison.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
+#include "runtime/executor/StepOrder.h"
 #include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
 #include <chrono>
 #include <map>
 #include <numeric>
+#include <optional>
 
 namespace llmrt {
 namespace {
@@ -114,9 +116,13 @@ public:
     if (options_.poison)
       poison_.fillDeadMemory(*device_);
     int64_t commands = 0;
-    for (Program* action : actions_) {
-      action->enqueue(0);
-      commands += action->numCommands();
+    for (const Action& action : actions_) {
+      if (action.waitsFor)
+        device_->wait(action.stream, *action.waitsFor);
+      action.program->enqueue(0);
+      if (action.done)
+        device_->record(*action.done, action.stream);
+      commands += action.program->numCommands();
     }
     LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
     if (statistics) {
@@ -207,7 +213,14 @@ private:
   // order in which the actions of a step run them.
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
-  std::vector<Program*> actions_;
+  struct Action {
+    Program* program;
+    Stream stream;
+    std::optional<EventId> waitsFor; // what the other stream has to do before
+    std::optional<EventId> done;     // recorded behind it
+  };
+
+  std::vector<Action> actions_;
   Poison poison_;
 };
 
@@ -312,13 +325,9 @@ absl::Status PlanExecutor::prepareSchedule() {
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *rank_.stage.programs())
     byEntry[program->entry()] = program;
+  std::vector<ActionOrder> order = orderActions(rank_.stage);
   for (const fb::Action* action : *rank_.stage.schedule()) {
-    Slots slots;
-    slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =
-        action->micro_batch();
-    constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
-    for (unsigned i = 0; action->slots() && i < action->slots()->size(); ++i)
-      slots.byKind[kFirst + i] = action->slots()->Get(i);
+    Slots slots = slotsOf(*action);
     std::unique_ptr<Program>& program =
         slotPrograms_[{action->entry(), slots.byKind}];
     if (!program) {
@@ -328,7 +337,13 @@ absl::Status PlanExecutor::prepareSchedule() {
                           rank_.plan.entries()->Get(action->entry()), rank_,
                           slots));
     }
-    actions_.push_back(program.get());
+    const ActionOrder& place = order[actions_.size()];
+    Action prepared{program.get(), place.stream, std::nullopt, std::nullopt};
+    if (place.waitsFor >= 0)
+      prepared.waitsFor = actions_[place.waitsFor].done;
+    if (place.isAwaited)
+      prepared.done = device_->createEvent();
+    actions_.push_back(prepared);
   }
   return absl::OkStatus();
 }

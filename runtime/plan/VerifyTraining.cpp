@@ -81,7 +81,6 @@ SlotCounts fewestSlots(const fb::Stage& stage, const fb::Program& program) {
 } // namespace
 
 // Needs verified programs.
-
 absl::Status verifySchedule(const fb::Plan& plan, const fb::Stage& stage,
                             const Place& outer) {
   std::map<int, SlotCounts> counts; // by entry

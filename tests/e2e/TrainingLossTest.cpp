@@ -247,6 +247,26 @@ TEST(Schedules, ChangeNoBit) {
     }
 }
 
+// Transfers run beside the segments. If one of them did not wait for another,
+// a slow link would show it.
+TEST(Schedules, SlowLinkChangesNoBit) {
+  auto fixture = readTrainingFixture("llama-deep/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (std::string schedule : kSchedules) {
+    TrainingRequest request;
+    request.options = {"--mesh=pp=4", "--microbatches=4",
+                       "--schedule=" + schedule};
+    request.numSteps = 3;
+    auto fast = runTraining(*fixture, request);
+    ASSERT_TRUE(fast.ok()) << fast.status();
+    request.link.latencySeconds = 0.002;
+    auto slow = runTraining(*fixture, request);
+    ASSERT_TRUE(slow.ok()) << slow.status();
+    EXPECT_EQ(fast->losses, slow->losses) << schedule;
+    EXPECT_EQ(fast->norms, slow->norms) << schedule;
+  }
+}
+
 TEST(Recomputation, ChangesNoBit) {
   for (const char* name : {"llama3/pretrain", "gemma3/sft", "gpt2/sft"})
     for (const char* mesh : {"--mesh=dp=1", "--mesh=tp=2"}) {

@@ -67,7 +67,8 @@
 // PLAN-COUNT-1: plan.buffer @sent_activation.0
 // PLAN-NOT: plan.buffer @sent_activation
 // PLAN: plan.program "send_activation.chunk1"
-// PLAN-NEXT: plan.collective "send" ["pp"] "sent_activation.0"
+// Transfers run on the communication stream.
+// PLAN-NEXT: plan.collective "send" ["pp"] "sent_activation.0"{{.*}} stream = 1 : i64
 // PLAN: plan.action "prologue"
 // PLAN-NEXT: plan.action "forward.chunk0" micro_batch 0
 // PLAN: plan.action "receive_activation.chunk1" micro_batch 0
