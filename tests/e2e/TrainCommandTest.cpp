@@ -57,7 +57,7 @@ protected:
   void SetUp() override {
     ASSERT_EQ(writeByteModel(workspace), ""); // its tokenizer
     ToolEnd end = workspace.run(
-        "llmc import --new=llama,layers=3,hidden=72,heads=6,kv_heads=2,"
+        "llmc import --new=llama,layers=4,hidden=72,heads=6,kv_heads=2,"
         "intermediate=100,vocab=257,context=512 -o model.mlir");
     ASSERT_EQ(end.status, 0) << end.errors;
     workspace.write("train.jsonl", trainingLines());
@@ -144,6 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "--mesh=dp=2 --zero=1 --microbatches=2",
                     "--mesh=dp=3 --zero=2", "--mesh=dp=2,tp=2 --zero=3",
                     "--mesh=pp=2 --microbatches=4",
+                    "--mesh=pp=2 --schedule=interleaved --microbatches=4",
                     "--mesh=dp=2,tp=2,pp=2 --zero=1 --microbatches=2"),
     [](const testing::TestParamInfo<const char*>& info) {
       std::string name = info.param;
@@ -202,6 +203,26 @@ TEST_F(TrainCommand, SigtermSavesAndHasAnExitStatusOfItsOwn) {
     EXPECT_GT(lines.back().step, done);
     done = lines.back().step;
     EXPECT_EQ(lines.size(), static_cast<size_t>(done));
+  }
+}
+
+TEST_F(TrainCommand, ThreadsAndProcessesHaveTheSameLosses) {
+  if (mpiLauncher(1).empty())
+    GTEST_SKIP() << "no mpirun on this machine";
+  for (auto [numRanks, options] :
+       {std::pair{2, "--mesh=pp=2 --schedule=interleaved --microbatches=4"},
+        {4, "--mesh=pp=2,tp=2 --schedule=zero-bubble --microbatches=3"},
+        {4, "--mesh=dp=2,pp=2 --schedule=interleaved --zero=3 "
+            "--microbatches=2"}}) {
+    compile("plan.fb", options);
+    ToolEnd end = train("plan.fb", "--steps=5 --metrics=threads.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    end = workspace.run(mpiLauncher(numRanks) + " run plan.fb " + kRun +
+                            "--comm=mpi --steps=5 --metrics=processes.jsonl",
+                        100);
+    ASSERT_EQ(end.status, 0) << end.errors;
+    EXPECT_EQ(metrics("threads.jsonl").size(), 5u);
+    EXPECT_EQ(metrics("processes.jsonl"), metrics("threads.jsonl")) << options;
   }
 }
 

@@ -3,6 +3,7 @@
 // tests of training compare.
 #pragma once
 
+#include "runtime/comm/Communicator.h"
 #include "tests/support/TrainingFixture.h"
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,7 @@ struct TrainingRequest {
   int numSteps = 10;
   int numThreads = 1; // of each rank
   bool poison = true;
+  SimulatedLink link; // of the fabric
 };
 
 struct TrainingResult {

@@ -38,7 +38,7 @@ struct CommandLine {
   std::string objective, schedule, recompute, freeze;
   std::string preferenceLoss, reference;
   int64_t referenceZero = 0;
-  int64_t microbatches = 1;
+  int64_t microbatches = 1, virtualStages = 1;
   // inspect, check
   std::string outputForm, entry, budget;
   bool updateBudget = false;

@@ -122,13 +122,15 @@ absl::Status checkValues(const CommandLine& line) {
            {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}, {}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b", "zero-bubble"},
-            {"interleaved"}},
+            {"gpipe", "1f1b", "interleaved", "zero-bubble"},
+            {}},
            {"recompute", line.recompute, {"none", "selective", "full"}, {}},
            {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("virtual-stages", line.virtualStages, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -152,8 +154,8 @@ absl::Status checkTogether(const CommandLine& line) {
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
   bool isTraining = line.mode == "train" || from != "model";
-  for (const char* option :
-       {"objective", "schedule", "recompute", "freeze", "microbatches"})
+  for (const char* option : {"objective", "schedule", "virtual-stages",
+                             "recompute", "freeze", "microbatches"})
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
@@ -165,6 +167,10 @@ absl::Status checkTogether(const CommandLine& line) {
   if (line.given.count("reference-zero") && line.reference == "precompute")
     return contradict("--reference-zero with --reference=precompute",
                       "the reference model is not part of such a plan");
+  if (line.mode == "train" && line.given.count("virtual-stages") &&
+      line.schedule != "interleaved")
+    return contradict("--virtual-stages with --schedule=" + line.schedule,
+                      "only --schedule=interleaved has virtual stages");
   if (line.mode == "train" && line.given.count("chunk"))
     return contradict("--chunk with --mode=train",
                       "a training step runs whole sequences");
@@ -178,8 +184,8 @@ absl::Status checkTogether(const CommandLine& line) {
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
         "weights-format", "sequence-parallel", "objective", "schedule",
-        "recompute", "freeze", "microbatches", "preference-loss", "reference",
-        "reference-zero"})
+        "virtual-stages", "recompute", "freeze", "microbatches",
+        "preference-loss", "reference", "reference-zero"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -192,7 +198,8 @@ absl::Status checkTogether(const CommandLine& line) {
 }
 
 /// Checks what the mesh asks of the model.
-absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
+absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes,
+                       int64_t virtualStages) {
   auto model =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
   auto number = [&](llvm::StringRef name) {
@@ -210,6 +217,14 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
                            " for a model with " + std::to_string(most) +
                            (isTensor ? " query heads" : " layers"),
                        "use at most " + std::to_string(most));
+    if (axis.name == "pp" && axis.size * virtualStages > most)
+      return makeError(ErrorCode::MeshDoesNotFit,
+                       llvm::formatv("pp={0} with {1} virtual stages for a "
+                                     "model with {2} layers",
+                                     axis.size, virtualStages, most)
+                           .str(),
+                       "give each virtual stage a layer: use a smaller pp or "
+                       "--virtual-stages, or another --schedule");
   }
   return absl::OkStatus();
 }
@@ -302,7 +317,10 @@ absl::Status checkDisabled(const std::vector<std::string>& disabled) {
 /// Writes the command line's options and mesh to a model; a dump has its own.
 absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_ASSIGN_OR_RETURN(std::vector<Axis> axes, parseMesh(line.mesh));
-  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes));
+  bool hasVirtualStages =
+      line.mode == "train" && line.schedule == "interleaved";
+  int64_t virtualStages = hasVirtualStages ? line.virtualStages : 1;
+  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes, virtualStages));
   Options options = Options::read(module);
   options.mode = line.mode;
   options.target = line.target;
@@ -319,6 +337,7 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.referenceZero = line.referenceZero;
   options.freeze = line.freeze;
   options.microbatches = line.microbatches;
+  options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);

@@ -90,6 +90,11 @@ cl::opt<std::string> schedule("schedule",
                               cl::desc("compile: gpipe, 1f1b, interleaved or "
                                        "zero-bubble"),
                               cl::init("1f1b"), cl::cat(category));
+cl::opt<int64_t> virtualStages(
+    "virtual-stages",
+    cl::desc("compile: parts of the model on each pipeline stage, for "
+             "--schedule=interleaved (2)"),
+    cl::init(2), cl::cat(category));
 cl::opt<std::string> recompute("recompute",
                                cl::desc("compile: none, selective or full"),
                                cl::init("none"), cl::cat(category));
@@ -152,7 +157,7 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
      {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
       "weights-format", "memory-limit", "sequence-parallel", "objective",
       "preference-loss", "reference", "reference-zero", "schedule",
-      "recompute", "freeze", "microbatches", "compile-to",
+      "virtual-stages", "recompute", "freeze", "microbatches", "compile-to",
       "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
@@ -335,6 +340,7 @@ int main(int argc, char** argv) {
   line.noSequenceParallel = !sequenceParallel;
   line.objective = objective;
   line.schedule = schedule;
+  line.virtualStages = virtualStages;
   line.recompute = recompute;
   line.preferenceLoss = preferenceLoss;
   line.reference = reference;
