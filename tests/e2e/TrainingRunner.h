@@ -18,15 +18,19 @@ struct TrainingRequest {
   int numSteps = 10;
   int numThreads = 1; // of each rank
   bool poison = true;
+  bool readMoments = false;
 };
 
 struct TrainingResult {
   std::vector<double> losses;
   std::vector<double> norms;
+  // Adam's first moments after the last step if the request reads them, by
+  // checkpoint name and in checkpoint layout, put together from all ranks.
+  testing::GradientsByName moments;
 };
 
-/// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
-/// Errors  whatever llmc or any rank returned.
+/// Imports the fixture's checkpoint, compiles a training plan and runs its
+/// steps. Errors  whatever llmc or any rank returned.
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);
