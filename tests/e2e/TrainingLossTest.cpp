@@ -109,6 +109,10 @@ std::vector<Arrangement> arrangements() {
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--microbatches=2"}});
+  for (const char* rows : {"true", "false"})
+    all.push_back(
+        {"llama-deep/pretrain",
+         {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
   all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
   all.push_back({"llama3/sft", {"--mesh=tp=4"}});
   all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
