@@ -167,6 +167,26 @@ TEST(Zero, StagesAgreeToTheLastBit) {
   EXPECT_EQ(several[2].losses, several[3].losses);
 }
 
+TEST(Zero, StagesAgreeOnATiedParameterOfTwoPipelineStages) {
+  for (const char* name : {"llama-deep/sft", "gpt2/sft"}) {
+    auto fixture = readTrainingFixture(name);
+    ASSERT_TRUE(fixture.ok()) << fixture.status();
+    for (const char* mesh :
+         {"--mesh=dp=2,pp=2", "--mesh=dp=3,pp=2", "--mesh=dp=2,pp=2,tp=2"}) {
+      auto one = runStages(*fixture, {mesh});
+      for (int stage : {1, 2, 3}) {
+        EXPECT_EQ(one[0].losses, one[stage].losses) << name << mesh << stage;
+        EXPECT_EQ(one[0].norms, one[stage].norms) << name << mesh << stage;
+      }
+      expectLosses(*fixture, one[0]);
+    }
+    auto several =
+        runStages(*fixture, {"--mesh=dp=2,pp=2", "--microbatches=2"});
+    EXPECT_EQ(several[0].losses, several[1].losses) << name;
+    EXPECT_EQ(several[2].losses, several[3].losses) << name;
+  }
+}
+
 TEST(Bf16, LossesStayNearThoseOfF32) {
   auto fixture = readTrainingFixture("llama3/pretrain");
   ASSERT_TRUE(fixture.ok()) << fixture.status();
