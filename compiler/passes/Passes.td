@@ -50,6 +50,31 @@ def BuildTrainingStep : Llmc_Pass<"build-training-step"> {
   }];
 }
 
+def RecomputeActivations : Llmc_Pass<"recompute-activations"> {
+  let summary = "Compute values again in backward instead of saving them";
+  let description = [{
+    Activations that wait for `backward` are most of a step's memory. The option `recompute`
+    says which of them `backward` makes itself, by copies of the ops that made them
+    (Chen et al. 2016; Korthikanti et al. 2022):
+
+      none       nothing.
+      selective  results of norms, activations, rotations and sums whose operands are
+                 arguments, saved, or computed again themselves. Attention saves no matrix
+                 of scores in any mode.
+      full       everything inside a block: only its inputs are saved. The head is treated
+                 as in `selective`: its backward pass follows at once.
+
+    Works on the two halves of each block function and of the step itself. The same kernels
+    run on the same values, so no bit changes.
+
+    Needs the segments of a training step. Leaves fewer results of `forward`, fewer
+    arguments of `backward`; `saved.N` are numbered anew.
+
+    Before: `@layer.forward.backward(%dy, %x, %nw, %w, %saved)`
+    After:  `@layer.forward.backward(%dy, %x, %nw, %w)` with `%n = llm.rms_norm %x, %nw`
+  }];
+}
+
 def PropagateTensorSplit : Llmc_Pass<"propagate-tensor-split"> {
   let summary = "Decide what each tensor-split rank holds of every value";
   let description = [{

@@ -146,6 +146,10 @@ std::vector<Arrangement> arrangements() {
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--microbatches=2"}});
+  for (const char* rows : {"true", "false"})
+    all.push_back(
+        {"llama-deep/pretrain",
+         {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
   all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
   all.push_back({"llama3/sft", {"--mesh=tp=4"}});
   all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
@@ -198,6 +202,26 @@ TEST(Zero, StagesAgreeToTheLastBit) {
   auto several = runStages(*fixture, {"--mesh=dp=2", "--microbatches=3"});
   EXPECT_EQ(several[0].losses, several[1].losses);
   EXPECT_EQ(several[2].losses, several[3].losses);
+}
+
+TEST(Zero, StagesAgreeOnATiedParameterOfTwoPipelineStages) {
+  for (const char* name : {"llama-deep/sft", "gpt2/sft"}) {
+    auto fixture = readTrainingFixture(name);
+    ASSERT_TRUE(fixture.ok()) << fixture.status();
+    for (const char* mesh :
+         {"--mesh=dp=2,pp=2", "--mesh=dp=3,pp=2", "--mesh=dp=2,pp=2,tp=2"}) {
+      auto one = runStages(*fixture, {mesh});
+      for (int stage : {1, 2, 3}) {
+        EXPECT_EQ(one[0].losses, one[stage].losses) << name << mesh << stage;
+        EXPECT_EQ(one[0].norms, one[stage].norms) << name << mesh << stage;
+      }
+      expectLosses(*fixture, one[0]);
+    }
+    auto several =
+        runStages(*fixture, {"--mesh=dp=2,pp=2", "--microbatches=2"});
+    EXPECT_EQ(several[0].losses, several[1].losses) << name;
+    EXPECT_EQ(several[2].losses, several[3].losses) << name;
+  }
 }
 
 TEST(Bf16, LossesStayNearThoseOfF32) {

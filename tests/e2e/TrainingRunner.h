@@ -20,6 +20,7 @@ struct TrainingRequest {
   int numThreads = 1; // of each rank
   bool poison = true;
   SimulatedLink link; // of the fabric
+  bool readMoments = false;
 };
 
 struct TrainingResult {
@@ -28,6 +29,9 @@ struct TrainingResult {
   // Of preference optimisation, by step: means over pairs.
   std::vector<double> chosenRewards;
   std::vector<double> rejectedRewards;
+  // Adam's first moments after the last step if the request reads them, by
+  // checkpoint name and in checkpoint layout, put together from all ranks.
+  testing::GradientsByName moments;
 };
 
 /// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
