@@ -555,12 +555,14 @@ private:
     };
     int64_t parameters = 0;
     for (auto param : module_.getOps<llm::ParamOp>())
-      parameters += cast<RankedTensorType>(param.getType()).getNumElements();
+      if (param.getWeightSet() != kReferenceSet)
+        parameters += cast<RankedTensorType>(param.getType()).getNumElements();
     auto family = text("family"), source = text("source"),
-         tokenizer = text("tokenizer"), chat = text("chat_template");
+         tokenizer = text("tokenizer"), chat = text("chat_template"),
+         config = text("config");
     return fb::CreateModelCard(b_, family, number("vocab_size"),
                                number("context_length"), source, tokenizer,
-                               chat, parameters);
+                               chat, parameters, config);
   }
 
   ModuleOp module_;

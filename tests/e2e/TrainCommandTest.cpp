@@ -288,6 +288,66 @@ TEST_F(TrainCommand, ExportsAModel) {
   EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
 }
 
+// A new model and one of a GGUF file have no config.json: the compiler writes
+// it. Queries and keys of a GGUF llama have another order of rows.
+TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
+  const char* source = std::getenv("LLMC_SOURCE_DIR");
+  ASSERT_NE(source, nullptr);
+  ASSERT_EQ(workspace
+                .run(std::string("mkdir ascii; cp '") + source +
+                     "'/tests/fixtures/llama-f32-gguf/*.gguf base.gguf")
+                .status,
+            0);
+  Json tokenizer = Json::parse(byteTokenizerJson());
+  Json& vocabulary = tokenizer["model"]["vocab"];
+  for (auto it = vocabulary.begin(); it != vocabulary.end();)
+    it = *it >= 126 ? vocabulary.erase(it) : std::next(it);
+  for (Json& added : tokenizer["added_tokens"])
+    added["id"] = 126;
+  workspace.write("ascii/tokenizer.json", tokenizer.dump());
+  const std::string steps = " --data=train.jsonl --steps=2 --quiet "
+                            "--learning-rate=0 --tokenizer=ascii "
+                            "--checkpoint-dir=";
+  for (const char* spec :
+       {"llama,kv_heads=2", "gpt2", "qwen3,kv_heads=4", "gemma3,kv_heads=1"}) {
+    ToolEnd end = workspace.run(
+        std::string("rm -rf run out; llmc import --new=") + spec +
+        ",layers=2,hidden=48,heads=4,intermediate=40,vocab=127,context=64 -o "
+        "new.mlir && llmc compile new.mlir --mode=train --seq=24 --batch=4 -o "
+        "train.fb && llmrt run train.fb --weights=random:3" +
+        steps +
+        "run && llmrt export run -o out && llmc compile out -o out.fb && "
+        "llmc compile new.mlir -o new.fb && llmrt run new.fb "
+        "--weights=random:3 --tokens=1,5,9,80,33 --output-logits=new.npy && "
+        "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
+    ASSERT_EQ(end.status, 0) << spec << end.errors;
+    EXPECT_TRUE(workspace.read("new.npy") == workspace.read("out.npy")) << spec;
+    EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
+  }
+  ToolEnd end = workspace.run(
+      "rm -rf out; llmc compile base.gguf --mode=train --seq=24 --batch=4 -o "
+      "train.fb && llmrt run train.fb" +
+      steps +
+      "run2 && llmrt export run2 -o out && llmc compile out -o out.fb && "
+      "llmc compile base.gguf -o base.fb && llmrt run base.fb "
+      "--tokens=1,5,9,80,33 --output-logits=base.npy && "
+      "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  // Rotations and sums run over other neighbours.
+  std::string base = workspace.read("base.npy"), out = workspace.read("out.npy");
+  ASSERT_EQ(base.size(), out.size());
+  constexpr size_t kBytes = 5 * 127 * sizeof(float);
+  ASSERT_GT(base.size(), kBytes);
+  const auto* x = reinterpret_cast<const float*>(base.data() + base.size() - kBytes);
+  const auto* y = reinterpret_cast<const float*>(out.data() + out.size() - kBytes);
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < kBytes / sizeof(float); ++i) {
+    difference += std::pow(double{x[i]} - y[i], 2);
+    norm += std::pow(x[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / norm), 1e-6);
+}
+
 TEST_F(TrainCommand, EvaluatesHeldOutDataWholeOnEveryMesh) {
   std::string lines = trainingLines();
   workspace.write("few.jsonl", lines.substr(0, lines.find('\n') + 1));
