@@ -34,7 +34,7 @@ struct CommandLine {
   std::string memoryLimit;
   std::string compileTo, compileFrom, dumpFolder;
   std::vector<std::string> disabled;
-  bool noSequenceParallel = false;
+  bool noSequenceParallel = false, quiet = false;
   std::string objective, schedule, recompute, freeze;
   int64_t microbatches = 1;
   // inspect, check

@@ -100,6 +100,9 @@ cl::opt<std::string> dumpFolder("dump-compilation-phases-to",
 cl::list<std::string> disabled("disable", cl::CommaSeparated,
                                cl::desc("compile: switch optimisations off"),
                                cl::value_desc("pass,..."), cl::cat(category));
+cl::opt<bool> quiet("quiet",
+                    cl::desc("compile: do not print what the plan needs"),
+                    cl::cat(category));
 cl::opt<bool> listPhases("list-phases", cl::desc("compile: print the phases"),
                          cl::cat(category));
 cl::opt<bool> listPasses("list-passes", cl::desc("compile: print the passes"),
@@ -134,10 +137,29 @@ constexpr const char* kOverview =
 const std::map<std::string, std::set<std::string>> kAccepted = {
     {"import", {"o", "new"}},
     {"compile",
-     {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
-      "weights-format", "memory-limit", "sequence-parallel", "objective",
-      "schedule", "recompute", "freeze", "microbatches", "compile-to",
-      "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
+     {"o",
+      "mode",
+      "target",
+      "mesh",
+      "zero",
+      "batch",
+      "seq",
+      "chunk",
+      "dtype",
+      "weights-format",
+      "memory-limit",
+      "sequence-parallel",
+      "objective",
+      "schedule",
+      "recompute",
+      "freeze",
+      "microbatches",
+      "compile-to",
+      "compile-from",
+      "dump-compilation-phases-to",
+      "disable",
+      "quiet",
+      "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
     {"explain", {}},
@@ -322,6 +344,7 @@ int main(int argc, char** argv) {
   line.recompute = recompute;
   line.freeze = freezePattern;
   line.microbatches = microbatches;
+  line.quiet = quiet;
   line.outputForm = outputForm;
   line.entry = entry;
   line.budget = budget;
