@@ -117,7 +117,9 @@ std::vector<Ladder> trainingLadders(const fb::Plan& plan,
     ladders.push_back(choices(Kind::Time, "zero", absl::StrCat(line.zero),
                               {{"0", ""}, {"1", ""}, {"2", ""}, {"3", ""}}));
   ladders.push_back(choices(Kind::Time, "recompute", line.recompute,
-                            {{"none", ""}, {"selective", ""}, {"full", ""}}));
+                            {{"none", ""},
+                             {"selective", "norms and activations again"},
+                             {"full", "each layer forward again"}}));
   Ladder microbatches{Kind::Time, "microbatches", {}};
   for (int64_t count : divisors(plan.batch() / dp, 1))
     if (count > parts)
@@ -259,7 +261,8 @@ std::string priceText(const Trial& trial, const Price& before, Kind kind) {
   if (kind != Kind::Result && std::abs(now.bubble - before.bubble) > 5e-5)
     parts.push_back(absl::StrFormat("bubble %.4f instead of %.4f", now.bubble,
                                     before.bubble));
-  return parts.empty() ? "costs nothing" : absl::StrJoin(parts, ", ");
+  return parts.empty() ? "no cost in FLOPs or bytes sent"
+                       : absl::StrJoin(parts, ", ");
 }
 
 class Search {

@@ -3,6 +3,7 @@
 
 #include "compiler/schedule/Simulate.h"
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -22,6 +23,25 @@ const fb::CostRow* costOf(const fb::Plan& plan, int stage, int entry) {
 }
 
 // ---- The schedule, as the simulation takes it ----
+
+/// An entry "forward.chunk1" is segment "forward" of virtual stage 1; without
+/// virtual stages it is "forward".
+struct Segment {
+  std::string name;
+  int chunk = 0;
+};
+
+Segment segmentOf(const fb::Plan& plan, int entry) {
+  constexpr absl::string_view kChunk = ".chunk";
+  Segment segment{nameOfEntry(plan, entry)};
+  size_t at = segment.name.find(kChunk.data());
+  if (at == std::string::npos)
+    return segment;
+  (void)absl::SimpleAtoi(segment.name.substr(at + kChunk.size()),
+                         &segment.chunk);
+  segment.name.resize(at);
+  return segment;
+}
 
 bool isTransferEntry(const std::string& name) {
   return name.rfind("send_", 0) == 0 || name.rfind("receive_", 0) == 0;
@@ -52,9 +72,10 @@ schedule::ActionKind kindOf(const std::string& entry) {
 
 schedule::Action actionOf(const fb::Plan& plan, const fb::Stage& stage,
                           const fb::Action& from) {
-  std::string entry = nameOfEntry(plan, from.entry());
+  auto [entry, chunk] = segmentOf(plan, from.entry());
   schedule::Action action;
   action.kind = kindOf(entry);
+  action.chunk = chunk;
   action.microBatch = from.micro_batch();
   auto slot = [&](fb::SlotKind kind) {
     auto all = listOf(from.slots());
@@ -84,22 +105,29 @@ schedule::Schedule scheduleOf(const fb::Plan& plan) {
     for (const fb::Action* action : listOf(stage->schedule()))
       if (action->micro_batch() >= 0) // not once a step
         list.push_back(actionOf(plan, *stage, *action));
+    for (const schedule::Action& action : list)
+      schedule.virtualStages =
+          std::max(schedule.virtualStages, action.chunk + 1);
   }
   return schedule;
 }
 
-/// Times of the segments of every stage: their FLOPs.
-schedule::StepCosts costsOf(const fb::Plan& plan) {
+/// Times of the segments of every chunk of every stage: their FLOPs.
+schedule::StepCosts costsOf(const fb::Plan& plan,
+                            const schedule::Schedule& schedule) {
   schedule::StepCosts costs;
-  costs.segments.assign(listOf(plan.stages()).size(), {0, 0, 0});
+  costs.segments.assign(schedule.stages * schedule.virtualStages, {0, 0, 0});
   for (const fb::CostRow* row : listOf(plan.costs())) {
-    std::string entry = nameOfEntry(plan, row->entry());
-    schedule::SegmentTimes& times = costs.segments[row->stage()];
-    if (entry == "forward")
+    auto [name, chunk] = segmentOf(plan, row->entry());
+    if (chunk >= schedule.virtualStages)
+      continue;
+    schedule::SegmentTimes& times =
+        costs.segments[chunk * schedule.stages + row->stage()];
+    if (name == "forward")
       times.forward = row->flops();
-    if (entry == "backward" || entry == "backward_input")
+    if (name == "backward" || name == "backward_input")
       times.backwardInput = row->flops();
-    if (entry == "backward_weight")
+    if (name == "backward_weight")
       times.backwardWeight = row->flops();
   }
   return costs;
@@ -139,16 +167,44 @@ std::string stagesText(const fb::Plan& plan, const std::vector<int>& stages) {
                       ranksText(stages), " (", list, ")");
 }
 
-std::string memoryReport(const fb::Plan& plan) {
-  std::vector<fb::MemoryClass> classes = reportedClasses(plan);
-  std::vector<std::vector<int64_t>> bytes;
-  for (int stage = 0; stage < static_cast<int>(listOf(plan.stages()).size());
-       ++stage) {
-    auto& column = bytes.emplace_back();
-    for (fb::MemoryClass memoryClass : classes)
-      column.push_back(classBytes(plan, stage, memoryClass));
-    column.push_back(arenaBytes(plan, stage));
+/// What is not part of the arena.
+bool isOutside(fb::MemoryClass memoryClass) {
+  return memoryClass == fb::MemoryClass::Code ||
+         memoryClass == fb::MemoryClass::Library;
+}
+
+struct MemoryLine {
+  std::string name;
+  std::vector<int64_t> bytes; // by stage
+};
+
+std::vector<MemoryLine> memoryLines(const fb::Plan& plan) {
+  std::vector<MemoryLine> lines;
+  int numStages = static_cast<int>(listOf(plan.stages()).size());
+  auto add = [&](const std::string& name, auto bytesOfStage) {
+    MemoryLine& line = lines.emplace_back();
+    line.name = name;
+    for (int stage = 0; stage < numStages; ++stage)
+      line.bytes.push_back(bytesOfStage(stage));
+  };
+  for (bool outside : {false, true}) {
+    for (fb::MemoryClass memoryClass : reportedClasses(plan))
+      if (isOutside(memoryClass) == outside)
+        add(nameOf(memoryClass) + (outside ? ", besides" : ""),
+            [&](int stage) { return classBytes(plan, stage, memoryClass); });
+    if (!outside)
+      add("arena, all together",
+          [&](int stage) { return arenaBytes(plan, stage); });
   }
+  return lines;
+}
+
+std::string memoryReport(const fb::Plan& plan) {
+  std::vector<MemoryLine> memory = memoryLines(plan);
+  std::vector<std::vector<int64_t>> bytes(listOf(plan.stages()).size());
+  for (const MemoryLine& line : memory)
+    for (size_t stage = 0; stage < bytes.size(); ++stage)
+      bytes[stage].push_back(line.bytes[stage]);
   auto groups = groupStages(bytes);
   std::string text;
   for (size_t begin = 0; begin < groups.size(); begin += kStagesInARow) {
@@ -156,12 +212,10 @@ std::string memoryReport(const fb::Plan& plan) {
     absl::StrAppendFormat(&text, "%-20s", "bytes of a rank");
     for (size_t g = begin; g < end; ++g)
       absl::StrAppendFormat(&text, "  %25s", stagesText(plan, groups[g]));
-    for (size_t row = 0; row <= classes.size(); ++row) {
-      std::string name =
-          row < classes.size() ? nameOf(classes[row]) : "arena, all together";
-      absl::StrAppendFormat(&text, "\n%-20s", name);
+    for (const MemoryLine& line : memory) {
+      absl::StrAppendFormat(&text, "\n%-20s", line.name);
       for (size_t g = begin; g < end; ++g) {
-        int64_t amount = bytes[groups[g].front()][row];
+        int64_t amount = line.bytes[groups[g].front()];
         absl::StrAppendFormat(&text, "  %14d %10s", amount, shortBytes(amount));
       }
     }
@@ -241,7 +295,8 @@ std::vector<StageStep> stepsOfStages(const fb::Plan& plan) {
 absl::StatusOr<double> bubbleFraction(const fb::Plan& plan) {
   if (listOf(plan.stages()).size() < 2)
     return 0;
-  auto timeline = schedule::simulate(scheduleOf(plan), costsOf(plan));
+  schedule::Schedule schedule = scheduleOf(plan);
+  auto timeline = schedule::simulate(schedule, costsOf(plan, schedule));
   if (!timeline.ok())
     return timeline.status();
   return timeline->bubbleFraction;

@@ -116,13 +116,14 @@ std::string statesText(const fb::Plan& plan, int stage) {
       static_cast<double>(classBytes(plan, stage, fb::MemoryClass::Gradients)),
       static_cast<double>(classBytes(plan, stage, fb::MemoryClass::Optimizer))};
   ModelStates formula = ownModelStates(plan, stage);
-  ModelStates paper = publishedModelStates(static_cast<double>(held.elements),
-                                           static_cast<double>(dp), zero);
+  ModelStates paper = publishedModelStates(held.trainedElements, dp, zero);
+  // It trains every parameter.
+  paper.parameters = publishedModelStates(held.elements, dp, zero).parameters;
   std::string text = absl::StrFormat(
-      "\nmodel states of a rank of stage %d: %d parameters, ZeRO stage %d over "
-      "dp=%d\n%-12s  %25s  %25s  %25s\n",
-      stage, held.elements, zero, dp, "", "this plan", "our formula",
-      "ZeRO paper");
+      "\nmodel states of a rank of stage %d: %d parameters, %d of them "
+      "trained, ZeRO stage %d over dp=%d\n%-12s  %25s  %25s  %25s\n",
+      stage, held.elements, held.trainedElements, zero, dp, "", "this plan",
+      "our formula", "ZeRO paper");
   for (auto [name, part] : {std::pair{"parameters", &ModelStates::parameters},
                             {"gradients", &ModelStates::gradients},
                             {"optimizer", &ModelStates::optimizer}})
@@ -209,7 +210,9 @@ StageParameters parametersOfStage(const fb::Plan& plan, int stage) {
   for (const fb::Parameter* parameter : listOf(holder.parameters())) {
     bool isTrained = trained.count(++number) > 0;
     std::vector<int64_t> shape = listOf(parameter->local_shape());
-    sums.elements += boxElements(*parameter);
+    int64_t logical = boxElements(*parameter);
+    sums.elements += logical;
+    sums.trainedElements += isTrained ? logical : 0;
     if (shape.size() < 2) {
       sums.vectors += shape.empty() ? 1 : shape[0];
       sums.trainedVectors += isTrained ? shape[0] : 0;
@@ -217,14 +220,16 @@ StageParameters parametersOfStage(const fb::Plan& plan, int stage) {
     }
     int64_t elementBytes = parameter->dtype() == fb::ElementType::BF16 ? 2 : 4;
     // What is neither trained nor sharded needs no equal runs.
-    bool hasRuns = isTrained || zeroStage(plan) == 3;
+    // What is neither trained nor sharded needs no equal runs.
+    bool isSharded = !listOf(parameter->shard_axes()).empty();
+    bool hasRuns = isTrained || isSharded;
     bool hasPanels = hasRuns || parameter->layout() == fb::WeightLayout::Panel;
     int64_t unit = (hasPanels ? llmrt::kPanelBytes / elementBytes : 1) *
                    (hasRuns ? axisSize(plan, "dp") : 1);
     int64_t elements = roundUp(shape[0], unit);
     for (size_t i = 1; i < shape.size(); ++i)
       elements *= shape[i];
-    sums.matrices += elements;
+    (isSharded ? sums.shardedMatrices : sums.wholeMatrices) += elements;
     sums.trainedMatrices += isTrained ? elements : 0;
   }
   return sums;
@@ -241,7 +246,8 @@ ModelStates ownModelStates(const fb::Plan& plan, int stage) {
   // Vectors are f32 in every precision and need no master copy.
   ModelStates states;
   states.parameters =
-      shard((isBf16 ? 2.0 : 4.0) * held.matrices, 3) + 4.0 * held.vectors;
+      (isBf16 ? 2.0 : 4.0) * (held.shardedMatrices / dp + held.wholeMatrices) +
+      4.0 * held.vectors;
   states.gradients =
       shard(4.0 * held.trainedMatrices, 2) + 4.0 * held.trainedVectors;
   // Terms of the gradient norm, the count and the loss are not sharded.

@@ -14,9 +14,12 @@ namespace llmc {
 /// counted, as the shapes in the plan give them.
 struct StageParameters {
   int64_t elements = 0; // without padding
-  int64_t matrices = 0; // with the padding to equal runs of panels
+  int64_t trainedElements = 0;
+  // With the padding to equal runs of panels.
+  int64_t shardedMatrices = 0; // by ZeRO 3
+  int64_t wholeMatrices = 0;
+  int64_t trainedMatrices = 0; // of both
   int64_t vectors = 0;
-  int64_t trainedMatrices = 0; // of those that are not frozen
   int64_t trainedVectors = 0;
 };
 

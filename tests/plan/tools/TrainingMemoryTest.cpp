@@ -181,9 +181,9 @@ TEST_F(TrainingMemory, ExplainPrintsPapersNextToThePlan) {
         bytesOf(plan, "gradients"), bytesOf(plan, "optimizer")})
     EXPECT_THAT(text, HasSubstr(" " + std::to_string(bytes) + " "));
   for (const char* part :
-       {"156352 parameters, ZeRO stage 2 over dp=4", "18, as gradients",
-        "Korthikanti et al.: sbh(34+5as/h)", "one layer (layers.",
-        "h=64, a=4, t=1"})
+       {"156352 parameters, 156352 of them trained, ZeRO stage 2 over dp=4",
+        "18, as gradients", "Korthikanti et al.: sbh(34+5as/h)",
+        "one layer (layers.", "h=64, a=4, t=1"})
     EXPECT_THAT(text, HasSubstr(part));
   EXPECT_THAT(
       text,
