@@ -34,7 +34,7 @@ struct CommandLine {
   std::string memoryLimit;
   std::string compileTo, compileFrom, dumpFolder;
   std::vector<std::string> disabled;
-  bool noSequenceParallel = false;
+  bool noSequenceParallel = false, quiet = false;
   std::string objective, schedule, recompute, freeze;
   std::string preferenceLoss, reference;
   int64_t referenceZero = 0;

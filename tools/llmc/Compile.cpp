@@ -5,16 +5,18 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
-#include "compiler/plan/MemoryLimit.h"
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/base/NearestName.h"
 #include "runtime/io/AtomicFile.h"
+#include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
+#include "tools/llmc/MemoryLimit.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
+#include "tools/llmc/StepReport.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -360,6 +362,24 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   return absl::OkStatus();
 }
 
+/// The plan that other options would give, without code and dumps.
+absl::StatusOr<std::vector<uint8_t>> compileTrial(ModuleOp model,
+                                                  const CommandLine& line) {
+  LLMRT_RETURN_IF_ERROR(checkValues(line));
+  LLMRT_RETURN_IF_ERROR(checkTogether(line));
+  OwningOpRef<ModuleOp> module = model.clone();
+  DiagnosticCollector diagnostics(*model.getContext());
+  LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
+  PipelineRequest request;
+  request.disabled = line.disabled;
+  if (failed(runPipeline(*module, request)))
+    return diagnostics.status(ErrorCode::CompileFailed, "");
+  FailureOr<std::vector<uint8_t>> payload = emitPlan(*module, PlanCode::Omit);
+  if (failed(payload))
+    return diagnostics.status(ErrorCode::CompileFailed, "");
+  return *std::move(payload);
+}
+
 absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkValues(line));
   int64_t memoryLimit = 0;
@@ -378,8 +398,17 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                          readModel(line, context));
   LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
-  if (request.from == "model")
+  TrialCompiler compileOther;
+  OwningOpRef<ModuleOp> model;
+  if (request.from == "model") {
+    if (memoryLimit > 0) {
+      model = (*module).clone();
+      compileOther = [&](const CommandLine& other) {
+        return compileTrial(*model, other);
+      };
+    }
     LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
+  }
   request.disabled = line.disabled;
   request.dumpFolder = line.dumpFolder;
   DefaultTimingManager timing;
@@ -394,15 +423,24 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                               "correct the model or the options");
   if (!line.compileTo.empty() && line.compileTo != "plan")
     return writeResult(line.output, printModule(*module));
-  if (memoryLimit > 0)
-    LLMRT_RETURN_IF_ERROR(checkMemoryLimit(*module, memoryLimit));
-  FailureOr<std::vector<uint8_t>> plan = emitPlan(*module);
-  if (failed(plan))
+  FailureOr<std::vector<uint8_t>> payload = emitPlan(*module);
+  if (failed(payload))
     return diagnostics.status(ErrorCode::CompileFailed,
                               "report this with the model");
+  const fb::Plan& plan = *fb::GetPlan(payload->data());
+  if (memoryLimit > 0) {
+    MemoryVerdict verdict =
+        checkMemoryLimit(plan, memoryLimit, line, compileOther);
+    llvm::errs() << verdict.changes;
+    LLMRT_RETURN_IF_ERROR(verdict.status);
+  }
+  std::vector<uint8_t> bytes = llmrt::wrapPlan(*payload);
   LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::AtomicFile::create(line.output));
-  LLMRT_RETURN_IF_ERROR(file.append(absl::MakeConstSpan(*plan)));
-  return file.commit();
+  LLMRT_RETURN_IF_ERROR(file.append(absl::MakeConstSpan(bytes)));
+  LLMRT_RETURN_IF_ERROR(file.commit());
+  if (!line.quiet)
+    llvm::errs() << line.output << ": " << compileReport(plan);
+  return absl::OkStatus();
 }
 
 } // namespace

@@ -120,6 +120,9 @@ cl::opt<std::string> dumpFolder("dump-compilation-phases-to",
 cl::list<std::string> disabled("disable", cl::CommaSeparated,
                                cl::desc("compile: switch optimisations off"),
                                cl::value_desc("pass,..."), cl::cat(category));
+cl::opt<bool> quiet("quiet",
+                    cl::desc("compile: do not print what the plan needs"),
+                    cl::cat(category));
 cl::opt<bool> listPhases("list-phases", cl::desc("compile: print the phases"),
                          cl::cat(category));
 cl::opt<bool> listPasses("list-passes", cl::desc("compile: print the passes"),
@@ -158,7 +161,8 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
       "weights-format", "memory-limit", "sequence-parallel", "objective",
       "preference-loss", "reference", "reference-zero", "schedule",
       "virtual-stages", "recompute", "freeze", "microbatches", "compile-to",
-      "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
+      "compile-from", "dump-compilation-phases-to", "disable", "quiet",
+      "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
     {"explain", {}},
@@ -347,6 +351,7 @@ int main(int argc, char** argv) {
   line.referenceZero = referenceZero;
   line.freeze = freezePattern;
   line.microbatches = microbatches;
+  line.quiet = quiet;
   line.outputForm = outputForm;
   line.entry = entry;
   line.budget = budget;
