@@ -22,6 +22,17 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
               : absl::string_view();
 }
 
+/// Whether an evaluation runs an entry of a training step. Virtual stages have
+/// "forward.chunk1" and the like.
+bool isOfEvaluation(absl::string_view entry) {
+  entry = entry.substr(0, entry.find('.'));
+  for (absl::string_view name : {"prologue", "forward", "send_activation",
+                                 "receive_activation", "loss"})
+    if (entry == name)
+      return true;
+  return false;
+}
+
 class PlanExecutor final : public Executor {
 public:
   PlanExecutor(const fb::Plan& plan, Fabric& fabric,
@@ -109,12 +120,34 @@ public:
     if (actions_.empty())
       return makeError(ErrorCode::Unsupported, "the plan holds no training step",
                        "compile with --mode=train");
+    return runActions(actions_, statistics);
+  }
+
+  absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
+    if (actions_.empty())
+      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+                       "compile with --mode=train");
+    if (findEntry("loss") < 0)
+      return makeError(ErrorCode::EvaluationUnavailable,
+                       "the plan has no entry 'loss'",
+                       "compile the model again with this version of llmc");
+    return runActions(evaluation_, statistics);
+  }
+
+  absl::Status
+  reloadWeights(const std::vector<WeightLocation>& weights) override {
+    options_.weights = weights;
+    return initialise();
+  }
+
+  absl::Status runActions(const std::vector<Program*>& actions,
+                          ExecuteStatistics* statistics) {
     auto begin = std::chrono::steady_clock::now();
     double waitedBefore = device_->waitSeconds();
     if (options_.poison)
       poison_.fillDeadMemory(*device_);
     int64_t commands = 0;
-    for (Program* action : actions_) {
+    for (Program* action : actions) {
       action->enqueue(0);
       commands += action->numCommands();
     }
@@ -208,6 +241,7 @@ private:
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
   std::vector<Program*> actions_;
+  std::vector<Program*> evaluation_; // those up to the loss
   Poison poison_;
 };
 
@@ -329,6 +363,9 @@ absl::Status PlanExecutor::prepareSchedule() {
                           slots));
     }
     actions_.push_back(program.get());
+    if (isOfEvaluation(
+            viewOf(rank_.plan.entries()->Get(action->entry())->name())))
+      evaluation_.push_back(program.get());
   }
   return absl::OkStatus();
 }

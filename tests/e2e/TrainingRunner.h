@@ -27,10 +27,15 @@ struct TrainingResult {
   // Adam's first moments after the last step if the request reads them, by
   // checkpoint name and in checkpoint layout, put together from all ranks.
   testing::GradientsByName moments;
+  // Of preference optimisation, by step: means over pairs.
+  std::vector<double> chosenRewards;
+  std::vector<double> rejectedRewards;
 };
 
-/// Imports the fixture's checkpoint, compiles a training plan and runs its
-/// steps. Errors  whatever llmc or any rank returned.
+/// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
+/// Before each step its batch is evaluated.
+/// Errors  whatever llmc or any rank returned; Internal if ranks disagree, or an
+/// evaluation and the step after it about the loss.
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);
