@@ -31,20 +31,15 @@ bool isCheap(Operation* op) {
 /// arguments.
 class Halves {
 public:
-  /// `counterparts` has the value of `forward` for arguments of `backward`. Of
-  /// these, what an op of `forward` makes is saved.
-  Halves(func::FuncOp forward, func::FuncOp backward,
-         const DenseMap<Value, Value>& counterparts)
-      : forward_(forward.getBody().front()),
-        backward_(backward.getBody().front()),
-        builder_(OpBuilder::atBlockBegin(&backward_)) {
-    for (BlockArgument arg : backward_.getArguments()) {
-      Value value = counterparts.lookup(arg);
-      if (value && value.getDefiningOp())
-        savedAs_[arg] = value;
-      else if (value)
-        mapping_.map(value, arg);
-    }
+  /// Both maps have the value of `forward` that an argument of `backward`
+  /// stands for: `inputs` what both are called with, `saved` what `forward`
+  /// returns.
+  Halves(func::FuncOp backward, const DenseMap<Value, Value>& inputs,
+         const llvm::MapVector<Value, Value>& saved)
+      : backward_(backward.getBody().front()),
+        builder_(OpBuilder::atBlockBegin(&backward_)), savedAs_(saved) {
+    for (auto [arg, value] : inputs)
+      mapping_.map(value, arg);
     for (auto get : backward_.getOps<llm::GetParamOp>())
       params_.try_emplace(get.getParam(), get);
   }
@@ -53,7 +48,6 @@ public:
   /// arguments. Returns the values that these stand for.
   SmallVector<Value> rewrite(llvm::function_ref<bool(Operation*)> isWorthIt) {
     isWorthIt_ = isWorthIt;
-    SmallVector<Value> used;
     SmallVector<Operation*> ops;
     for (Operation& op : backward_)
       ops.push_back(&op);
@@ -86,9 +80,17 @@ private:
 
   bool isRecomputed(Value v) {
     Operation* def = v.getDefiningOp();
-    return def && isWorthIt_(def) &&
-           llvm::all_of(def->getOperands(),
-                        [&](Value operand) { return isAvailable(operand); });
+    if (!def)
+      return false;
+    auto known = isRecomputed_.find(def);
+    if (known != isRecomputed_.end())
+      return known->second;
+    bool result =
+        isWorthIt_(def) && llvm::all_of(def->getOperands(), [&](Value operand) {
+          return isAvailable(operand);
+        });
+    isRecomputed_[def] = result;
+    return result;
   }
 
   /// Reads of parameters come before the copies that use them.
@@ -103,7 +105,7 @@ private:
     if (mapping_.contains(v))
       return;
     Operation* def = v.getDefiningOp();
-    auto get = dyn_cast<llm::GetParamOp>(def);
+    auto get = dyn_cast_if_present<llm::GetParamOp>(def);
     if (llm::GetParamOp mine = get ? params_.lookup(get.getParam()) : nullptr) {
       mapping_.map(v, placeFirst(mine));
       return;
@@ -118,12 +120,12 @@ private:
     builder_.clone(*def, mapping_);
   }
 
-  Block& forward_;
   Block& backward_;
   OpBuilder builder_;
   llvm::function_ref<bool(Operation*)> isWorthIt_;
-  llvm::MapVector<Value, Value>
-      savedAs_; // argument of backward, value of forward
+  /// By argument of backward, of forward.
+  llvm::MapVector<Value, Value> savedAs_;
+  DenseMap<Operation*, bool> isRecomputed_; // decided ops of forward
   llvm::StringMap<llm::GetParamOp> params_; // read in backward
   llvm::SmallPtrSet<Operation*, 8> placed_;
   llvm::SetVector<Value> needed_; // of forward, by ops that stay in backward
@@ -166,14 +168,15 @@ private:
     Operation* ret = forward.getBody().front().getTerminator();
     int64_t numResults = ret->getNumOperands() - numSaved;
     int64_t numKept = backward.getNumArguments() - numSaved;
-    DenseMap<Value, Value> counterparts;
+    DenseMap<Value, Value> inputs;
+    llvm::MapVector<Value, Value> values;
     for (BlockArgument arg : forward.getArguments())
-      counterparts[backward.getArgument(numResults + arg.getArgNumber())] = arg;
+      inputs[backward.getArgument(numResults + arg.getArgNumber())] = arg;
     for (int64_t i = 0; i < numSaved; ++i)
-      counterparts[backward.getArgument(numKept + i)] =
+      values[backward.getArgument(numKept + i)] =
           ret->getOperand(numResults + i);
     SmallVector<Value> saved =
-        Halves(forward, backward, counterparts).rewrite([&](Operation* op) {
+        Halves(backward, inputs, values).rewrite([&](Operation* op) {
           return isFull_ ? isMemoryEffectFree(op) : isCheap(op);
         });
     setTypes(backward);
@@ -221,41 +224,48 @@ private:
     if (!forward || !backward)
       return;
     Operation* ret = forward.getBody().front().getTerminator();
-    DenseMap<Attribute, Value> values;
-    SmallVector<Value> results;
-    SmallVector<DictionaryAttr> resultAttrs, argAttrs;
-    llvm::SmallDenseSet<Attribute> read;
-    for (BlockArgument arg : backward.getArguments())
-      read.insert(nameOf(backward.getArgAttrDict(arg.getArgNumber())));
+    DenseMap<Attribute, Value> args, returned;
     for (BlockArgument arg : forward.getArguments())
-      values[nameOf(forward.getArgAttrDict(arg.getArgNumber()))] = arg;
-    for (auto [i, value] : llvm::enumerate(ret->getOperands())) {
-      DictionaryAttr attrs = forward.getResultAttrDict(i);
-      if (read.contains(nameOf(attrs))) {
-        values[nameOf(attrs)] = value;
+      args[nameOf(forward.getArgAttrDict(arg.getArgNumber()))] = arg;
+    for (auto [i, value] : llvm::enumerate(ret->getOperands()))
+      returned[nameOf(forward.getResultAttrDict(i))] = value;
+    DenseMap<Value, Value> inputs;
+    llvm::MapVector<Value, Value> values;
+    SmallVector<DictionaryAttr> argAttrs, resultAttrs;
+    llvm::SmallDenseSet<Attribute> dropped;
+    for (BlockArgument arg : backward.getArguments()) {
+      DictionaryAttr attrs = backward.getArgAttrDict(arg.getArgNumber());
+      StringAttr name = nameOf(attrs);
+      if (Value value = returned.lookup(name)) {
+        values[arg] = value;
+        dropped.insert(name);
         continue;
       }
+      argAttrs.push_back(attrs);
+      if (Value value = args.lookup(name))
+        inputs[arg] = value;
+    }
+    SmallVector<Value> results;
+    for (auto [i, value] : llvm::enumerate(ret->getOperands())) {
+      DictionaryAttr attrs = forward.getResultAttrDict(i);
+      if (dropped.contains(nameOf(attrs)))
+        continue;
       results.push_back(value);
       resultAttrs.push_back(attrs);
     }
-    DenseMap<Value, Value> counterparts;
-    for (BlockArgument arg : backward.getArguments()) {
-      DictionaryAttr attrs = backward.getArgAttrDict(arg.getArgNumber());
-      Value value = values.lookup(nameOf(attrs));
-      counterparts[arg] = value;
-      if (!value || !value.getDefiningOp())
-        argAttrs.push_back(attrs);
-    }
     SmallVector<Value> saved =
-        Halves(forward, backward, counterparts).rewrite(isCheap);
+        Halves(backward, inputs, values).rewrite(isCheap);
     Builder builder(module_.getContext());
-    for (auto [i, value] : llvm::enumerate(saved)) {
-      results.push_back(value);
+    SmallVector<DictionaryAttr> savedAttrs;
+    for (size_t i = 0; i < saved.size(); ++i) {
       auto name = builder.getStringAttr("saved." + std::to_string(i));
-      resultAttrs.push_back(
+      savedAttrs.push_back(
           builder.getDictionaryAttr(builder.getNamedAttr("llm.name", name)));
-      argAttrs.push_back(resultAttrs.back());
     }
+    llvm::append_range(argAttrs, savedAttrs);
+    results.insert(results.begin(), saved.begin(), saved.end());
+    resultAttrs.insert(resultAttrs.begin(), savedAttrs.begin(),
+                       savedAttrs.end());
     ret->setOperands(results);
     setTypes(forward);
     setTypes(backward);
