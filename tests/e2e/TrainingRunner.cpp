@@ -224,8 +224,9 @@ runTraining(const testing::TrainingFixture& fixture,
   LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
   const fb::Plan& plan = *read;
   int numRanks = llmrt::numRanks(plan);
-  auto fabrics =
-      createLocalFabrics(numRanks, {.timeoutSeconds = 60, .threadsPerRank = 1});
+  auto fabrics = createLocalFabrics(
+      numRanks,
+      {.timeoutSeconds = 60, .threadsPerRank = 1, .link = request.link});
   std::vector<TrainingResult> results(numRanks);
   std::vector<absl::Status> statuses(numRanks);
   Moments moments;
