@@ -56,7 +56,8 @@ using SlotCounts = std::vector<int64_t>;
 SlotCounts fewestSlots(const fb::Stage& stage, const fb::Program& program) {
   SlotCounts fewest(static_cast<int>(fb::SlotKind::MAX) + 1, kMaxSlots);
   auto name = [&](int number) {
-    if (number < 0)
+    // Fields that a command of this kind does not use are not verified.
+    if (!isWithin(number, 0, lengthOf(stage.buffers()) - 1))
       return;
     const fb::Buffer* buffer = stage.buffers()->Get(number);
     int64_t& slots = fewest[static_cast<int>(buffer->slot_kind())];

@@ -52,6 +52,17 @@ std::string trainingLines() {
   return lines;
 }
 
+/// Bytes below `size` - 1, then the end of a text.
+std::string smallTokenizer(int size) {
+  Json tokenizer = Json::parse(byteTokenizerJson());
+  Json& vocabulary = tokenizer["model"]["vocab"];
+  for (auto it = vocabulary.begin(); it != vocabulary.end();)
+    it = *it >= size - 1 ? vocabulary.erase(it) : std::next(it);
+  for (Json& added : tokenizer["added_tokens"])
+    added["id"] = size - 1;
+  return tokenizer.dump();
+}
+
 class TrainCommand : public testing::Test {
 protected:
   void SetUp() override {
@@ -264,13 +275,7 @@ TEST_F(TrainCommand, ExportsAModel) {
                 .status,
             0);
   // Its vocabulary has 127 ids: the bytes of ASCII, the last one an end.
-  Json tokenizer = Json::parse(byteTokenizerJson());
-  Json& vocabulary = tokenizer["model"]["vocab"];
-  for (auto it = vocabulary.begin(); it != vocabulary.end();)
-    it = *it >= 126 ? vocabulary.erase(it) : std::next(it);
-  for (Json& added : tokenizer["added_tokens"])
-    added["id"] = 126;
-  workspace.write("base/tokenizer.json", tokenizer.dump());
+  workspace.write("base/tokenizer.json", smallTokenizer(127));
   ToolEnd end = workspace.run(
       "llmc compile base --mode=train --seq=24 --batch=4 -o train.fb && "
       "llmrt run train.fb --data=train.jsonl --steps=2 --learning-rate=0 "
@@ -294,20 +299,15 @@ TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
   const char* source = std::getenv("LLMC_SOURCE_DIR");
   ASSERT_NE(source, nullptr);
   ASSERT_EQ(workspace
-                .run(std::string("mkdir ascii; cp '") + source +
+                .run(std::string("mkdir ascii digits; cp '") + source +
                      "'/tests/fixtures/llama-f32-gguf/*.gguf base.gguf")
                 .status,
             0);
-  Json tokenizer = Json::parse(byteTokenizerJson());
-  Json& vocabulary = tokenizer["model"]["vocab"];
-  for (auto it = vocabulary.begin(); it != vocabulary.end();)
-    it = *it >= 126 ? vocabulary.erase(it) : std::next(it);
-  for (Json& added : tokenizer["added_tokens"])
-    added["id"] = 126;
-  workspace.write("ascii/tokenizer.json", tokenizer.dump());
-  const std::string steps = " --data=train.jsonl --steps=2 --quiet "
-                            "--learning-rate=0 --tokenizer=ascii "
-                            "--checkpoint-dir=";
+  workspace.write("ascii/tokenizer.json", smallTokenizer(127));
+  workspace.write("digits/tokenizer.json", smallTokenizer(67));
+  workspace.write("digits.jsonl", "{\"text\": \"" + std::string(300, '7') +
+                                      "\"}\n");
+  const std::string steps = " --steps=2 --quiet --learning-rate=0 ";
   for (const char* spec :
        {"llama,kv_heads=2", "gpt2", "qwen3,kv_heads=4", "gemma3,kv_heads=1"}) {
     ToolEnd end = workspace.run(
@@ -316,7 +316,8 @@ TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
         "new.mlir && llmc compile new.mlir --mode=train --seq=24 --batch=4 -o "
         "train.fb && llmrt run train.fb --weights=random:3" +
         steps +
-        "run && llmrt export run -o out && llmc compile out -o out.fb && "
+        "--data=train.jsonl --tokenizer=ascii --checkpoint-dir=run && "
+        "llmrt export run -o out && llmc compile out -o out.fb && "
         "llmc compile new.mlir -o new.fb && llmrt run new.fb "
         "--weights=random:3 --tokens=1,5,9,80,33 --output-logits=new.npy && "
         "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
@@ -328,15 +329,16 @@ TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
       "rm -rf out; llmc compile base.gguf --mode=train --seq=24 --batch=4 -o "
       "train.fb && llmrt run train.fb" +
       steps +
-      "run2 && llmrt export run2 -o out && llmc compile out -o out.fb && "
+      "--data=digits.jsonl --tokenizer=digits --checkpoint-dir=run2 && "
+      "llmrt export run2 -o out && llmc compile out -o out.fb && "
       "llmc compile base.gguf -o base.fb && llmrt run base.fb "
-      "--tokens=1,5,9,80,33 --output-logits=base.npy && "
-      "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
+      "--tokens=1,5,9,60,33 --output-logits=base.npy && "
+      "llmrt run out.fb --tokens=1,5,9,60,33 --output-logits=out.npy");
   ASSERT_EQ(end.status, 0) << end.errors;
   // Rotations and sums run over other neighbours.
   std::string base = workspace.read("base.npy"), out = workspace.read("out.npy");
   ASSERT_EQ(base.size(), out.size());
-  constexpr size_t kBytes = 5 * 127 * sizeof(float);
+  constexpr size_t kBytes = 5 * 67 * sizeof(float);
   ASSERT_GT(base.size(), kBytes);
   const auto* x = reinterpret_cast<const float*>(base.data() + base.size() - kBytes);
   const auto* y = reinterpret_cast<const float*>(out.data() + out.size() - kBytes);
