@@ -3,6 +3,7 @@
 // failure aborts the fabric, so that no rank waits for this one.
 #include "runtime/executor/Command.h"
 
+#include <chrono>
 #include <cstring>
 
 namespace llmrt {
@@ -30,9 +31,13 @@ public:
   void enqueue() override { rank_.device.call(stream_, *this); }
 
   absl::Status run() override {
+    auto begin = std::chrono::steady_clock::now();
     rank_.communicationRecorder.begin(tag_);
     absl::Status status = args_.communicator ? communicate() : stayAlone();
     rank_.communicationRecorder.end(status.ok());
+    std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - begin;
+    rank_.communicationSeconds += elapsed.count();
     if (!status.ok())
       rank_.fabric.abort(status);
     return status;

@@ -143,7 +143,7 @@ double TrainingLoop::learningRate() const {
 absl::StatusOr<StepOutcome> TrainingLoop::runStep() {
   LLMRT_RETURN_IF_ERROR(fillInputs());
   fillHyper(learningRate());
-  LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
+  LLMRT_RETURN_IF_ERROR(executor_.executeStep(&statistics_));
   return agreeOnStep(recordOfStep(), all_.get());
 }
 
@@ -222,6 +222,8 @@ absl::Status TrainingLoop::takeOutcome(const StepOutcome& outcome,
   report.numTokens = place_.batch * plan_.cache_tokens();
   report.numCounted = outcome.numCounted;
   report.seconds = seconds;
+  report.communicationSeconds = statistics_.communicationSeconds;
+  report.exposedSeconds = statistics_.waitSeconds;
   report.isSkipped = !outcome.isUpdated;
   ++at_.step;
   at_.sequences += place_.batch;
