@@ -58,6 +58,10 @@ public:
   mlir::StringAttr gatheredBuffer(mlir::Value value, llm::GetParamOp shard,
                                   mlir::ShapedType run, int64_t ranks);
 
+  /// Assigns to a value the copy of the parameter of `get`, which is sharded,
+  /// that stays from one segment to the next: one buffer of the stage.
+  mlir::StringAttr assignKept(mlir::Value value, llm::GetParamOp get);
+
   /// Declare what an op reads, once for the stage, and assign its result.
   void declareParameter(llm::GetParamOp get);
   void declareCache(llm::GetCacheOp get);
@@ -100,7 +104,7 @@ private:
   mlir::DenseMap<mlir::Value, mlir::StringAttr> values_;
   std::set<std::string> names_;
   std::map<std::string, mlir::StringAttr> params_, caches_, states_,
-      tableBuffers_, segmentBuffers_;
+      tableBuffers_, segmentBuffers_, kept_;
   llvm::StringMap<int64_t> paddedBytes_;
   mlir::SmallVector<std::pair<plan::RopeTableOp, mlir::StringAttr>> tables_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/plan/Counters.h"
 
+#include "compiler/passes/Buckets.h"
+
 #include "llvm/ADT/StringMap.h"
 
 #include <map>
@@ -156,6 +158,8 @@ ProgramCounter countProgram(ModuleOp module, plan::ProgramOp program,
     // What one rank sends: a gather its part to each peer; a reduction a part to each
     // peer, and again when it is followed by the gather.
     int64_t bytes = collective.getBytes();
+    for (const CollectivePart& part : furtherParts(collective))
+      bytes += part.bytes;
     if (collective.getKind() == "all_gather" ||
         collective.getKind() == "reduce_scatter")
       bytes *= ranks - 1;
