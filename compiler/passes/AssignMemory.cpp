@@ -4,6 +4,7 @@
 // the first to the last command that names it, in program order, which is also the order
 // of the communication stream's commands; an asynchronous collective holds its buffers
 // until the compute stream waits for it.
+#include "compiler/passes/Buckets.h"
 #include "compiler/passes/Passes.h"
 #include "dialects/plan/Plan.h"
 #include "runtime/kernels/KernelAbi.h"
@@ -73,10 +74,13 @@ livenessOf(plan::ProgramOp program,
           touch(intervals, buffers, cast<StringAttr>(name).getValue(), at);
     } else if (auto collective = dyn_cast<plan::CollectiveOp>(op)) {
       int64_t end = collective.getStream() == 1 ? completionOf(&op, order) : at;
-      for (StringRef name : {collective.getSend(), collective.getRecv()}) {
-        touch(intervals, buffers, name, at);
-        touch(intervals, buffers, name, end);
-      }
+      SmallVector<CollectivePart> parts = furtherParts(collective);
+      parts.push_back({collective.getSend(), collective.getRecv(), 0});
+      for (const CollectivePart& part : parts)
+        for (StringRef name : {part.send, part.recv}) {
+          touch(intervals, buffers, name, at);
+          touch(intervals, buffers, name, end);
+        }
     }
   }
   SmallVector<Interval> result;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/passes/CollectiveCommands.h"
 
+#include "compiler/passes/Buckets.h"
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 
@@ -22,6 +23,15 @@ void CollectiveCommands::startEntry(int64_t transferStream) {
   transferStream_ = transferStream;
   numEvents_ = 0;
   doneEvents_.clear();
+}
+
+void CollectiveCommands::finishEntry(Location loc) { waitForGathers(loc); }
+
+/// What follows may read the parameters that are being gathered.
+void CollectiveCommands::waitForGathers(Location loc) {
+  for (int64_t done : gathersInPlace_)
+    plan::WaitEventOp::create(builder_, loc, done, 0);
+  gathersInPlace_.clear();
 }
 
 LogicalResult CollectiveCommands::lower(Operation* op) {
@@ -46,6 +56,7 @@ LogicalResult CollectiveCommands::lower(Operation* op) {
 
 /// A transfer from or into the buffer of its operand.
 void CollectiveCommands::lowerTransfer(Operation* op, bool isSend) {
+  waitForGathers(op->getLoc());
   StringAttr none = builder_.getStringAttr("");
   StringAttr buffer = buffers_.lookup(op->getOperand(0));
   auto type = cast<ShapedType>(op->getOperand(0).getType());
@@ -96,10 +107,9 @@ void CollectiveCommands::shareOrCopy(Operation* op, StringAttr operand,
              Attribute());
 }
 
-void CollectiveCommands::createCollective(Operation* op, StringRef kind,
-                                          DictionaryAttr args, StringAttr send,
-                                          StringAttr recv, int64_t bytes,
-                                          Type element, int64_t stream) {
+plan::CollectiveOp CollectiveCommands::createCollective(
+    Operation* op, StringRef kind, DictionaryAttr args, StringAttr send,
+    StringAttr recv, int64_t bytes, Type element, int64_t stream) {
   auto axes = args.getAs<ArrayAttr>("axes");
   if (!axes)
     axes = builder_.getArrayAttr({args.getAs<StringAttr>("axis")});
@@ -107,7 +117,7 @@ void CollectiveCommands::createCollective(Operation* op, StringRef kind,
     auto attr = args.getAs<IntegerAttr>(name);
     return attr ? attr.getInt() : -1;
   };
-  plan::CollectiveOp::create(
+  return plan::CollectiveOp::create(
       builder_, op->getLoc(), kind, axes, send.getValue(), recv.getValue(),
       bytes, element, integer("root"), integer("peer"), stream,
       op->getAttrOfType<StringAttr>("subject"),
@@ -130,6 +140,8 @@ StringAttr CollectiveCommands::gatherBuffer(Operation* op, DictionaryAttr args,
       op->getNumOperands() ? paramOf(op->getOperand(0)) : llm::GetParamOp();
   if (!shard)
     return buffers_.resultBuffer(result, "communication");
+  if (op->hasAttr(kKeptAttr))
+    return buffers_.assignKept(result, shard);
   int64_t ranks = 1;
   for (Attribute axis : args.getAs<ArrayAttr>("axes"))
     ranks *= meshAxisSize(module_, cast<StringAttr>(axis).getValue());
@@ -157,26 +169,55 @@ void CollectiveCommands::lowerGatherInPlace(dist::GatherInPlaceOp op) {
     offsets.push_back(i * bytes);
   auto send = dist::ByCoordinateAttr::get(
       builder_.getContext(), builder_.getStringAttr("dp"), offsets);
+  bool isAsynchronous = op->hasAttr(kAsynchronousAttr);
+  if (isAsynchronous)
+    beginAsynchronous(op.getLoc());
   plan::CollectiveOp::create(builder_, op.getLoc(), "all_gather", op.getAxes(),
                              buffer.getValue(), buffer.getValue(), bytes,
-                             type.getElementType(), -1, -1, 0,
+                             type.getElementType(), -1, -1, isAsynchronous,
                              op.getSubjectAttr(), op.getPassAttr(), send);
+  if (isAsynchronous)
+    gathersInPlace_.push_back(endAsynchronous(op.getLoc()));
+}
+
+/// What follows on the communication stream comes after all that was computed.
+void CollectiveCommands::beginAsynchronous(Location loc) {
+  int64_t ready = numEvents_++;
+  plan::RecordEventOp::create(builder_, loc, ready, 0);
+  plan::WaitEventOp::create(builder_, loc, ready, 1);
+}
+
+/// Returns the event of the end of what was just put on the communication
+/// stream.
+int64_t CollectiveCommands::endAsynchronous(Location loc) {
+  int64_t done = numEvents_++;
+  plan::RecordEventOp::create(builder_, loc, done, 1);
+  return done;
 }
 
 void CollectiveCommands::lowerStart(dist::StartOp op) {
   auto type = op.getPending().getType().getType();
   auto wait = cast<dist::WaitOp>(*op.getPending().getUsers().begin());
+  StringAttr send = buffers_.lookup(op.getX());
+  bool isInPlace = op.getCollective() == "all_reduce";
+  if (isInPlace)
+    shareOrCopy(op, send, wait.getResult());
   StringAttr recv = gatherBuffer(op, op.getArgs(), wait.getResult());
-  int64_t ready = numEvents_++, done = numEvents_++;
-  doneEvents_[op] = done;
-  plan::RecordEventOp::create(builder_, op.getLoc(), ready, 0);
-  plan::WaitEventOp::create(builder_, op.getLoc(), ready, 1);
-  createCollective(op, op.getCollective(), op.getArgs(),
-                   buffers_.lookup(op.getX()), recv,
-                   collectiveBytes(op.getCollective(),
-                                   cast<ShapedType>(op.getX().getType()), type),
-                   type.getElementType(), 1);
-  plan::RecordEventOp::create(builder_, op.getLoc(), done, 1);
+  int64_t bytes = collectiveBytes(
+      op.getCollective(), cast<ShapedType>(op.getX().getType()), type);
+  if (isInPlace) // elements of a panel layout are spread over its padding
+    bytes = std::max(bytes, buffers_.paddedBytes(recv));
+  auto before = dyn_cast_or_null<dist::StartOp>(op->getPrevNode());
+  if (before && shareBucket(before, op)) {
+    addPart(bucket_, {send, recv, bytes});
+    doneEvents_[op] = doneEvents_.lookup(before);
+    return;
+  }
+  beginAsynchronous(op.getLoc());
+  bucket_ = createCollective(op, op.getCollective(), op.getArgs(),
+                             isInPlace ? recv : send, recv, bytes,
+                             type.getElementType(), 1);
+  doneEvents_[op] = endAsynchronous(op.getLoc());
 }
 
 void CollectiveCommands::lowerWait(dist::WaitOp op) {

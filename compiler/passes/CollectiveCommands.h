@@ -19,6 +19,9 @@ public:
   /// `transferStream`: 0 compute, 1 communication.
   void startEntry(int64_t transferStream);
 
+  /// Ends an entry: the compute stream waits for what still runs.
+  void finishEntry(mlir::Location loc);
+
   /// Creates the commands of `op`, an op of the `dist` dialect, at the
   /// builder's place. Fails with an error at an op that an earlier pass should
   /// have lowered.
@@ -29,14 +32,18 @@ private:
   void lowerTransfer(mlir::Operation* op, bool isSend);
   void lowerSlice(dist::SliceRowsOp op);
   void lowerGatherInPlace(dist::GatherInPlaceOp op);
+  void beginAsynchronous(mlir::Location loc);
+  int64_t endAsynchronous(mlir::Location loc);
+  void waitForGathers(mlir::Location loc);
   void lowerStart(dist::StartOp op);
   void lowerWait(dist::WaitOp op);
   void shareOrCopy(mlir::Operation* op, mlir::StringAttr operand,
                    mlir::Value result);
-  void createCollective(mlir::Operation* op, mlir::StringRef kind,
-                        mlir::DictionaryAttr args, mlir::StringAttr send,
-                        mlir::StringAttr recv, int64_t bytes,
-                        mlir::Type element, int64_t stream);
+  plan::CollectiveOp
+  createCollective(mlir::Operation* op, mlir::StringRef kind,
+                   mlir::DictionaryAttr args, mlir::StringAttr send,
+                   mlir::StringAttr recv, int64_t bytes, mlir::Type element,
+                   int64_t stream);
   void createCopy(mlir::Operation* op, mlir::StringAttr from,
                   mlir::StringAttr to, int64_t bytes,
                   mlir::Attribute sendOffset);
@@ -49,6 +56,8 @@ private:
   int64_t transferStream_ = 0;
   int64_t numEvents_ = 0;
   mlir::DenseMap<mlir::Operation*, int64_t> doneEvents_; // of dist.start
+  plan::CollectiveOp bucket_; // of the last dist.start
+  mlir::SmallVector<int64_t> gathersInPlace_; // events of those that still run
 };
 
 } // namespace llmc

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // ZeRO stage 3: a rank keeps one run of each matrix and gathers the whole
 // at each use. Gathers stand at call sites, where parameters are read; block functions
-// do not change.
+// do not change. In training, copies stay from the forward to the backward pass as long as
+// they fit into the budget.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/TrainingForward.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
+
+#include <map>
 
 using namespace mlir;
 
@@ -14,6 +21,80 @@ namespace llmc {
 #include "compiler/passes/Passes.h.inc"
 
 namespace {
+
+/// The gathers of one parameter on a pipeline stage.
+struct StageGathers {
+  SmallVector<dist::ZeroGatherOp> forward, backward;
+};
+
+/// Keeps copies of gathered parameters of one stage from its forward to its backward
+/// functions.
+class CopyKeeper {
+public:
+  CopyKeeper(ModuleOp module, int64_t ranks) : module_(module), ranks_(ranks) {}
+
+  void add(func::FuncOp func) {
+    auto entry = func->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
+    bool isForward = entry && entry.getValue().starts_with("forward");
+    if (!isForward && !(entry && entry.getValue().starts_with("backward")))
+      return;
+    for (auto gather : func.getOps<dist::ZeroGatherOp>()) {
+      StageGathers& gathers = byParam_[*gather.getSubject()];
+      (isForward ? gathers.forward : gathers.backward).push_back(gather);
+      if (isForward)
+        order_.push_back(*gather.getSubject());
+    }
+  }
+
+  /// Takes what the forward pass uses last first: its next use is the nearest.
+  void keep(int64_t budgetBytes) {
+    llvm::StringSet<> seen;
+    for (StringRef name : llvm::reverse(order_)) {
+      StageGathers& gathers = byParam_[name];
+      if (!seen.insert(name).second || gathers.backward.empty())
+        continue;
+      auto shard =
+          cast<RankedTensorType>(gathers.forward.front().getShard().getType());
+      int64_t bytes = ranks_ * shard.getNumElements() *
+                      shard.getElementTypeBitWidth() / 8;
+      if (bytes > budgetBytes)
+        continue;
+      budgetBytes -= bytes;
+      markForward(gathers.forward);
+      for (dist::ZeroGatherOp gather : gathers.backward)
+        readKept(gather);
+    }
+  }
+
+private:
+  /// A function gathers a parameter once; its later readers take the same copy.
+  void markForward(ArrayRef<dist::ZeroGatherOp> gathers) {
+    DenseMap<Block*, dist::ZeroGatherOp> first;
+    for (dist::ZeroGatherOp gather : gathers) {
+      auto [it, isFirst] = first.try_emplace(gather->getBlock(), gather);
+      if (isFirst) {
+        gather->setAttr(kKeptAttr, UnitAttr::get(module_.getContext()));
+        continue;
+      }
+      gather.getFull().replaceAllUsesWith(it->second.getFull());
+      gather.erase();
+    }
+  }
+
+  void readKept(dist::ZeroGatherOp gather) {
+    OpBuilder b(gather);
+    auto get = llm::GetParamOp::create(
+        b, gather.getLoc(), gather.getFull().getType(), *gather.getSubject());
+    get->setAttr(kKeptAttr, b.getUnitAttr());
+    gather.getFull().replaceAllUsesWith(get.getResult());
+    gather.erase();
+  }
+
+  ModuleOp module_;
+  int64_t ranks_;
+  llvm::StringMap<StageGathers> byParam_;
+  SmallVector<StringRef> order_; // of gathers of the forward pass
+};
 
 struct InsertZeroGathersPass
     : impl::InsertZeroGathersBase<InsertZeroGathersPass> {
@@ -42,6 +123,21 @@ struct InsertZeroGathersPass
         continue;
       gather(op, shard);
     }
+    keepCopies(module, ranks);
+  }
+
+  void keepCopies(ModuleOp module, int64_t ranks) {
+    int64_t budgetBytes = Options::read(module).zeroLiveBytes;
+    if (budgetBytes <= 0)
+      return;
+    std::map<int64_t, CopyKeeper> stages;
+    for (auto func : module.getOps<func::FuncOp>()) {
+      auto stage = func->getAttrOfType<IntegerAttr>("dist.stage");
+      stages.try_emplace(stage ? stage.getInt() : 0, module, ranks)
+          .first->second.add(func);
+    }
+    for (auto& [stage, keeper] : stages)
+      keeper.keep(budgetBytes);
   }
 
   /// Reads the shard, and gathers it before each reader.

@@ -48,6 +48,13 @@ llm::GetParamOp paramOf(mlir::Value value);
 /// On plan.launch: bytes of its one result where padding follows the elements.
 inline constexpr llvm::StringLiteral kResultBytesAttr = "plan.result_bytes";
 
+/// On a gather of a training step: the copy it makes stays until the backward pass. On
+/// llm.get_param of a sharded parameter: reads that copy.
+inline constexpr llvm::StringLiteral kKeptAttr = "dist.kept";
+
+/// On dist.gather_in_place: runs beside what follows, to the end of the segment.
+inline constexpr llvm::StringLiteral kAsynchronousAttr = "dist.asynchronous";
+
 /// Name of the discardable attribute of llm.param that holds its layout.
 inline constexpr llvm::StringLiteral kLayoutAttr = "plan.layout";
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intent to mechanism: each reshard and ZeRO gather becomes the collective that does it.
 // The subject and the pass that wanted it go along.
+#include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -77,6 +78,8 @@ void lowerGather(dist::ZeroGatherOp op) {
   auto gather = dist::AllGatherOp::create(
       b, op.getLoc(), op.getFull().getType(), op.getShard(), op.getAxesAttr(),
       b.getI64IntegerAttr(0), op.getSubjectAttr(), op.getPassAttr());
+  if (Attribute kept = op->getAttr(kKeptAttr))
+    gather->setAttr(kKeptAttr, kept);
   op.getFull().replaceAllUsesWith(gather.getResult());
   op.erase();
 }

@@ -114,6 +114,8 @@ public:
     for (Operation& op : entry.getBody().front())
       if (failed(lowerOp(&op)))
         return failure();
+    builder_.setInsertionPointToEnd(commands_);
+    collectives_.finishEntry(entry.getLoc());
     return success();
   }
 

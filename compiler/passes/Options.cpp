@@ -39,6 +39,8 @@ Options Options::read(ModuleOp module) {
   readInt(dict, "seq", options.seq);
   readInt(dict, "chunk", options.chunk);
   readInt(dict, "zero", options.zero);
+  readInt(dict, "zero_live_bytes", options.zeroLiveBytes);
+  readInt(dict, "zero_bucket_bytes", options.zeroBucketBytes);
   readString(dict, "objective", options.objective);
   readString(dict, "schedule", options.schedule);
   readString(dict, "recompute", options.recompute);
@@ -72,7 +74,11 @@ void Options::write(ModuleOp module) const {
          b.getNamedAttr("recompute", b.getStringAttr(recompute)),
          b.getNamedAttr("freeze", b.getStringAttr(freeze)),
          b.getNamedAttr("microbatches", b.getI64IntegerAttr(microbatches)),
-         b.getNamedAttr("virtual_stages", b.getI64IntegerAttr(virtualStages))});
+         b.getNamedAttr("virtual_stages", b.getI64IntegerAttr(virtualStages)),
+         b.getNamedAttr("zero_live_bytes",
+                        b.getI64IntegerAttr(zeroLiveBytes)),
+         b.getNamedAttr("zero_bucket_bytes",
+                        b.getI64IntegerAttr(zeroBucketBytes))});
   if (mode == "train" && objective == "dpo")
     attrs.append(
         {b.getNamedAttr("preference_loss", b.getStringAttr(preferenceLoss)),

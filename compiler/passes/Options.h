@@ -18,6 +18,8 @@ struct Options {
   int64_t seq = 0;   // cache tokens of one sequence; 0: the model's context length
   int64_t chunk = 128; // rows of a prefill chunk
   int64_t zero = 0;
+  int64_t zeroLiveBytes = 0;   // of gathered parameters kept from forward to backward
+  int64_t zeroBucketBytes = 0; // of the runs that one collective moves together
   bool sequenceParallel = true;
   // Training.
   std::string objective = "pretrain";

@@ -160,6 +160,11 @@ def InsertZeroGathers : Llmc_Pass<"insert-zero-gathers"> {
     gathers the whole just before use; the copy dies after its last use. Vectors stay whole:
     they are small and a gather costs a latency. The unit of a run is one panel of outputs
     (128 bytes of rows), so that a run can be stored as the matrix product wants it.
+
+    With `zero_live_bytes` in the options of a training step, copies stay from the forward to the
+    backward pass, where they are read without a second gather, as long as their sum on a stage
+    is at most that. Taken are those first that the forward pass uses last, whose next use is
+    nearest. `dist.kept` marks the gather that makes a copy and the `llm.get_param` that reads it.
     Before: `%w = llm.get_param @q : tensor<576x576xf32>`
     After:  `%s = llm.get_param @q : tensor<184320xf32>`
             `%w = dist.zero_gather %s ["dp"] : (tensor<184320xf32>) -> tensor<576x576xf32>`
@@ -225,11 +230,30 @@ def PrefetchCollectives : Llmc_Pass<"prefetch-collectives"> {
     A gather that starts when it is needed stalls the compute stream. Each ZeRO gather becomes
     start and wait; the start moves to the first use of the previous group of gathers (the
     gathers of one layer), so that it runs beside that layer's compute. At most two layers of
-    gathered parameters live at a time. Switched off, gathers run in place.
+    gathered parameters live at a time. The first group starts at the beginning of the segment.
+    Each gather is waited for before its own first reader. Switched off, gathers run in place.
 
     Before: `%w = dist.all_gather %shard ["dp"] dim 0`
     After:  `%p = dist.start "all_gather" %shard {axes = ["dp"], dim = 0}` one layer earlier,
             `%w = dist.wait %p` before the first reader
+  }];
+}
+
+def OverlapReductions : Llmc_Pass<"overlap-reductions"> {
+  let summary = "Exchange gradients beside compute";
+  let description = [{
+    A reduction that runs where its result is added stalls the compute stream for as long as the
+    link needs. In backward segments each reduce_scatter or all_reduce whose result is added to
+    a state starts where the gradient is made. It is waited for, and added, after the last start
+    of the layer that follows (the end of the segment for the last layer): at most two layers of
+    whole gradients live at a time. A state that the segment adds to more than once, or reads,
+    keeps its order. In the optimizer segment all exchanges start before the first sum of squares
+    waits, and `dist.gather_in_place` runs beside the updates that follow. No sum changes: the
+    same terms are added in the same order. Switched off, reductions run in place.
+
+    Before: `%r = dist.reduce_scatter %g ["dp"]`, `llm.accumulate %r into @q.gradient`
+    After:  `%p = dist.start "reduce_scatter" %g {axes = ["dp"]}` right after `%g`;
+            `%r = dist.wait %p`, `llm.accumulate %r into @q.gradient` one layer later
   }];
 }
 

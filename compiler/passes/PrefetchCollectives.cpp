@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lets parameter gathers run beside compute. The gathers of one layer form a group (they
-// share a call site). The group's starts stand right after the waits of the group before
-// it: at most two layers of gathered parameters live at a time.
+// share a call site). The group's starts stand where the group before it is first read,
+// the first group's at the beginning: at most two layers of gathered parameters live at a
+// time. Each is waited for where it is first read itself.
+#include "compiler/passes/Asynchronous.h"
+#include "compiler/passes/Buckets.h"
 #include "compiler/passes/Launches.h"
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 
 using namespace mlir;
@@ -13,19 +17,13 @@ namespace llmc {
 
 namespace {
 
-/// The call site of an inlined op; its own location at top level.
-Location callSite(Operation* op) {
-  if (auto call = dyn_cast<CallSiteLoc>(op->getLoc()))
-    return call.getCaller();
-  return op->getLoc();
-}
-
 using Group = SmallVector<dist::AllGatherOp>;
 
+/// Gathers of parameters that somebody reads, by layer.
 SmallVector<Group> groupGathers(Block& block) {
   SmallVector<Group> groups;
   for (auto gather : block.getOps<dist::AllGatherOp>()) {
-    if (!paramOf(gather.getX()) || gather.getDim() != 0)
+    if (!paramOf(gather.getX()) || gather.getDim() != 0 || gather->use_empty())
       continue;
     bool isSame = !groups.empty() &&
                   callSite(groups.back().back()) == callSite(gather);
@@ -36,57 +34,59 @@ SmallVector<Group> groupGathers(Block& block) {
   return groups;
 }
 
-/// First reader of any result of the group.
-Operation* firstUse(const Group& group) {
+Operation* firstReader(dist::AllGatherOp gather) {
   Operation* first = nullptr;
-  for (dist::AllGatherOp gather : group)
-    for (Operation* user : gather->getUsers())
-      if (!first || user->isBeforeInBlock(first))
-        first = user;
+  for (Operation* user : gather->getUsers())
+    if (!first || user->isBeforeInBlock(first))
+      first = user;
   return first;
 }
 
-void prefetch(Block& block) {
+/// Where the first group starts: behind the parameters that are read there.
+Operation* beginningOf(Block& block) {
+  for (Operation& op : block)
+    if (!isa<llm::GetParamOp>(op))
+      return &op;
+  return &block.back();
+}
+
+void prefetch(Block& block, int64_t bucketBytes) {
   SmallVector<Group> groups = groupGathers(block);
-  Operation* previousUse = nullptr;
+  if (groups.empty())
+    return;
+  int64_t numBuckets = 0;
+  Operation* place = beginningOf(block);
   for (Group& group : groups) {
-    Operation* use = firstUse(group);
-    if (!use)
-      continue;
-    OpBuilder starts(use), waits(use);
+    Operation* groupReader = nullptr;
+    SmallVector<std::pair<dist::StartOp, Operation*>> started;
     for (dist::AllGatherOp gather : group) {
       // Shards are parameters: available from the beginning.
-      bool isLate = use->isBeforeInBlock(gather);
-      starts.setInsertionPoint(previousUse ? previousUse
-                               : isLate    ? use
-                                           : gather);
-      auto type = cast<RankedTensorType>(gather.getResult().getType());
       llm::GetParamOp shard = paramOf(gather.getX());
-      if ((previousUse && !shard->isBeforeInBlock(previousUse)) ||
-          !shard->isBeforeInBlock(use))
+      if (!shard->isBeforeInBlock(place))
         shard->moveBefore(&block, block.begin());
-      auto args = starts.getDictionaryAttr(
-          {starts.getNamedAttr("axes", gather.getAxesAttr()),
-           starts.getNamedAttr("dim", gather.getDimAttr())});
-      auto start = dist::StartOp::create(
-          starts, gather.getLoc(),
-          dist::PendingType::get(type.getContext(), type), gather.getX(),
-          "all_gather", args, gather.getSubjectAttr(), gather.getPassAttr());
-      auto wait = dist::WaitOp::create(waits, gather.getLoc(), type,
-                                       start.getPending());
-      gather.getResult().replaceAllUsesWith(wait.getResult());
+      Operation* reader = firstReader(gather);
+      if (!groupReader || reader->isBeforeInBlock(groupReader))
+        groupReader = reader;
+      OpBuilder builder(place);
+      started.push_back({createStart(builder, gather), reader});
     }
-    for (dist::AllGatherOp gather : group)
-      gather.erase();
-    previousUse = use;
+    SmallVector<dist::StartOp> starts;
+    for (auto [gather, entry] : llvm::zip(group, started)) {
+      OpBuilder waits(entry.second);
+      createWait(waits, entry.first, gather);
+      starts.push_back(entry.first);
+    }
+    assignBuckets(starts, bucketBytes, numBuckets);
+    place = groupReader;
   }
 }
 
 struct PrefetchCollectivesPass
     : impl::PrefetchCollectivesBase<PrefetchCollectivesPass> {
   void runOnOperation() override {
+    int64_t bucketBytes = Options::read(getOperation()).zeroBucketBytes;
     for (auto func : getOperation().getOps<func::FuncOp>())
-      prefetch(func.getBody().front());
+      prefetch(func.getBody().front(), bucketBytes);
   }
 };
 

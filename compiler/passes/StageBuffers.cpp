@@ -180,7 +180,26 @@ StringAttr StageBuffers::gatheredBuffer(Value value, llm::GetParamOp shard,
   return buffer;
 }
 
+StringAttr StageBuffers::assignKept(Value value, llm::GetParamOp get) {
+  StringAttr& buffer = kept_[get.getParam().str()];
+  if (!buffer) {
+    auto param = symbols_.lookup<llm::ParamOp>(get.getParam());
+    auto shard = cast<dist::ShardAttr>(param.getShardAttr());
+    auto type = param.getComputeType();
+    int64_t bytes = shard.getElements() * type.getElementTypeBitWidth() / 8;
+    for (StringAttr axis : shard.getAxes())
+      bytes *= meshAxisSize(module_, axis.getValue());
+    buffer = newBuffer("kept." + get.getParam().str(), "gathered_parameters",
+                       type, true, bytes - bytesOf(type), bytes);
+  }
+  return values_[value] = buffer;
+}
+
 void StageBuffers::declareParameter(llm::GetParamOp get) {
+  if (get->hasAttr(kKeptAttr)) {
+    assignKept(get.getResult(), get);
+    return;
+  }
   StringRef name = get.getParam();
   StringAttr& buffer = params_[name.str()];
   if (!buffer) {

@@ -58,6 +58,10 @@ public:
   mlir::StringAttr gatheredBuffer(mlir::Value value, llm::GetParamOp shard,
                                   mlir::ShapedType run, int64_t ranks);
 
+  /// Assigns to a value the copy of the parameter of `get`, which is sharded,
+  /// that stays from one segment to the next: one buffer of the stage.
+  mlir::StringAttr assignKept(mlir::Value value, llm::GetParamOp get);
+
   /// Declare what an op reads, once for the stage, and assign its result.
   void declareParameter(llm::GetParamOp get);
   void declareCache(llm::GetCacheOp get);
@@ -101,7 +105,7 @@ private:
   mlir::DenseMap<mlir::Value, mlir::StringAttr> values_;
   std::set<std::string> names_;
   std::map<std::string, mlir::StringAttr> params_, caches_, states_,
-      tableBuffers_, inputs_;
+      tableBuffers_, inputs_, kept_;
   // By name and type: chunks share what they send and receive.
   std::map<std::pair<std::string, const void*>, mlir::StringAttr>
       segmentBuffers_;

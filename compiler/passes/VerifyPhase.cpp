@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ends each phase: checks that what the phase promises holds, so that a fault is found
 // where it was made and a dump that was edited by hand is refused before it is compiled.
+#include "compiler/passes/Buckets.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
 
@@ -86,10 +87,12 @@ SmallVector<StringRef> namedBuffers(Operation* op) {
     names.push_back(cache.getBuffer());
   if (auto state = dyn_cast<plan::StateOp>(op))
     names.push_back(state.getBuffer());
-  if (auto collective = dyn_cast<plan::CollectiveOp>(op))
+  if (auto collective = dyn_cast<plan::CollectiveOp>(op)) {
     for (StringRef name : {collective.getSend(), collective.getRecv()})
       if (!name.empty())
         names.push_back(name);
+    words(partWords(collective));
+  }
   if (auto run = dyn_cast<plan::RunOp>(op)) {
     for (ArrayAttr list : {run.getReads(), run.getWrites()})
       for (auto name : list.getAsRange<StringAttr>())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/plan/Counters.h"
 
+#include "compiler/passes/Buckets.h"
 #include "runtime/kernels/KernelAbi.h"
 #include "runtime/plan/KernelFlops.h"
 
@@ -147,6 +148,8 @@ ProgramCounter countProgram(ModuleOp module, plan::ProgramOp program,
     // What one rank sends: a gather its part to each peer; a reduction a part to each
     // peer, and again when it is followed by the gather.
     int64_t bytes = collective.getBytes();
+    for (const CollectivePart& part : furtherParts(collective))
+      bytes += part.bytes;
     if (collective.getKind() == "all_gather" ||
         collective.getKind() == "reduce_scatter")
       bytes *= ranks - 1;

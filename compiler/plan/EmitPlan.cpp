@@ -5,6 +5,7 @@
 #include "compiler/plan/EmitPlan.h"
 
 #include "compiler/codegen/CpuCodegen.h"
+#include "compiler/passes/Buckets.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/TrainingForward.h"
 #include "compiler/plan/Counters.h"
@@ -294,7 +295,13 @@ private:
     };
     int where = provenance(op, op.getPass().value_or(""),
                            op.getSubject().value_or(""));
+    SmallVector<plan::WordAttr> parts = partWords(op);
+    flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::Word>>>
+        words = 0;
+    if (!parts.empty())
+      words = emitWords(parts);
     fb::CommandBuilder command(b_);
+    command.add_words(words);
     command.add_kind(commandKind(op.getKind()));
     command.add_stream(op.getStream());
     command.add_provenance(where);

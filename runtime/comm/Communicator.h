@@ -28,6 +28,13 @@ struct CollectiveTag {
   const char* pass = "";    // the pass that put it there
 };
 
+/// One part of a bucket: what a collective of its own would move.
+struct BucketPart {
+  const void* send;
+  void* recv;
+  int64_t size; // of one block: bytes of a gather, elements of a reduction
+};
+
 /// One group of ranks. Every member makes the same calls in the same order, one
 /// at a time. A call returns when this rank's result is complete and its inputs
 /// may be overwritten.
@@ -47,15 +54,30 @@ public:
 
   /// recv holds size() blocks of sizeBytes in rank order. send may be its own
   /// block of recv.
-  virtual absl::Status allGather(const void* send, void* recv,
-                                 int64_t sizeBytes,
-                                 const CollectiveTag& tag) = 0;
+  absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
+                         const CollectiveTag& tag) {
+    BucketPart part{send, recv, sizeBytes};
+    return allGatherBucket({&part, 1}, tag);
+  }
+
+  /// As an allGather of each part, with the latency of one: every member gives
+  /// as many parts, of the same sizes in the same order.
+  virtual absl::Status allGatherBucket(absl::Span<const BucketPart> parts,
+                                       const CollectiveTag& tag) = 0;
+
   /// send holds size() blocks of numElements; recv gets the sum of block rank()
   /// over ranks, added in rank order ((r0 + r1) + r2 ...; f32, or bf16 with f32
   /// sums rounded once). recv may be block rank() of send.
-  virtual absl::Status reduceScatter(const void* send, void* recv,
-                                     int64_t numElements, DType dtype,
-                                     const CollectiveTag& tag) = 0;
+  absl::Status reduceScatter(const void* send, void* recv, int64_t numElements,
+                             DType dtype, const CollectiveTag& tag) {
+    BucketPart part{send, recv, numElements};
+    return reduceScatterBucket({&part, 1}, dtype, tag);
+  }
+
+  /// As a reduceScatter of each part, bit for bit.
+  virtual absl::Status
+  reduceScatterBucket(absl::Span<const BucketPart> parts, DType dtype,
+                      const CollectiveTag& tag) = 0;
   /// In place; bits equal reduceScatter followed by allGather for any
   /// numElements.
   virtual absl::Status allReduce(void* data, int64_t numElements, DType dtype,

@@ -3,6 +3,7 @@
 // failure aborts the fabric, so that no rank waits for this one.
 #include "runtime/executor/Command.h"
 
+#include <chrono>
 #include <cstring>
 
 namespace llmrt {
@@ -19,6 +20,7 @@ struct CollectiveArgs {
   int root;
   int peer;
   int recvPeer;
+  std::vector<BucketPart> parts; // AllGather, ReduceScatter: all of a bucket
 };
 
 class CollectiveCommand final : public Command, public StreamCall {
@@ -30,9 +32,13 @@ public:
   void enqueue() override { rank_.device.call(stream_, *this); }
 
   absl::Status run() override {
+    auto begin = std::chrono::steady_clock::now();
     rank_.communicationRecorder.begin(tag_);
     absl::Status status = args_.communicator ? communicate() : stayAlone();
     rank_.communicationRecorder.end(status.ok());
+    std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - begin;
+    rank_.communicationSeconds += elapsed.count();
     if (!status.ok())
       rank_.fabric.abort(status);
     return status;
@@ -45,9 +51,9 @@ private:
     int64_t numElements = a.sizeBytes / dtypeBytes(a.dtype);
     switch (a.kind) {
     case fb::CommandKind::AllGather:
-      return group.allGather(a.send, a.recv, a.sizeBytes, tag_);
+      return group.allGatherBucket(a.parts, tag_);
     case fb::CommandKind::ReduceScatter:
-      return group.reduceScatter(a.send, a.recv, numElements, a.dtype, tag_);
+      return group.reduceScatterBucket(a.parts, a.dtype, tag_);
     case fb::CommandKind::AllReduce:
       copyIfApart();
       return group.allReduce(a.recv, numElements, a.dtype, tag_);
@@ -71,7 +77,14 @@ private:
 
   // A group of one: every collective is a copy.
   absl::Status stayAlone() {
-    copyIfApart();
+    if (args_.parts.empty())
+      copyIfApart();
+    int64_t unitBytes = args_.kind == fb::CommandKind::ReduceScatter
+                            ? dtypeBytes(args_.dtype)
+                            : 1;
+    for (const BucketPart& part : args_.parts)
+      if (part.recv != part.send)
+        std::memmove(part.recv, part.send, part.size * unitBytes);
     return absl::OkStatus();
   }
 
@@ -85,6 +98,29 @@ private:
   CollectiveArgs args_;
   CollectiveTag tag_;
 };
+
+/// The parts of a bucket: the command's own buffers, then three words for each
+/// further part (plan.fbs).
+std::vector<BucketPart> partsOf(const fb::Command& command,
+                                const CollectiveArgs& args,
+                                const PrepareContext& context) {
+  int64_t unitBytes = 1;
+  if (command.kind() == fb::CommandKind::ReduceScatter)
+    unitBytes = dtypeBytes(args.dtype);
+  else if (command.kind() != fb::CommandKind::AllGather)
+    return {};
+  std::vector<BucketPart> parts = {
+      {args.send, args.recv, args.sizeBytes / unitBytes}};
+  unsigned numWords = command.words() ? command.words()->size() : 0;
+  auto address = [&](const fb::Word* word) {
+    return context.rank.address(word->index(), context.slots) + word->value();
+  };
+  for (unsigned i = 0; i + 2 < numWords; i += 3)
+    parts.push_back({address(command.words()->Get(i)),
+                     address(command.words()->Get(i + 1)),
+                     command.words()->Get(i + 2)->value() / unitBytes});
+  return parts;
+}
 
 } // namespace
 
@@ -106,6 +142,7 @@ CommandPtr prepareCollective(const fb::Command& command,
   args.root = command.root();
   args.peer = command.peer();
   args.recvPeer = command.recv_peer();
+  args.parts = partsOf(command, args, context);
   return std::make_unique<CollectiveCommand>(
       context.rank, static_cast<Stream>(command.stream()), args,
       tagOf(command, context));

@@ -35,6 +35,31 @@ bool isOfEvaluation(absl::string_view entry) {
   return false;
 }
 
+/// Measures what runs between its making and read(), which follows a
+/// synchronize().
+class Stopwatch {
+public:
+  explicit Stopwatch(const Rank& rank)
+      : rank_(rank), waited_(rank.device.waitSeconds()),
+        communicated_(rank.communicationSeconds) {}
+
+  ExecuteStatistics read(int64_t commands) const {
+    std::chrono::duration<double> elapsed =
+        std::chrono::steady_clock::now() - begin_;
+    return {.seconds = elapsed.count(),
+            .waitSeconds = rank_.device.waitSeconds() - waited_,
+            .communicationSeconds = rank_.communicationSeconds - communicated_,
+            .commands = commands};
+  }
+
+private:
+  const Rank& rank_;
+  double waited_;
+  double communicated_;
+  std::chrono::steady_clock::time_point begin_ =
+      std::chrono::steady_clock::now();
+};
+
 class PlanExecutor final : public Executor {
 public:
   PlanExecutor(const fb::Plan& plan, Fabric& fabric,
@@ -102,19 +127,13 @@ public:
     if (validRows < 0 || validRows > rows)
       return absl::InvalidArgumentError(
           absl::StrCat(validRows, " valid rows of ", rows));
-    auto begin = std::chrono::steady_clock::now();
-    double waitedBefore = device_->waitSeconds();
+    Stopwatch watch(rank_);
     if (options_.poison)
       poison_.fillDeadMemory(*device_);
     programs_[entry]->enqueue(validRows);
     LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
-    if (statistics) {
-      std::chrono::duration<double> elapsed =
-          std::chrono::steady_clock::now() - begin;
-      statistics->seconds = elapsed.count();
-      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
-      statistics->commands = programs_[entry]->numCommands();
-    }
+    if (statistics)
+      *statistics = watch.read(programs_[entry]->numCommands());
     return absl::OkStatus();
   }
 
@@ -152,8 +171,7 @@ public:
 
   absl::Status runActions(const std::vector<Action>& actions,
                           ExecuteStatistics* statistics) {
-    auto begin = std::chrono::steady_clock::now();
-    double waitedBefore = device_->waitSeconds();
+    Stopwatch watch(rank_);
     if (options_.poison)
       poison_.fillDeadMemory(*device_);
     int64_t commands = 0;
@@ -166,13 +184,8 @@ public:
       commands += action.program->numCommands();
     }
     LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
-    if (statistics) {
-      std::chrono::duration<double> elapsed =
-          std::chrono::steady_clock::now() - begin;
-      statistics->seconds = elapsed.count();
-      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
-      statistics->commands = commands;
-    }
+    if (statistics)
+      *statistics = watch.read(commands);
     return absl::OkStatus();
   }
 

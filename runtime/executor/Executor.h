@@ -33,10 +33,13 @@ struct ExecutorOptions {
   bool poison = false;
 };
 
-/// Time and counters of one execute(), for llmrt bench.
+/// Time and counters of one execute() or executeStep(). The share of
+/// communication that computation hides is 1 - waitSeconds /
+/// communicationSeconds.
 struct ExecuteStatistics {
   double seconds = 0;
   double waitSeconds = 0; // of the compute stream for communication
+  double communicationSeconds = 0; // in collectives, those of both streams
   int64_t commands = 0;
 };
 

@@ -30,6 +30,7 @@ struct Rank {
   FlightRecorder computeRecorder;
   FlightRecorder
       communicationRecorder; // written by the thread that communicates
+  double communicationSeconds = 0; // in collectives; by that thread too
 
   uint8_t* address(int buffer) const {
     const fb::Buffer* b = stage.buffers()->Get(buffer);

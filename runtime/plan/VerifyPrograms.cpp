@@ -210,6 +210,48 @@ absl::Status verifyReducible(const fb::Command& command, const Place& place) {
   return absl::OkStatus();
 }
 
+// The further parts of a bucket: words in threes, where a part is sent from,
+// where it is received, and its bytes.
+absl::Status verifyBucket(const Scope& scope, const fb::Command& command,
+                          int64_t ranks, const Place& outer) {
+  bool isGather = command.kind() == fb::CommandKind::AllGather;
+  if (!isGather)
+    LLMRT_RETURN_IF_ERROR(verifyReducible(command, outer));
+  int64_t unitBytes =
+      isGather ? 1 : dtypeBytes(static_cast<DType>(command.dtype()));
+  constexpr int64_t kMostParts = 16; // that a communicator makes room for
+  LLMRT_PLAN_CHECK(lengthOf(command.words()) % 3 == 0 &&
+                       lengthOf(command.words()) < 3 * kMostParts,
+                   outer,
+                   "the words of its bucket are not in threes, or are "
+                   "too many");
+  for (int64_t i = 0; i < lengthOf(command.words()); ++i) {
+    const fb::Word& word = *command.words()->Get(i);
+    Place place{&outer, "words", i};
+    bool isBytes = i % 3 == 2;
+    LLMRT_PLAN_CHECK(word.kind() == (isBytes ? fb::WordKind::Integer
+                                             : fb::WordKind::Address) &&
+                         !word.by_coordinate(),
+                     place, "it is of another kind than a bucket has there");
+    if (!isBytes)
+      continue;
+    LLMRT_PLAN_CHECK(isWithin(word.value(), 0, kMaxPlanInteger) &&
+                         word.value() % unitBytes == 0,
+                     place, "impossible bytes");
+    int64_t all = multiply(word.value(), ranks);
+    for (int64_t side : {i - 2, i - 1}) {
+      const fb::Word& address = *command.words()->Get(side);
+      bool isWhole = isGather == (side == i - 1);
+      LLMRT_PLAN_CHECK(address.value() == 0, place,
+                       "a part begins inside its buffer");
+      LLMRT_RETURN_IF_ERROR(verifyOperand(scope, command, address.index(),
+                                          isWhole ? all : word.value(), false,
+                                          place));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status verifyCommunication(const Scope& scope, const fb::Command& command,
                                  const Place& place) {
   Place axes{&place, "axes"};
@@ -225,13 +267,18 @@ absl::Status verifyCommunication(const Scope& scope, const fb::Command& command,
     return verifyOperand(scope, command, command.recv_buffer(), recvBytes,
                          false, place);
   };
+  bool canBeBucket = command.kind() == fb::CommandKind::AllGather ||
+                     command.kind() == fb::CommandKind::ReduceScatter;
+  LLMRT_PLAN_CHECK(canBeBucket || lengthOf(command.words()) == 0, place,
+                   "it has words");
+  if (canBeBucket)
+    LLMRT_RETURN_IF_ERROR(verifyBucket(scope, command, ranks, place));
   switch (command.kind()) {
   case fb::CommandKind::AllGather:
     return verifyBoth(blockBytes, allBytes);
   case fb::CommandKind::AllToAll:
     return verifyBoth(allBytes, allBytes);
   case fb::CommandKind::ReduceScatter:
-    LLMRT_RETURN_IF_ERROR(verifyReducible(command, place));
     return verifyBoth(allBytes, blockBytes);
   case fb::CommandKind::AllReduce:
     LLMRT_RETURN_IF_ERROR(verifyReducible(command, place));

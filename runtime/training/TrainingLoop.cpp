@@ -123,7 +123,7 @@ absl::StatusOr<StepOutcome> TrainingLoop::runStep() {
   LLMRT_RETURN_IF_ERROR(
       fillStepInputs(data_, settings_.preference.reference, place_, executor_));
   fillHyper(learningRate());
-  LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
+  LLMRT_RETURN_IF_ERROR(executor_.executeStep(&statistics_));
   return agreeOnStep(recordOfStep(), all_.get());
 }
 
@@ -208,6 +208,8 @@ absl::Status TrainingLoop::takeOutcome(const StepOutcome& outcome,
   report.numTokens = place_.batch * plan_.cache_tokens();
   report.numCounted = outcome.numCounted;
   report.seconds = seconds;
+  report.communicationSeconds = statistics_.communicationSeconds;
+  report.exposedSeconds = statistics_.waitSeconds;
   report.isSkipped = !outcome.isUpdated;
   report.preference = preferenceOfStep(executor_);
   ++at_.step;

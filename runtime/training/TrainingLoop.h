@@ -60,6 +60,9 @@ struct StepReport {
   int64_t numCounted = 0; // labels; dpo: pairs
   std::optional<PreferenceReport> preference;
   double seconds = 0;     // on this rank, its data and the agreement included
+  // On this rank: in collectives of the step; of them while nothing computed.
+  double communicationSeconds = 0;
+  double exposedSeconds = 0;
   bool isSkipped = false; // not finite: nothing was updated
   TrainingPosition after;
   int64_t epoch = 0;
@@ -153,6 +156,7 @@ private:
   BatchPlace place_;
   TrainingPosition at_;
   int64_t savedStep_ = -1;
+  ExecuteStatistics statistics_; // of the last step
 };
 
 } // namespace llmrt

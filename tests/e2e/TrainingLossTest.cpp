@@ -150,6 +150,10 @@ std::vector<Arrangement> arrangements() {
     all.push_back(
         {"llama-deep/pretrain",
          {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
+  for (const char* budget : {"20000", "1000000000"})
+    all.push_back({"llama-deep/sft",
+                   {"--mesh=dp=2,pp=2", "--zero=3", "--microbatches=2",
+                    std::string("--zero-live-bytes=") + budget}});
   all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
   all.push_back({"llama3/sft", {"--mesh=tp=4"}});
   all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
@@ -221,6 +225,32 @@ TEST(Zero, StagesAgreeOnATiedParameterOfTwoPipelineStages) {
         runStages(*fixture, {"--mesh=dp=2,pp=2", "--microbatches=2"});
     EXPECT_EQ(several[0].losses, several[1].losses) << name;
     EXPECT_EQ(several[2].losses, several[3].losses) << name;
+  }
+}
+
+// Neither overlap nor buckets nor a copy that stays change a bit.
+TEST(Zero, OverlapBucketsAndKeptCopiesChangeNoBit) {
+  auto fixture = readTrainingFixture("gemma2/sft"); // a tied embedding
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (const char* zero : {"--zero=0", "--zero=1", "--zero=2", "--zero=3"}) {
+    std::vector<std::string> options = {"--mesh=dp=2", "--microbatches=3", zero};
+    auto with = runTraining(*fixture, {.options = options});
+    ASSERT_TRUE(with.ok()) << with.status();
+    std::vector<std::vector<std::string>> variants = {
+        {"--disable=overlap-reductions,prefetch-collectives"},
+        {"--zero-bucket-bytes=0"},
+        {"--zero-bucket-bytes=6000"}};
+    if (zero == std::string("--zero=3"))
+      for (const char* budget : {"50000", "1000000000"})
+        variants.push_back({std::string("--zero-live-bytes=") + budget});
+    for (const auto& variant : variants) {
+      std::vector<std::string> all = options;
+      all.insert(all.end(), variant.begin(), variant.end());
+      auto other = runTraining(*fixture, {.options = all});
+      ASSERT_TRUE(other.ok()) << other.status();
+      EXPECT_EQ(with->losses, other->losses) << zero << variant[0];
+      EXPECT_EQ(with->norms, other->norms) << zero << variant[0];
+    }
   }
 }
 

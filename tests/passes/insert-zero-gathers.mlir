@@ -63,3 +63,51 @@ module attributes {llm.options = {zero = 0 : i64}} {
     return %0 : tensor<2x7xf32>
   }
 }
+
+// -----
+
+// A budget of 1152 bytes on each rank keeps what the forward pass uses last: two runs of 64
+// elements (@head, 512 bytes) and of 64 (@up, 512); @down, as large, is over it. The copy is
+// marked where it is made, and read in the backward pass without a gather. A second use in
+// the forward pass takes the same copy. What only the forward pass reads is not kept.
+// CHECK-LABEL: @step.forward
+// CHECK: dist.zero_gather %{{.*}} {pass = "insert-zero-gathers", subject = "table"}
+// CHECK: dist.zero_gather %{{.*}} {pass = "insert-zero-gathers", subject = "down"}
+// CHECK: %[[UP:.*]] = dist.zero_gather %{{.*}} {dist.kept, pass = "insert-zero-gathers", subject = "up"}
+// CHECK: llm.linear %{{.*}}, %[[UP]]
+// CHECK: %[[HEAD:.*]] = dist.zero_gather %{{.*}} {dist.kept, pass = "insert-zero-gathers", subject = "head"}
+// CHECK: llm.linear %{{.*}}, %[[HEAD]]
+// CHECK: llm.linear %{{.*}}, %[[UP]]
+// CHECK-LABEL: @step.backward
+// CHECK: %[[KEPT:.*]] = llm.get_param @head {dist.kept} : tensor<32x2xf32>
+// CHECK: llm.linear_input_gradient %{{.*}}, %[[KEPT]]
+// CHECK: llm.get_param @up {dist.kept} : tensor<2x2xf32>
+// CHECK: dist.zero_gather %{{.*}} {pass = "insert-zero-gathers", subject = "down"}
+module attributes {llm.options = {mode = "train", zero = 3 : i64, zero_live_bytes = 1152 : i64}} {
+  dist.mesh @mesh ["dp", "pp", "tp"] [2, 1, 1]
+  llm.param @table : tensor<7x2xf32>
+  llm.param @down : tensor<2x2xf32>
+  llm.param @up : tensor<2x2xf32>
+  llm.param @head : tensor<32x2xf32>
+  func.func @step.forward(%ids: tensor<2x1xi32>) -> tensor<2x2xf32> attributes {llm.entry = "forward"} {
+    %t = llm.get_param @table : tensor<7x2xf32>
+    %d = llm.get_param @down : tensor<2x2xf32>
+    %u = llm.get_param @up : tensor<2x2xf32>
+    %h = llm.get_param @head : tensor<32x2xf32>
+    %0 = llm.embedding %ids, %t : (tensor<2x1xi32>, tensor<7x2xf32>) -> tensor<2x2xf32>
+    %1 = llm.linear %0, %d : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+    %2 = llm.linear %1, %u : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+    %3 = llm.linear %2, %h : (tensor<2x2xf32>, tensor<32x2xf32>) -> tensor<2x32xf32>
+    %4 = llm.linear %2, %u : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+    return %4 : tensor<2x2xf32>
+  }
+  func.func @step.backward(%dy: tensor<2x32xf32>) -> tensor<2x2xf32> attributes {llm.entry = "backward"} {
+    %d = llm.get_param @down : tensor<2x2xf32>
+    %u = llm.get_param @up : tensor<2x2xf32>
+    %h = llm.get_param @head : tensor<32x2xf32>
+    %0 = llm.linear_input_gradient %dy, %h : (tensor<2x32xf32>, tensor<32x2xf32>) -> tensor<2x2xf32>
+    %1 = llm.linear_input_gradient %0, %u : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+    %2 = llm.linear_input_gradient %1, %d : (tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+    return %2 : tensor<2x2xf32>
+  }
+}

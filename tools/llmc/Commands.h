@@ -30,7 +30,8 @@ struct CommandLine {
   std::string newModel;
   // compile
   std::string mode, target, mesh, dtype, weightsFormat;
-  int64_t zero = 0, batch = 0, seq = 0, chunk = 0;
+  int64_t zero = 0, zeroLiveBytes = 0, zeroBucketBytes = 0;
+  int64_t batch = 0, seq = 0, chunk = 0;
   std::string memoryLimit;
   std::string compileTo, compileFrom, dumpFolder;
   std::vector<std::string> disabled;

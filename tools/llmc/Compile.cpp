@@ -121,7 +121,10 @@ absl::Status checkValues(const CommandLine& line) {
             {"sigmoid", "hinge", "ipo"},
             {}},
            {"reference", line.reference, {"plan", "precompute"}, {}},
-           {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}, {}},
+           {"reference-zero",
+            std::to_string(line.referenceZero),
+            {"0", "3"},
+            {}},
            {"schedule",
             line.schedule,
             {"gpipe", "1f1b", "interleaved", "zero-bubble"},
@@ -133,6 +136,10 @@ absl::Status checkValues(const CommandLine& line) {
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(
       checkRange("virtual-stages", line.virtualStages, 1, 1 << 16));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("zero-live-bytes", line.zeroLiveBytes, 0, int64_t(1) << 50));
+  LLMRT_RETURN_IF_ERROR(checkRange("zero-bucket-bytes", line.zeroBucketBytes, 0,
+                                   int64_t(1) << 50));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -156,8 +163,9 @@ absl::Status checkTogether(const CommandLine& line) {
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
   bool isTraining = line.mode == "train" || from != "model";
-  for (const char* option : {"objective", "schedule", "virtual-stages",
-                             "recompute", "freeze", "microbatches"})
+  for (const char* option :
+       {"objective", "schedule", "virtual-stages", "recompute", "freeze",
+        "microbatches", "zero-bucket-bytes"})
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
@@ -181,13 +189,34 @@ absl::Status checkTogether(const CommandLine& line) {
                           " with --mode=infer",
                       "inference has no gradients and no optimizer states to "
                       "shard: use --zero=0 or 3");
+  if (from == "model" && line.given.count("zero-live-bytes") &&
+      (line.mode != "train" || line.zero != 3))
+    return contradict("--zero-live-bytes without --mode=train and --zero=3",
+                      "parameters are gathered, and used again by a backward "
+                      "pass, in ZeRO 3 training only");
   if (from == "model")
     return absl::OkStatus();
-  for (const char* option :
-       {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
-        "weights-format", "sequence-parallel", "objective", "schedule",
-        "virtual-stages", "recompute", "freeze", "microbatches",
-        "preference-loss", "reference", "reference-zero"})
+  for (const char* option : {"mode",
+                             "target",
+                             "mesh",
+                             "zero",
+                             "zero-live-bytes",
+                             "zero-bucket-bytes",
+                             "batch",
+                             "seq",
+                             "chunk",
+                             "dtype",
+                             "weights-format",
+                             "sequence-parallel",
+                             "objective",
+                             "schedule",
+                             "virtual-stages",
+                             "recompute",
+                             "freeze",
+                             "microbatches",
+                             "preference-loss",
+                             "reference",
+                             "reference-zero"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -330,6 +359,8 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.batch = line.batch;
   options.chunk = line.chunk;
   options.zero = line.zero;
+  options.zeroLiveBytes = line.zeroLiveBytes;
+  options.zeroBucketBytes = line.mode == "train" ? line.zeroBucketBytes : 0;
   options.sequenceParallel = !line.noSequenceParallel;
   options.objective = line.objective;
   options.schedule = line.schedule;

@@ -240,6 +240,9 @@ Sent sentBy(const fb::Plan& plan, const fb::Command& command) {
   Sent sent{static_cast<int>(command.axes()->Get(command.axes()->size() - 1)),
             command.bytes()};
   int64_t ranks = llmrt::sizeAlongAxes(plan, llmrt::spanOf(command.axes()));
+  // Further parts of a bucket: words in threes, the last one its bytes.
+  for (unsigned i = 2; command.words() && i < command.words()->size(); i += 3)
+    sent.bytes += command.words()->Get(i)->value();
   switch (command.kind()) {
   case fb::CommandKind::AllGather:
   case fb::CommandKind::ReduceScatter:

@@ -45,6 +45,17 @@ cl::opt<std::string> mesh("mesh", cl::desc("compile: dp=2,pp=2,tp=2"),
                           cl::value_desc("axes"), cl::cat(category));
 cl::opt<int64_t> zero("zero", cl::desc("compile: ZeRO stage, 0 to 3"),
                       cl::init(0), cl::cat(category));
+cl::opt<int64_t> zeroLiveBytes(
+    "zero-live-bytes",
+    cl::desc("compile: bytes of gathered parameters that a rank keeps from the "
+             "forward to the backward pass (--zero=3)"),
+    cl::init(0), cl::cat(category));
+cl::opt<int64_t> zeroBucketBytes(
+    "zero-bucket-bytes",
+    cl::desc("compile: train: matrices of a layer are gathered, and their "
+             "gradients scattered, together up to so many bytes of a rank; 0: "
+             "each alone"),
+    cl::init(1 << 20), cl::cat(category));
 cl::opt<int64_t> batch("batch",
                        cl::desc("compile: sequences in flight per data rank"),
                        cl::init(1), cl::cat(category));
@@ -157,11 +168,34 @@ constexpr const char* kOverview =
 const std::map<std::string, std::set<std::string>> kAccepted = {
     {"import", {"o", "new"}},
     {"compile",
-     {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
-      "weights-format", "memory-limit", "sequence-parallel", "objective",
-      "preference-loss", "reference", "reference-zero", "schedule",
-      "virtual-stages", "recompute", "freeze", "microbatches", "compile-to",
-      "compile-from", "dump-compilation-phases-to", "disable", "quiet",
+     {"o",
+      "mode",
+      "target",
+      "mesh",
+      "zero",
+      "zero-live-bytes",
+      "zero-bucket-bytes",
+      "batch",
+      "seq",
+      "chunk",
+      "dtype",
+      "weights-format",
+      "memory-limit",
+      "sequence-parallel",
+      "objective",
+      "preference-loss",
+      "reference",
+      "reference-zero",
+      "schedule",
+      "virtual-stages",
+      "recompute",
+      "freeze",
+      "microbatches",
+      "compile-to",
+      "compile-from",
+      "dump-compilation-phases-to",
+      "disable",
+      "quiet",
       "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
@@ -333,6 +367,8 @@ int main(int argc, char** argv) {
   line.dtype = dtype;
   line.weightsFormat = weightsFormat;
   line.zero = zero;
+  line.zeroLiveBytes = zeroLiveBytes;
+  line.zeroBucketBytes = zeroBucketBytes;
   line.batch = batch;
   line.seq = seq;
   line.chunk = chunk;

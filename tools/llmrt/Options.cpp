@@ -43,6 +43,15 @@ void addSessionOptions(CLI::App* command, SessionOptions& session) {
                    "a collective that takes longer ends the run")
       ->type_name("SECONDS");
   command
+      ->add_option("--simulated-link", session.link.bytesPerSecond,
+                   "ranks that are threads also sleep as long as a link of "
+                   "this rate needs, to see what overlaps; 0: no link")
+      ->type_name("BYTES/S");
+  command
+      ->add_option("--simulated-latency", session.link.latencySeconds,
+                   "what that link adds to every transfer")
+      ->type_name("SECONDS");
+  command
       ->add_option("--chunk", session.chunkTokens,
                    "at most so many prompt tokens a call; default: what the "
                    "plan was compiled for")
@@ -122,6 +131,15 @@ absl::Status checkSession(const SessionOptions& session) {
   if (!(session.timeoutSeconds > 0) || session.timeoutSeconds > 1e7)
     return badValue(absl::StrCat("--timeout=", session.timeoutSeconds),
                     "give a positive number of seconds");
+  if (!(session.link.bytesPerSecond >= 0 &&
+        session.link.bytesPerSecond <= 1e15))
+    return badValue(
+        absl::StrCat("--simulated-link=", session.link.bytesPerSecond),
+        "give bytes a second, 0 or more");
+  if (!(session.link.latencySeconds >= 0 && session.link.latencySeconds <= 60))
+    return badValue(
+        absl::StrCat("--simulated-latency=", session.link.latencySeconds),
+        "give seconds from 0 to 60");
   if (session.chunkTokens < 0)
     return badValue(absl::StrCat("--chunk=", session.chunkTokens),
                     "give a positive number of tokens");

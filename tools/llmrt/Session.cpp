@@ -129,6 +129,7 @@ SessionEnd runThreads(RankTask task) {
   FabricOptions fabricOptions;
   fabricOptions.timeoutSeconds = task.options.timeoutSeconds;
   fabricOptions.threadsPerRank = task.numThreads;
+  fabricOptions.link = task.options.link;
   std::vector<std::unique_ptr<Fabric>> fabrics =
       createLocalFabrics(size, fabricOptions);
   SessionEnd end{absl::UnknownError(""), true, {}, {}};
@@ -212,6 +213,13 @@ bool isReporterOf(const absl::Status& status, int rank) {
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
                       const Bodies& bodies) {
   SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}};
+  if (options.link.bytesPerSecond > 0 || options.link.latencySeconds > 0) {
+    end.how = makeError(ErrorCode::OptionsContradict,
+                        "--simulated-link and --simulated-latency with ranks "
+                        "that are processes",
+                        "use --comm=local");
+    return end;
+  }
   std::vector<RankRecord> records(1);
   FabricOptions fabricOptions;
   fabricOptions.timeoutSeconds = options.timeoutSeconds;

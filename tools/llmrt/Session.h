@@ -22,6 +22,7 @@ struct SessionOptions {
   int numThreads = 0;        // of each rank; 0: all cores over local ranks
   std::string comm = "auto"; // "local", "mpi"
   double timeoutSeconds = 300;
+  SimulatedLink link; // between ranks that are threads
   int64_t chunkTokens = 0;
   bool trace = false;
   /// Runs on rank 0 before the ranks start; its error is an error of all of

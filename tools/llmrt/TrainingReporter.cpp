@@ -91,6 +91,8 @@ absl::Status TrainingReporter::takeStep(const StepReport& report) {
         {"grad_norm", report.gradientNorm},
         {"learning_rate", report.learningRate},
         {"tokens_per_second", tokensPerSecond},
+        {"communication_seconds", report.communicationSeconds},
+        {"exposed_communication_seconds", report.exposedSeconds},
         {report.preference ? "pairs" : "tokens", report.after.tokens},
         {"epoch", report.epoch},
         {"skipped", report.isSkipped},

@@ -75,12 +75,39 @@ absl::Status LocalCommunicator::enter(Operation operation, const void* data,
   assert(sizeBytes >= 0 && "negative message size");
   shownPhase_ = phase_;
   group_->post(shownPhase_, rank_) = {data, sizeBytes, operation};
-  bool staged = isStaged();
-  if (staged && data && sizeBytes > 0)
+  if (isStaged() && data && sizeBytes > 0)
     std::memcpy(group_->staging(shownPhase_, rank_), data, sizeBytes);
+  return meetShown(tag);
+}
+
+// A rank that reads a bucket directly finds its parts where the owner of the
+// bucket has them, which stays in its call until leave().
+absl::Status LocalCommunicator::enterBucket(Operation operation,
+                                            absl::Span<const BucketPart> parts,
+                                            int numBlocks, int64_t unitBytes,
+                                            const CollectiveTag& tag) {
+  int64_t sizeBytes = 0;
+  for (const BucketPart& part : parts)
+    sizeBytes += numBlocks * part.size * unitBytes;
+  shownPhase_ = phase_;
+  auto numParts = static_cast<uint32_t>(parts.size());
+  group_->post(shownPhase_, rank_) = {parts.data(), sizeBytes,
+                                      operation + (numParts << 8)};
+  if (isStaged()) {
+    uint8_t* to = group_->staging(shownPhase_, rank_);
+    for (const BucketPart& part : parts) {
+      int64_t partBytes = numBlocks * part.size * unitBytes;
+      copyBytes(to, part.send, partBytes);
+      to += partBytes;
+    }
+  }
+  return meetShown(tag);
+}
+
+absl::Status LocalCommunicator::meetShown(const CollectiveTag& tag) {
   LLMRT_RETURN_IF_ERROR(meet(tag));
   LLMRT_RETURN_IF_ERROR(checkPosts(tag));
-  return staged ? absl::OkStatus() : startReading();
+  return isStaged() ? absl::OkStatus() : startReading();
 }
 
 const uint8_t* LocalCommunicator::shown(int rank) const {
@@ -88,6 +115,15 @@ const uint8_t* LocalCommunicator::shown(int rank) const {
   if (rank != rank_ && post.sizeBytes <= Group::kStagedBytes)
     return group_->staging(shownPhase_, rank);
   return static_cast<const uint8_t*>(post.data);
+}
+
+const uint8_t* LocalCommunicator::shownPart(int rank, size_t i,
+                                            int64_t offset) const {
+  const Post& post = group_->post(shownPhase_, rank);
+  if (rank != rank_ && post.sizeBytes <= Group::kStagedBytes)
+    return group_->staging(shownPhase_, rank) + offset;
+  return static_cast<const uint8_t*>(
+      static_cast<const BucketPart*>(post.data)[i].send);
 }
 
 absl::Status LocalCommunicator::leave(const CollectiveTag& tag) {
@@ -136,32 +172,43 @@ absl::Status LocalCommunicator::waitForReaders(absl::Status status) const {
   return status;
 }
 
-absl::Status LocalCommunicator::allGather(const void* send, void* recv,
-                                          int64_t sizeBytes,
-                                          const CollectiveTag& tag) {
-  LLMRT_RETURN_IF_ERROR(enter(AllGather, send, sizeBytes, tag));
-  auto* blocks = static_cast<uint8_t*>(recv);
-  // Each rank starts with its right neighbour, so that they read different
-  // buffers.
-  for (int i = 0; i < size(); ++i) {
-    int r = (rank_ + i) % size();
-    copyBytes(blocks + r * sizeBytes, shown(r), sizeBytes);
+absl::Status
+LocalCommunicator::allGatherBucket(absl::Span<const BucketPart> parts,
+                                   const CollectiveTag& tag) {
+  LLMRT_RETURN_IF_ERROR(enterBucket(AllGather, parts, 1, 1, tag));
+  int64_t offset = 0;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    auto* blocks = static_cast<uint8_t*>(parts[p].recv);
+    int64_t sizeBytes = parts[p].size;
+    // Each rank starts with its right neighbour, so that they read different
+    // buffers.
+    for (int i = 0; i < size(); ++i) {
+      int r = (rank_ + i) % size();
+      copyBytes(blocks + r * sizeBytes, shownPart(r, p, offset), sizeBytes);
+    }
+    offset += sizeBytes;
   }
-  world_->crossLink((size() - 1) * sizeBytes);
+  world_->crossLink((size() - 1) * offset);
   return leave(tag);
 }
 
-absl::Status LocalCommunicator::reduceScatter(const void* send, void* recv,
-                                              int64_t numElements, DType dtype,
-                                              const CollectiveTag& tag) {
+absl::Status
+LocalCommunicator::reduceScatterBucket(absl::Span<const BucketPart> parts,
+                                       DType dtype, const CollectiveTag& tag) {
   LLMRT_RETURN_IF_ERROR(checkReducible(dtype, tag));
-  int64_t blockBytes = numElements * dtypeBytes(dtype);
-  LLMRT_RETURN_IF_ERROR(enter(ReduceScatter, send, size() * blockBytes, tag));
+  int64_t elementBytes = dtypeBytes(dtype);
+  LLMRT_RETURN_IF_ERROR(
+      enterBucket(ReduceScatter, parts, size(), elementBytes, tag));
+  int64_t offset = 0;
   absl::InlinedVector<const void*, 8> blocks(size());
-  for (int r = 0; r < size(); ++r)
-    blocks[r] = shown(r) + rank_ * blockBytes;
-  addInRankOrder(recv, blocks, numElements, dtype);
-  world_->crossLink((size() - 1) * blockBytes);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    int64_t blockBytes = parts[p].size * elementBytes;
+    for (int r = 0; r < size(); ++r)
+      blocks[r] = shownPart(r, p, offset) + rank_ * blockBytes;
+    addInRankOrder(parts[p].recv, blocks, parts[p].size, dtype);
+    offset += size() * blockBytes;
+  }
+  world_->crossLink(offset / size() * (size() - 1));
   return leave(tag);
 }
 

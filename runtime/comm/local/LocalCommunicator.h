@@ -17,10 +17,11 @@ public:
 
   int64_t reservedBytes() const override { return group_->reservedBytes(); }
 
-  absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
-                         const CollectiveTag& tag) override;
-  absl::Status reduceScatter(const void* send, void* recv, int64_t numElements,
-                             DType dtype, const CollectiveTag& tag) override;
+  absl::Status allGatherBucket(absl::Span<const BucketPart> parts,
+                               const CollectiveTag& tag) override;
+  absl::Status reduceScatterBucket(absl::Span<const BucketPart> parts,
+                                   DType dtype,
+                                   const CollectiveTag& tag) override;
   absl::Status allReduce(void* data, int64_t numElements, DType dtype,
                          const CollectiveTag& tag) override;
   absl::Status allToAll(const void* send, void* recv, int64_t sizeBytes,
@@ -47,7 +48,15 @@ private:
   /// leave().
   absl::Status enter(Operation operation, const void* data, int64_t sizeBytes,
                      const CollectiveTag& tag);
+  /// As enter() for a bucket of which each part shows `numBlocks` blocks of
+  /// size x unitBytes bytes.
+  absl::Status enterBucket(Operation operation,
+                           absl::Span<const BucketPart> parts, int numBlocks,
+                           int64_t unitBytes, const CollectiveTag& tag);
+  absl::Status meetShown(const CollectiveTag& tag);
   const uint8_t* shown(int rank) const;
+  /// What a rank shows of part `i`, which begins `offset` bytes into all parts.
+  const uint8_t* shownPart(int rank, size_t i, int64_t offset) const;
   /// Waits until nobody reads what this rank showed.
   absl::Status leave(const CollectiveTag& tag);
   absl::Status meet(const CollectiveTag& tag);

@@ -22,6 +22,8 @@ constexpr int64_t kReceiveBytes = 4 << 20;
 /// Up to here every rank sends all it has to every rank: one trip instead of
 /// two.
 constexpr int64_t kSmallBytes = 32768;
+/// Parts of a bucket, whose transfers are posted together (VerifyPrograms).
+constexpr int64_t kMostParts = 16;
 
 } // namespace
 
@@ -34,7 +36,7 @@ int64_t MpiCommunicator::reservedBytes() const {
   int64_t requestBytes = sizeof(MPI_Request) + sizeof(MPI_Status) +
                          2 * static_cast<int64_t>(sizeof(int));
   return std::max(kReceiveBytes, size() * kSmallBytes) +
-         4 * size() * requestBytes;
+         4 * kMostParts * size() * requestBytes;
 }
 
 absl::Status MpiCommunicator::start() {
@@ -58,30 +60,38 @@ int64_t MpiCommunicator::Layout::length(int rank) const {
   return begin(rank + 1) - begin(rank);
 }
 
-absl::Status MpiCommunicator::allGather(const void* sendData, void* recvData,
-                                        int64_t sizeBytes,
-                                        const CollectiveTag& tag) {
+// Messages between two ranks keep their order, so parts need no tags.
+absl::Status
+MpiCommunicator::allGatherBucket(absl::Span<const BucketPart> parts,
+                                 const CollectiveTag& tag) {
   LLMRT_RETURN_IF_ERROR(start());
-  auto* blocks = static_cast<uint8_t*>(recvData);
-  for (int i = 1; i < size(); ++i) {
-    int from = (rank_ + size() - i) % size();
-    receive(blocks + from * sizeBytes, sizeBytes, from);
+  for (const BucketPart& part : parts)
+    for (int i = 1; i < size(); ++i) {
+      int from = (rank_ + size() - i) % size();
+      receive(static_cast<uint8_t*>(part.recv) + from * part.size, part.size,
+              from);
+    }
+  for (const BucketPart& part : parts) {
+    for (int i = 1; i < size(); ++i)
+      send(part.send, part.size, (rank_ + i) % size());
+    uint8_t* own = static_cast<uint8_t*>(part.recv) + rank_ * part.size;
+    if (own != part.send && part.size > 0)
+      std::memcpy(own, part.send, part.size);
   }
-  for (int i = 1; i < size(); ++i)
-    send(sendData, sizeBytes, (rank_ + i) % size());
-  uint8_t* own = blocks + rank_ * sizeBytes;
-  if (own != sendData && sizeBytes > 0)
-    std::memcpy(own, sendData, sizeBytes);
   return complete(tag);
 }
 
-absl::Status MpiCommunicator::reduceScatter(const void* sendData,
-                                            void* recvData, int64_t numElements,
-                                            DType dtype,
-                                            const CollectiveTag& tag) {
+// One part after the other: each is already cut into rounds that overlap.
+absl::Status
+MpiCommunicator::reduceScatterBucket(absl::Span<const BucketPart> parts,
+                                     DType dtype, const CollectiveTag& tag) {
   LLMRT_RETURN_IF_ERROR(checkReducible(dtype, tag));
-  Layout layout = {numElements * size(), numElements};
-  return reduceRuns(sendData, recvData, layout, dtype, tag);
+  for (const BucketPart& part : parts) {
+    Layout layout = {part.size * size(), part.size};
+    LLMRT_RETURN_IF_ERROR(
+        reduceRuns(part.send, part.recv, layout, dtype, tag));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status MpiCommunicator::allReduce(void* data, int64_t numElements,

@@ -16,10 +16,11 @@ public:
   int size() const override { return static_cast<int>(worldRanks_.size()); }
 
   int64_t reservedBytes() const override;
-  absl::Status allGather(const void* send, void* recv, int64_t sizeBytes,
-                         const CollectiveTag& tag) override;
-  absl::Status reduceScatter(const void* send, void* recv, int64_t numElements,
-                             DType dtype, const CollectiveTag& tag) override;
+  absl::Status allGatherBucket(absl::Span<const BucketPart> parts,
+                               const CollectiveTag& tag) override;
+  absl::Status reduceScatterBucket(absl::Span<const BucketPart> parts,
+                                   DType dtype,
+                                   const CollectiveTag& tag) override;
   absl::Status allReduce(void* data, int64_t numElements, DType dtype,
                          const CollectiveTag& tag) override;
   absl::Status allToAll(const void* send, void* recv, int64_t sizeBytes,

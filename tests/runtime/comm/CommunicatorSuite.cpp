@@ -233,6 +233,45 @@ TEST_P(CommunicatorSuite, AllGatherInAndOutOfPlace) {
   });
 }
 
+// A bucket computes what its parts compute one after the other; small ones go
+// through staging memory together, large ones do not.
+TEST_P(CommunicatorSuite, BucketsEqualTheirParts) {
+  runAll([&](Communicator& comm) {
+    for (std::vector<int64_t> sizes :
+         {std::vector<int64_t>{3, 0, 17}, {1000, 1}, {9000, 3, 40000}}) {
+      std::vector<Bytes> sends, alone, together;
+      std::vector<BucketPart> gathers, reductions;
+      for (size_t p = 0; p < sizes.size(); ++p) {
+        // As large as the operand of a reduction, and its gathered result.
+        int64_t numBytes = sizes[p] * 4 * comm.size();
+        sends.push_back(inputOf(comm.rank() + 7 * static_cast<int>(p),
+                                sizes[p] * comm.size(), DType::F32));
+        alone.emplace_back(numBytes);
+        together.emplace_back(numBytes);
+      }
+      for (size_t p = 0; p < sizes.size(); ++p) {
+        gathers.push_back({sends[p].data(), together[p].data(), sizes[p] * 4});
+        EXPECT_THAT(comm.allGather(sends[p].data(), alone[p].data(),
+                                   sizes[p] * 4, testTag("all_gather")),
+                    IsOk());
+      }
+      EXPECT_THAT(comm.allGatherBucket(gathers, testTag("all_gather")), IsOk());
+      EXPECT_TRUE(alone == together);
+      for (size_t p = 0; p < sizes.size(); ++p) {
+        reductions.push_back({sends[p].data(), together[p].data(), sizes[p]});
+        EXPECT_THAT(comm.reduceScatter(sends[p].data(), alone[p].data(),
+                                       sizes[p], DType::F32,
+                                       testTag("reduce_scatter")),
+                    IsOk());
+      }
+      EXPECT_THAT(comm.reduceScatterBucket(reductions, DType::F32,
+                                           testTag("reduce_scatter")),
+                  IsOk());
+      EXPECT_TRUE(alone == together);
+    }
+  });
+}
+
 TEST_P(CommunicatorSuite, AllToAllTransposesBlocks) {
   runAll([&](Communicator& comm) {
     for (int64_t n : {0, 1, 3, 5000, 40000, 100003}) {

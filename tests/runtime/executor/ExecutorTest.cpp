@@ -316,6 +316,7 @@ TEST(Executor, StreamsOverlap) {
       ExecuteStatistics s;
       absl::Status status = e.execute(0, 4, &s);
       EXPECT_GT(s.seconds, kLinkSeconds);
+      EXPECT_GT(s.communicationSeconds, 0.9 * kLinkSeconds);
       // What the link does while kernels run is not waited for.
       if (waitsAtOnce)
         EXPECT_GT(s.waitSeconds, 0.9 * kLinkSeconds);
