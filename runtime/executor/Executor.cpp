@@ -7,12 +7,14 @@
 #include "runtime/executor/Poison.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
+#include "runtime/executor/StepOrder.h"
 #include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
 #include <chrono>
 #include <map>
 #include <numeric>
+#include <optional>
 
 namespace llmrt {
 namespace {
@@ -20,6 +22,17 @@ namespace {
 absl::string_view viewOf(const ::flatbuffers::String* text) {
   return text ? absl::string_view(text->data(), text->size())
               : absl::string_view();
+}
+
+/// Whether an evaluation runs an entry of a training step. Virtual stages have
+/// "forward.chunk1" and the like.
+bool isOfEvaluation(absl::string_view entry) {
+  entry = entry.substr(0, entry.find('.'));
+  for (absl::string_view name : {"prologue", "forward", "send_activation",
+                                 "receive_activation", "loss"})
+    if (entry == name)
+      return true;
+  return false;
 }
 
 class PlanExecutor final : public Executor {
@@ -109,14 +122,48 @@ public:
     if (actions_.empty())
       return makeError(ErrorCode::Unsupported, "the plan holds no training step",
                        "compile with --mode=train");
+    return runActions(actions_, statistics);
+  }
+
+  absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
+    if (actions_.empty())
+      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+                       "compile with --mode=train");
+    if (findEntry("loss") < 0)
+      return makeError(ErrorCode::EvaluationUnavailable,
+                       "the plan has no entry 'loss'",
+                       "compile the model again with this version of llmc");
+    return runActions(evaluation_, statistics);
+  }
+
+  absl::Status
+  reloadWeights(const std::vector<WeightLocation>& weights) override {
+    options_.weights = weights;
+    return initialise();
+  }
+
+  /// An action of a schedule, prepared.
+  struct Action {
+    Program* program;
+    Stream stream;
+    std::optional<EventId> waitsFor; // what the other stream has to do before
+    std::optional<EventId> done;     // recorded behind it
+  };
+
+  absl::Status runActions(const std::vector<Action>& actions,
+                          ExecuteStatistics* statistics) {
     auto begin = std::chrono::steady_clock::now();
     double waitedBefore = device_->waitSeconds();
     if (options_.poison)
       poison_.fillDeadMemory(*device_);
     int64_t commands = 0;
-    for (Program* action : actions_) {
-      action->enqueue(0);
-      commands += action->numCommands();
+    for (const Action& action : actions) {
+      if (action.waitsFor)
+        device_->wait(action.stream, *action.waitsFor);
+      action.program->enqueue(0);
+      if (action.done)
+        device_->record(*action.done, action.stream);
+      commands += action.program->numCommands();
     }
     LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
     if (statistics) {
@@ -176,6 +223,8 @@ private:
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
+  absl::Status prepareActions(const std::vector<const fb::Action*>& actions,
+                              std::vector<Action>& prepared);
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -207,7 +256,8 @@ private:
   // order in which the actions of a step run them.
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
-  std::vector<Program*> actions_;
+  std::vector<Action> actions_;
+  std::vector<Action> evaluation_; // those up to the loss
   Poison poison_;
 };
 
@@ -309,26 +359,40 @@ absl::Status PlanExecutor::preparePrograms() {
 }
 
 absl::Status PlanExecutor::prepareSchedule() {
+  std::vector<const fb::Action*> all, evaluation;
+  for (const fb::Action* action : *rank_.stage.schedule()) {
+    all.push_back(action);
+    const fb::Entry* entry = rank_.plan.entries()->Get(action->entry());
+    if (isOfEvaluation(viewOf(entry->name())))
+      evaluation.push_back(action);
+  }
+  LLMRT_RETURN_IF_ERROR(prepareActions(all, actions_));
+  return prepareActions(evaluation, evaluation_);
+}
+
+absl::Status
+PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
+                             std::vector<Action>& prepared) {
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *rank_.stage.programs())
     byEntry[program->entry()] = program;
-  for (const fb::Action* action : *rank_.stage.schedule()) {
-    Slots slots;
-    slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =
-        action->micro_batch();
-    constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
-    for (unsigned i = 0; action->slots() && i < action->slots()->size(); ++i)
-      slots.byKind[kFirst + i] = action->slots()->Get(i);
-    std::unique_ptr<Program>& program =
-        slotPrograms_[{action->entry(), slots.byKind}];
+  std::vector<ActionOrder> order = orderActions(rank_.stage, actions);
+  for (size_t i = 0; i < actions.size(); ++i) {
+    int entry = actions[i]->entry();
+    Slots slots = slotsOf(*actions[i]);
+    std::unique_ptr<Program>& program = slotPrograms_[{entry, slots.byKind}];
     if (!program) {
       LLMRT_ASSIGN_OR_RETURN(
           program,
-          Program::create(*byEntry.at(action->entry()),
-                          rank_.plan.entries()->Get(action->entry()), rank_,
-                          slots));
+          Program::create(*byEntry.at(entry), rank_.plan.entries()->Get(entry),
+                          rank_, slots));
     }
-    actions_.push_back(program.get());
+    Action action{program.get(), order[i].stream, std::nullopt, std::nullopt};
+    if (order[i].waitsFor >= 0)
+      action.waitsFor = prepared[order[i].waitsFor].done;
+    if (order[i].isAwaited)
+      action.done = device_->createEvent();
+    prepared.push_back(action);
   }
   return absl::OkStatus();
 }

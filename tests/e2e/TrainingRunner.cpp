@@ -4,6 +4,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/executor/Executor.h"
+#include "runtime/executor/LogicalTensors.h"
 #include "runtime/plan/Mesh.h"
 #include "tests/e2e/PlanRunner.h"
 
@@ -11,8 +12,10 @@
 
 #include <atomic>
 #include <cmath>
-#include <filesystem>
 #include <cstring>
+#include <filesystem>
+#include <map>
+#include <mutex>
 #include <thread>
 
 namespace llmrt {
@@ -25,7 +28,9 @@ std::vector<int32_t> partOf(const std::vector<int32_t>& all, int64_t dataRank,
   return {all.begin() + dataRank * run, all.begin() + (dataRank + 1) * run};
 }
 
-void fillHyper(const testing::TrainingOptimizer& o, int step, float* hyper) {
+void fillHyper(const testing::TrainingFixture& fixture, int step,
+               float* hyper) {
+  const testing::TrainingOptimizer& o = fixture.optimizer;
   std::fill_n(hyper, 16, 0.0f);
   const double values[] = {o.learningRate,
                            o.beta1,
@@ -35,34 +40,121 @@ void fillHyper(const testing::TrainingOptimizer& o, int step, float* hyper) {
                            1 - std::pow(o.beta1, step + 1),
                            1 - std::pow(o.beta2, step + 1),
                            o.clip,
-                           0,
-                           0,
+                           fixture.dpo.beta,
+                           fixture.dpo.labelSmoothing,
                            1 - o.beta1,
                            1 - o.beta2};
   std::copy(std::begin(values), std::end(values), hyper);
 }
 
-absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
-                     const testing::TrainingFixture& fixture,
-                     const TrainingRequest& request, TrainingResult& result) {
-  ExecutorOptions options;
-  options.numThreads = request.numThreads;
-  options.weights = {{"model", fixture.checkpoint}};
-  options.poison = request.poison;
-  LLMRT_ASSIGN_OR_RETURN(auto executor,
-                         Executor::create(plan, fabric, options));
-  LLMRT_RETURN_IF_ERROR(executor->initialise());
-  int64_t dataRank = 0, dataRanks = 1;
-  for (unsigned i = 0; i < plan.axes()->size(); ++i)
-    if (plan.axes()->Get(i)->name()->string_view() == "dp") {
-      dataRank = executor->coordinates()[i];
-      dataRanks = plan.axes()->Get(i)->size();
+/// First moments of all ranks, by checkpoint name, before they are turned.
+class Moments {
+public:
+  /// Adds what one rank has to write.
+  absl::Status add(const LogicalTensors& tensors) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return tensors.write([&](int number, const LogicalBox& box,
+                             const float* values, int64_t rowStride) {
+      const LogicalTensor& tensor = tensors.tensors()[number];
+      if (tensor.role != LogicalRole::Moment1)
+        return absl::OkStatus();
+      const fb::Parameter& p = *tensor.source;
+      Whole& whole =
+          wholes_[p.source() && p.source()->size() > 0 ? p.source()->str()
+                                                       : tensor.parameter];
+      whole.isTurned = p.transposed();
+      whole.numCols = tensor.shape.back();
+      int64_t numRows = tensor.shape.size() == 1 ? 1 : tensor.shape[0];
+      int64_t begin = std::max<int64_t>(p.source_row_begin(), 0);
+      if (tensor.shape.size() == 1) // rows of a vector are its elements
+        return whole.put(begin + box.colBegin, begin + whole.numCols, box,
+                         values, rowStride);
+      return whole.put((begin + box.rowBegin) * whole.numCols + box.colBegin,
+                       (begin + numRows) * whole.numCols, box, values,
+                       rowStride);
+    });
+  }
+
+  testing::GradientsByName inCheckpointLayout() const {
+    testing::GradientsByName all;
+    for (const auto& [name, whole] : wholes_) {
+      std::vector<float>& values = all[name] = whole.values;
+      int64_t numRows = values.size() / whole.numCols;
+      for (int64_t r = 0; whole.isTurned && r < numRows; ++r)
+        for (int64_t c = 0; c < whole.numCols; ++c)
+          values[c * numRows + r] = whole.values[r * whole.numCols + c];
     }
-  for (int step = 0; step < request.numSteps; ++step) {
-    const testing::TrainingBatch& batch = fixture.batches[step];
+    return all;
+  }
+
+private:
+  struct Whole {
+    std::vector<float> values;
+    int64_t numCols = 1;
+    bool isTurned = false;
+
+    absl::Status put(int64_t at, int64_t end, const LogicalBox& box,
+                     const float* from, int64_t rowStride) {
+      values.resize(std::max<size_t>(values.size(), end), NAN);
+      for (int64_t r = 0; r < box.numRows; ++r)
+        std::copy_n(from + r * rowStride, box.numCols,
+                    values.data() + at + r * numCols);
+      return absl::OkStatus();
+    }
+  };
+
+  std::mutex mutex_;
+  std::map<std::string, Whole> wholes_;
+};
+
+/// One rank of a run.
+class RankRun {
+public:
+  RankRun(const fb::Plan& plan, const testing::TrainingFixture& fixture,
+          Executor& executor)
+      : fixture_(fixture), executor_(executor) {
+    for (unsigned i = 0; i < plan.axes()->size(); ++i)
+      if (plan.axes()->Get(i)->name()->string_view() == "dp") {
+        dataRank_ = executor.coordinates()[i];
+        dataRanks_ = plan.axes()->Get(i)->size();
+      }
+  }
+
+  /// The reference's row losses of each step, of plans that want them.
+  absl::Status computeReference(int numSteps) {
+    LLMRT_RETURN_IF_ERROR(
+        executor_.reloadWeights({{"model", fixture_.dpo.reference}}));
+    for (int step = 0; step < numSteps; ++step) {
+      fillInputs(step);
+      LLMRT_RETURN_IF_ERROR(executor_.executeEvaluation(nullptr));
+      auto rows = executor_.stepOutput("row_loss");
+      reference_.emplace_back(rows.begin(), rows.end());
+    }
+    return executor_.reloadWeights({{"model", fixture_.checkpoint}});
+  }
+
+  absl::Status runStep(int step, TrainingResult& result) {
+    fillInputs(step);
+    LLMRT_RETURN_IF_ERROR(executor_.executeEvaluation(nullptr));
+    double evaluated = number("loss");
+    LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
+    if (evaluated != number("loss"))
+      return absl::InternalError("the evaluation has another loss");
+    result.losses.push_back(evaluated);
+    result.norms.push_back(number("norm"));
+    if (executor_.stepOutput("loss").size() > sizeof(float)) {
+      result.chosenRewards.push_back(number("loss", 1) / number("loss", 5));
+      result.rejectedRewards.push_back(number("loss", 2) / number("loss", 5));
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  void fillInputs(int step) {
+    const testing::TrainingBatch& batch = fixture_.batches[step];
     auto give = [&](absl::string_view name, const std::vector<int32_t>& all) {
-      std::vector<int32_t> part = partOf(all, dataRank, dataRanks);
-      absl::Span<uint8_t> input = executor->stepInput(name);
+      std::vector<int32_t> part = partOf(all, dataRank_, dataRanks_);
+      absl::Span<uint8_t> input = executor_.stepInput(name);
       if (input.size() == part.size() * sizeof(int32_t))
         std::memcpy(input.data(), part.data(), input.size());
     };
@@ -70,17 +162,47 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     give("positions", batch.positions);
     give("starts", batch.starts);
     give("labels", batch.labels);
-    if (auto hyper = executor->stepInput("hyper"); !hyper.empty())
-      fillHyper(fixture.optimizer, step, reinterpret_cast<float*>(hyper.data()));
-    LLMRT_RETURN_IF_ERROR(executor->executeStep(nullptr));
-    auto number = [&](absl::string_view name) -> double {
-      auto bytes = executor->stepOutput(name);
-      return bytes.empty() ? NAN
-                           : *reinterpret_cast<const float*>(bytes.data());
-    };
-    result.losses.push_back(number("loss"));
-    result.norms.push_back(number("norm"));
+    if (auto hyper = executor_.stepInput("hyper"); !hyper.empty())
+      fillHyper(fixture_, step, reinterpret_cast<float*>(hyper.data()));
+    absl::Span<uint8_t> losses = executor_.stepInput("reference_loss");
+    if (!losses.empty() && step < static_cast<int>(reference_.size()))
+      std::copy(reference_[step].begin(), reference_[step].end(),
+                losses.begin());
   }
+
+  double number(absl::string_view name, size_t index = 0) const {
+    auto bytes = executor_.stepOutput(name);
+    return bytes.size() <= index * sizeof(float)
+               ? NAN
+               : reinterpret_cast<const float*>(bytes.data())[index];
+  }
+
+  const testing::TrainingFixture& fixture_;
+  Executor& executor_;
+  int64_t dataRank_ = 0, dataRanks_ = 1;
+  std::vector<std::vector<uint8_t>> reference_; // by step
+};
+
+absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
+                     const testing::TrainingFixture& fixture,
+                     const TrainingRequest& request, Moments& moments,
+                     TrainingResult& result) {
+  ExecutorOptions options;
+  options.numThreads = request.numThreads;
+  options.weights = {{"model", fixture.checkpoint}};
+  if (!fixture.dpo.reference.empty())
+    options.weights.push_back({"reference", fixture.dpo.reference});
+  options.poison = request.poison;
+  LLMRT_ASSIGN_OR_RETURN(auto executor,
+                         Executor::create(plan, fabric, options));
+  LLMRT_RETURN_IF_ERROR(executor->initialise());
+  RankRun run(plan, fixture, *executor);
+  if (plan.options()->str().find("precompute") != std::string::npos)
+    LLMRT_RETURN_IF_ERROR(run.computeReference(request.numSteps));
+  for (int step = 0; step < request.numSteps; ++step)
+    LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
+  if (request.readMoments)
+    return moments.add(LogicalTensors::create(plan, *executor));
   return absl::OkStatus();
 }
 
@@ -102,15 +224,17 @@ runTraining(const testing::TrainingFixture& fixture,
   LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
   const fb::Plan& plan = *read;
   int numRanks = llmrt::numRanks(plan);
-  auto fabrics =
-      createLocalFabrics(numRanks, {.timeoutSeconds = 60, .threadsPerRank = 1});
+  auto fabrics = createLocalFabrics(
+      numRanks,
+      {.timeoutSeconds = 60, .threadsPerRank = 1, .link = request.link});
   std::vector<TrainingResult> results(numRanks);
   std::vector<absl::Status> statuses(numRanks);
+  Moments moments;
   std::vector<std::thread> threads;
   for (int r = 0; r < numRanks; ++r)
     threads.emplace_back([&, r] {
       statuses[r] =
-          runRank(plan, *fabrics[r], fixture, request, results[r]);
+          runRank(plan, *fabrics[r], fixture, request, moments, results[r]);
       if (!statuses[r].ok())
         fabrics[r]->abort(statuses[r]);
     });
@@ -124,6 +248,7 @@ runTraining(const testing::TrainingFixture& fixture,
   for (const TrainingResult& result : results)
     if (result.losses != results[0].losses || result.norms != results[0].norms)
       return absl::InternalError("ranks disagree about the loss or the norm");
+  results[0].moments = moments.inCheckpointLayout();
   return results[0];
 }
 

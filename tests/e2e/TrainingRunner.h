@@ -3,6 +3,7 @@
 // tests of training compare.
 #pragma once
 
+#include "runtime/comm/Communicator.h"
 #include "tests/support/TrainingFixture.h"
 
 #include "absl/status/statusor.h"
@@ -18,15 +19,25 @@ struct TrainingRequest {
   int numSteps = 10;
   int numThreads = 1; // of each rank
   bool poison = true;
+  SimulatedLink link; // of the fabric
+  bool readMoments = false;
 };
 
 struct TrainingResult {
   std::vector<double> losses;
   std::vector<double> norms;
+  // Of preference optimisation, by step: means over pairs.
+  std::vector<double> chosenRewards;
+  std::vector<double> rejectedRewards;
+  // Adam's first moments after the last step if the request reads them, by
+  // checkpoint name and in checkpoint layout, put together from all ranks.
+  testing::GradientsByName moments;
 };
 
 /// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
-/// Errors  whatever llmc or any rank returned.
+/// Before each step its batch is evaluated.
+/// Errors  whatever llmc or any rank returned; Internal if ranks disagree, or an
+/// evaluation and the step after it about the loss.
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);

@@ -36,7 +36,9 @@ struct CommandLine {
   std::vector<std::string> disabled;
   bool noSequenceParallel = false, quiet = false;
   std::string objective, schedule, recompute, freeze;
-  int64_t microbatches = 1;
+  std::string preferenceLoss, reference;
+  int64_t referenceZero = 0;
+  int64_t microbatches = 1, virtualStages = 1;
   // inspect, check
   std::string outputForm, entry, budget;
   bool updateBudget = false;

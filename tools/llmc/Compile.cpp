@@ -8,12 +8,12 @@
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
-#include "runtime/base/MappedFile.h"
 #include "runtime/base/NearestName.h"
 #include "runtime/io/AtomicFile.h"
 #include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/MemoryLimit.h"
+#include "tools/llmc/ModelInput.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
 #include "tools/llmc/StepReport.h"
@@ -24,7 +24,6 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <set>
@@ -35,10 +34,6 @@ using llmrt::makeError;
 
 namespace llmc {
 namespace {
-
-std::string folderOf(const std::string& path) {
-  return llvm::sys::path::parent_path(path).str();
-}
 
 struct Axis {
   std::string name;
@@ -115,16 +110,24 @@ absl::Status checkValues(const CommandLine& line) {
            {"target", target, {"cpu"}, {"cuda"}},
            {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
            {"dtype", line.dtype, {"f32", "bf16"}, {}},
-           {"objective", line.objective, {"pretrain", "sft"}, {"dpo"}},
+           {"objective", line.objective, {"pretrain", "sft", "dpo"}, {}},
+           {"preference-loss",
+            line.preferenceLoss,
+            {"sigmoid", "hinge", "ipo"},
+            {}},
+           {"reference", line.reference, {"plan", "precompute"}, {}},
+           {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}, {}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b", "zero-bubble"},
-            {"interleaved"}},
+            {"gpipe", "1f1b", "interleaved", "zero-bubble"},
+            {}},
            {"recompute", line.recompute, {"none", "selective", "full"}, {}},
            {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("virtual-stages", line.virtualStages, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -148,11 +151,23 @@ absl::Status checkTogether(const CommandLine& line) {
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
   bool isTraining = line.mode == "train" || from != "model";
-  for (const char* option :
-       {"objective", "schedule", "recompute", "freeze", "microbatches"})
+  for (const char* option : {"objective", "schedule", "virtual-stages",
+                             "recompute", "freeze", "microbatches"})
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
+  for (const char* option : {"preference-loss", "reference", "reference-zero"})
+    if (line.given.count(option) && line.objective != "dpo")
+      return contradict("--" + std::string(option) +
+                            " with --objective=" + line.objective,
+                        "only --objective=dpo has a reference model");
+  if (line.given.count("reference-zero") && line.reference == "precompute")
+    return contradict("--reference-zero with --reference=precompute",
+                      "the reference model is not part of such a plan");
+  if (line.mode == "train" && line.given.count("virtual-stages") &&
+      line.schedule != "interleaved")
+    return contradict("--virtual-stages with --schedule=" + line.schedule,
+                      "only --schedule=interleaved has virtual stages");
   if (line.mode == "train" && line.given.count("chunk"))
     return contradict("--chunk with --mode=train",
                       "a training step runs whole sequences");
@@ -166,7 +181,8 @@ absl::Status checkTogether(const CommandLine& line) {
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
         "weights-format", "sequence-parallel", "objective", "schedule",
-        "recompute", "freeze", "microbatches"})
+        "virtual-stages", "recompute", "freeze", "microbatches",
+        "preference-loss", "reference", "reference-zero"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -179,7 +195,8 @@ absl::Status checkTogether(const CommandLine& line) {
 }
 
 /// Checks what the mesh asks of the model.
-absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
+absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes,
+                       int64_t virtualStages) {
   auto model =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
   auto number = [&](llvm::StringRef name) {
@@ -197,49 +214,16 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
                            " for a model with " + std::to_string(most) +
                            (isTensor ? " query heads" : " layers"),
                        "use at most " + std::to_string(most));
+    if (axis.name == "pp" && axis.size * virtualStages > most)
+      return makeError(ErrorCode::MeshDoesNotFit,
+                       llvm::formatv("pp={0} with {1} virtual stages for a "
+                                     "model with {2} layers",
+                                     axis.size, virtualStages, most)
+                           .str(),
+                       "give each virtual stage a layer: use a smaller pp or "
+                       "--virtual-stages, or another --schedule");
   }
   return absl::OkStatus();
-}
-
-/// Refuses a file that is no checkpoint by its first bytes, before an importer
-/// takes it for a damaged one.
-absl::Status checkCheckpointFile(const std::string& path) {
-  if (!llvm::sys::fs::is_regular_file(path))
-    return absl::OkStatus();
-  LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::MappedFile::open(path));
-  llvm::StringRef bytes(reinterpret_cast<const char*>(file.bytes().data()),
-                        file.bytes().size());
-  if (bytes.starts_with("GGUF"))
-    return absl::OkStatus();
-  std::string advice = "give a Hugging Face folder or a .gguf file";
-  if (bytes.starts_with("LLMCPLAN"))
-    advice = "it is a plan: run it with llmrt run, or see llmc inspect";
-  else if (llvm::StringRef(path).ends_with(".safetensors"))
-    advice = "give the folder that also holds its config.json";
-  else if (llvm::StringRef(path).ends_with(".mlir"))
-    advice = "it is a model: give it to llmc compile";
-  return makeError(ErrorCode::CheckpointNotRecognised,
-                   path + " is no checkpoint", advice);
-}
-
-absl::StatusOr<OwningOpRef<ModuleOp>> importModel(MLIRContext& context,
-                                                  const std::string& path,
-                                                  const std::string& output) {
-  LLMRT_RETURN_IF_ERROR(checkCheckpointFile(path));
-  return importCheckpoint(context, path, folderOf(output));
-}
-
-absl::StatusOr<OwningOpRef<ModuleOp>> readModel(const CommandLine& line,
-                                                MLIRContext& context) {
-  const std::string& path = line.positional.front();
-  if (!llvm::StringRef(path).ends_with(".mlir"))
-    return importModel(context, path, line.output);
-  LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
-                         readModule(context, path));
-  if (module->getBody()->empty())
-    return makeError(ErrorCode::ModelInvalid, path + ": it holds no model",
-                     "see llmc import");
-  return module;
 }
 
 /// Makes the folder of the dumps before work could be lost.
@@ -289,7 +273,10 @@ absl::Status checkDisabled(const std::vector<std::string>& disabled) {
 /// Writes the command line's options and mesh to a model; a dump has its own.
 absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_ASSIGN_OR_RETURN(std::vector<Axis> axes, parseMesh(line.mesh));
-  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes));
+  bool hasVirtualStages =
+      line.mode == "train" && line.schedule == "interleaved";
+  int64_t virtualStages = hasVirtualStages ? line.virtualStages : 1;
+  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes, virtualStages));
   Options options = Options::read(module);
   options.mode = line.mode;
   options.target = line.target;
@@ -301,8 +288,12 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.objective = line.objective;
   options.schedule = line.schedule;
   options.recompute = line.recompute;
+  options.preferenceLoss = line.preferenceLoss;
+  options.reference = line.reference;
+  options.referenceZero = line.referenceZero;
   options.freeze = line.freeze;
   options.microbatches = line.microbatches;
+  options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);
@@ -358,7 +349,7 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkTogether(line));
   LLMRT_RETURN_IF_ERROR(parseMesh(line.mesh).status());
   LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
-                         readModel(line, context));
+                         readModel(context, line.positional.front(), line.output));
   LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
   TrialCompiler compileOther;

@@ -71,10 +71,30 @@ cl::opt<bool> sequenceParallel(
 cl::opt<std::string> objective("objective",
                                cl::desc("compile: pretrain, sft or dpo"),
                                cl::init("pretrain"), cl::cat(category));
+cl::opt<std::string>
+    preferenceLoss("preference-loss",
+                   cl::desc("compile: sigmoid, hinge or ipo, for "
+                            "--objective=dpo"),
+                   cl::init("sigmoid"), cl::cat(category));
+cl::opt<std::string>
+    reference("reference",
+              cl::desc("compile: dpo's reference model is part of the plan, or "
+                       "its losses are computed once (precompute)"),
+              cl::value_desc("plan|precompute"), cl::init("plan"),
+              cl::cat(category));
+cl::opt<int64_t> referenceZero("reference-zero",
+                               cl::desc("compile: ZeRO stage of dpo's "
+                                        "reference model, 0 or 3"),
+                               cl::init(0), cl::cat(category));
 cl::opt<std::string> schedule("schedule",
                               cl::desc("compile: gpipe, 1f1b, interleaved or "
                                        "zero-bubble"),
                               cl::init("1f1b"), cl::cat(category));
+cl::opt<int64_t> virtualStages(
+    "virtual-stages",
+    cl::desc("compile: parts of the model on each pipeline stage, for "
+             "--schedule=interleaved (2)"),
+    cl::init(2), cl::cat(category));
 cl::opt<std::string> recompute("recompute",
                                cl::desc("compile: none, selective or full"),
                                cl::init("none"), cl::cat(category));
@@ -137,28 +157,11 @@ constexpr const char* kOverview =
 const std::map<std::string, std::set<std::string>> kAccepted = {
     {"import", {"o", "new"}},
     {"compile",
-     {"o",
-      "mode",
-      "target",
-      "mesh",
-      "zero",
-      "batch",
-      "seq",
-      "chunk",
-      "dtype",
-      "weights-format",
-      "memory-limit",
-      "sequence-parallel",
-      "objective",
-      "schedule",
-      "recompute",
-      "freeze",
-      "microbatches",
-      "compile-to",
-      "compile-from",
-      "dump-compilation-phases-to",
-      "disable",
-      "quiet",
+     {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
+      "weights-format", "memory-limit", "sequence-parallel", "objective",
+      "preference-loss", "reference", "reference-zero", "schedule",
+      "virtual-stages", "recompute", "freeze", "microbatches", "compile-to",
+      "compile-from", "dump-compilation-phases-to", "disable", "quiet",
       "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
@@ -341,7 +344,11 @@ int main(int argc, char** argv) {
   line.noSequenceParallel = !sequenceParallel;
   line.objective = objective;
   line.schedule = schedule;
+  line.virtualStages = virtualStages;
   line.recompute = recompute;
+  line.preferenceLoss = preferenceLoss;
+  line.reference = reference;
+  line.referenceZero = referenceZero;
   line.freeze = freezePattern;
   line.microbatches = microbatches;
   line.quiet = quiet;
