@@ -8,12 +8,12 @@
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
-#include "runtime/base/MappedFile.h"
 #include "runtime/base/NearestName.h"
 #include "runtime/io/AtomicFile.h"
 #include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/MemoryLimit.h"
+#include "tools/llmc/ModelInput.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
 #include "tools/llmc/StepReport.h"
@@ -24,7 +24,6 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
 #include <set>
@@ -35,10 +34,6 @@ using llmrt::makeError;
 
 namespace llmc {
 namespace {
-
-std::string folderOf(const std::string& path) {
-  return llvm::sys::path::parent_path(path).str();
-}
 
 struct Axis {
   std::string name;
@@ -260,47 +255,6 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes,
   return absl::OkStatus();
 }
 
-/// Refuses a file that is no checkpoint by its first bytes, before an importer
-/// takes it for a damaged one.
-absl::Status checkCheckpointFile(const std::string& path) {
-  if (!llvm::sys::fs::is_regular_file(path))
-    return absl::OkStatus();
-  LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::MappedFile::open(path));
-  llvm::StringRef bytes(reinterpret_cast<const char*>(file.bytes().data()),
-                        file.bytes().size());
-  if (bytes.starts_with("GGUF"))
-    return absl::OkStatus();
-  std::string advice = "give a Hugging Face folder or a .gguf file";
-  if (bytes.starts_with("LLMCPLAN"))
-    advice = "it is a plan: run it with llmrt run, or see llmc inspect";
-  else if (llvm::StringRef(path).ends_with(".safetensors"))
-    advice = "give the folder that also holds its config.json";
-  else if (llvm::StringRef(path).ends_with(".mlir"))
-    advice = "it is a model: give it to llmc compile";
-  return makeError(ErrorCode::CheckpointNotRecognised,
-                   path + " is no checkpoint", advice);
-}
-
-absl::StatusOr<OwningOpRef<ModuleOp>> importModel(MLIRContext& context,
-                                                  const std::string& path,
-                                                  const std::string& output) {
-  LLMRT_RETURN_IF_ERROR(checkCheckpointFile(path));
-  return importCheckpoint(context, path, folderOf(output));
-}
-
-absl::StatusOr<OwningOpRef<ModuleOp>> readModel(const CommandLine& line,
-                                                MLIRContext& context) {
-  const std::string& path = line.positional.front();
-  if (!llvm::StringRef(path).ends_with(".mlir"))
-    return importModel(context, path, line.output);
-  LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
-                         readModule(context, path));
-  if (module->getBody()->empty())
-    return makeError(ErrorCode::ModelInvalid, path + ": it holds no model",
-                     "see llmc import");
-  return module;
-}
-
 /// Makes the folder of the dumps before work could be lost.
 absl::Status makeDumpFolder(const std::string& folder) {
   if (folder.empty())
@@ -426,7 +380,7 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkTogether(line));
   LLMRT_RETURN_IF_ERROR(parseMesh(line.mesh).status());
   LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
-                         readModel(line, context));
+                         readModel(context, line.positional.front(), line.output));
   LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
   TrialCompiler compileOther;

@@ -65,16 +65,6 @@ std::set<int> trainedParameters(const fb::Stage& stage) {
   return trained;
 }
 
-/// Of the whole model: every rank has a term of the gradient norm for each.
-double trainedTensors(const fb::Plan& plan) {
-  std::set<std::string> names;
-  for (const fb::Stage* stage : listOf(plan.stages()))
-    for (int i : trainedParameters(*stage))
-      if (i >= 0)
-        names.insert(textOf(stage->parameters()->Get(i)->name()));
-  return static_cast<double>(names.size());
-}
-
 /// What one layer looks like, from the launches of the plan.
 PublishedLayer layerOf(const fb::Plan& plan) {
   PublishedLayer layer;
@@ -99,6 +89,38 @@ PublishedLayer layerOf(const fb::Plan& plan) {
     }
   }
   return layer;
+}
+
+double elementBytes(fb::ElementType dtype) {
+  switch (dtype) {
+  case fb::ElementType::BF16:
+  case fb::ElementType::F16:
+    return 2;
+  case fb::ElementType::I64:
+  case fb::ElementType::F64:
+    return 8;
+  case fb::ElementType::U8:
+    return 1;
+  default:
+    return 4;
+  }
+}
+
+/// Elements of a matrix with its padding to whole panels, and to equal runs of
+/// them for the data ranks; vectors have none.
+double paddedElements(const fb::Plan& plan, const fb::Parameter& parameter,
+                      bool hasRuns) {
+  std::vector<int64_t> shape = listOf(parameter.local_shape());
+  bool hasPanels = hasRuns || parameter.layout() == fb::WeightLayout::Panel;
+  if (shape.size() > 1 && hasPanels) {
+    int64_t panel = static_cast<int64_t>(llmrt::kPanelBytes /
+                                         elementBytes(parameter.dtype()));
+    shape[0] = roundUp(shape[0], panel * (hasRuns ? axisSize(plan, "dp") : 1));
+  }
+  double elements = 1;
+  for (int64_t n : shape)
+    elements *= static_cast<double>(n);
+  return elements;
 }
 
 // ---- Text ----
@@ -208,51 +230,36 @@ StageParameters parametersOfStage(const fb::Plan& plan, int stage) {
   StageParameters sums;
   int number = -1;
   for (const fb::Parameter* parameter : listOf(holder.parameters())) {
-    bool isTrained = trained.count(++number) > 0;
-    std::vector<int64_t> shape = listOf(parameter->local_shape());
-    int64_t logical = boxElements(*parameter);
-    sums.elements += logical;
-    sums.trainedElements += isTrained ? logical : 0;
-    if (shape.size() < 2) {
-      sums.vectors += shape.empty() ? 1 : shape[0];
-      sums.trainedVectors += isTrained ? shape[0] : 0;
-      continue;
-    }
-    int64_t elementBytes = parameter->dtype() == fb::ElementType::BF16 ? 2 : 4;
-    // What is neither trained nor sharded needs no equal runs.
-    // What is neither trained nor sharded needs no equal runs.
-    bool isSharded = !listOf(parameter->shard_axes()).empty();
-    bool hasRuns = isTrained || isSharded;
-    bool hasPanels = hasRuns || parameter->layout() == fb::WeightLayout::Panel;
-    int64_t unit = (hasPanels ? llmrt::kPanelBytes / elementBytes : 1) *
-                   (hasRuns ? axisSize(plan, "dp") : 1);
-    int64_t elements = roundUp(shape[0], unit);
-    for (size_t i = 1; i < shape.size(); ++i)
-      elements *= shape[i];
-    (isSharded ? sums.shardedMatrices : sums.wholeMatrices) += elements;
-    sums.trainedMatrices += isTrained ? elements : 0;
+    int64_t elements = boxElements(*parameter);
+    sums.elements += elements;
+    sums.trainedElements += trained.count(++number) ? elements : 0;
   }
   return sums;
 }
 
 ModelStates ownModelStates(const fb::Plan& plan, int stage) {
-  StageParameters held = parametersOfStage(plan, stage);
-  bool isBf16 = plan.compute_dtype() == fb::ElementType::BF16;
-  int zero = zeroStage(plan);
+  const fb::Stage& holder = *plan.stages()->Get(stage);
   double dp = static_cast<double>(axisSize(plan, "dp"));
-  auto shard = [&](double bytes, int from) {
-    return zero >= from ? bytes / dp : bytes;
-  };
-  // Vectors are f32 in every precision and need no master copy.
+  std::set<int> trained = trainedParameters(holder);
   ModelStates states;
-  states.parameters =
-      (isBf16 ? 2.0 : 4.0) * (held.shardedMatrices / dp + held.wholeMatrices) +
-      4.0 * held.vectors;
-  states.gradients =
-      shard(4.0 * held.trainedMatrices, 2) + 4.0 * held.trainedVectors;
-  // Terms of the gradient norm, the count and the loss are not sharded.
-  states.optimizer = shard((isBf16 ? 12.0 : 8.0) * held.trainedMatrices, 1) +
-                     8.0 * held.trainedVectors + 8.0 * trainedTensors(plan) + 8;
+  std::vector<double> padded; // elements of each parameter
+  for (const fb::Parameter* parameter : listOf(holder.parameters())) {
+    bool isSharded = parameter->shard_axes() && parameter->shard_axes()->size();
+    // What is neither trained nor sharded needs no equal runs.
+    bool hasRuns = isSharded || trained.count(static_cast<int>(padded.size()));
+    padded.push_back(paddedElements(plan, *parameter, hasRuns));
+    states.parameters +=
+        elementBytes(parameter->dtype()) * padded.back() / (isSharded ? dp : 1);
+  }
+  for (const fb::State* state : listOf(holder.states())) {
+    bool isSharded = state->shard_axes() && state->shard_axes()->size();
+    double elements = state->parameter() >= 0
+                          ? padded[state->parameter()] / (isSharded ? dp : 1)
+                          : static_cast<double>(state->elements());
+    double bytes = elementBytes(state->dtype()) * elements;
+    (state->role() == fb::StateRole::Gradient ? states.gradients
+                                              : states.optimizer) += bytes;
+  }
   return states;
 }
 

@@ -10,23 +10,16 @@
 
 namespace llmc {
 
-/// Parameters of one rank of a stage before ZeRO, padding and all copies
-/// counted, as the shapes in the plan give them.
+/// Parameters of one rank of a stage before ZeRO, without padding.
 struct StageParameters {
-  int64_t elements = 0; // without padding
+  int64_t elements = 0;
   int64_t trainedElements = 0;
-  // With the padding to equal runs of panels.
-  int64_t shardedMatrices = 0; // by ZeRO 3
-  int64_t wholeMatrices = 0;
-  int64_t trainedMatrices = 0; // of both
-  int64_t vectors = 0;
-  int64_t trainedVectors = 0;
 };
 
 StageParameters parametersOfStage(const fb::Plan& plan, int stage);
 
 /// Bytes that a rank of the stage needs for its parameters, gradients and
-/// optimizer states, by the formula.
+/// optimizer states, from the shapes and from what is sharded.
 ModelStates ownModelStates(const fb::Plan& plan, int stage);
 
 /// Bytes that `forward` saves for `backward` of one micro-batch, by who reads

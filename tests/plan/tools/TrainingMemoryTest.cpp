@@ -32,22 +32,25 @@ protected:
   static void SetUpTestSuite() {
     folder_ = new LlmcFolder;
     ToolEnd end =
-        folder_->run(std::string("llmc import -o m.mlir --new=") + kModel);
+        folder_->run(std::string("for t in 0 1; do llmc import -o $t.mlir "
+                                 "--new=") +
+                     kModel + ",tied=$t; done");
     ASSERT_EQ(end.status, 0) << end.errors;
   }
 
   static void TearDownTestSuite() { delete folder_; }
 
-  json compile(const std::string& options) {
-    ToolEnd end = folder_->run("llmc compile m.mlir --mode=train --seq=64 "
-                               "--batch=8 --quiet -o p.fb " +
+  json compile(const std::string& options, bool isTied = false) {
+    ToolEnd end = folder_->run("llmc compile " + std::to_string(isTied) +
+                               ".mlir --mode=train --seq=64 --batch=8 --quiet "
+                               "-o p.fb " +
                                options + " && llmc inspect p.fb --output=json");
     EXPECT_EQ(end.status, 0) << end.errors;
     return json::parse(end.output);
   }
 
-  std::string explain(const std::string& options) {
-    compile(options);
+  std::string explain(const std::string& options, bool isTied = false) {
+    compile(options, isTied);
     ToolEnd end = folder_->run("llmc explain p.fb memory");
     EXPECT_EQ(end.status, 0) << end.errors;
     return end.output;
@@ -212,11 +215,13 @@ void expectEqualColumns(const std::string& text, const std::string& name,
   EXPECT_EQ(count, 0) << name << " in\n" << text;
 }
 
-// Also where the test above does not go: stages, tensor split, frozen layers.
+// Also where the test above does not go: stages, tensor split, frozen
+// layers, reference models, tied parameters.
 TEST_F(TrainingMemory, ThePrintedFormulaIsWhatThePlanHas) {
   struct Mesh {
     const char* options;
     int stages;
+    bool isTied = false;
   };
 
   for (const Mesh& mesh :
@@ -224,8 +229,11 @@ TEST_F(TrainingMemory, ThePrintedFormulaIsWhatThePlanHas) {
         Mesh{"--mesh=dp=2,pp=2 --zero=3 --dtype=bf16 --microbatches=2", 2},
         Mesh{"--mesh=dp=2 --zero=1 --freeze=*.mlp.*", 1},
         Mesh{"--mesh=dp=2 --zero=3 --freeze=*.mlp.*", 1},
-        Mesh{"--dtype=bf16 --mesh=dp=2 --freeze=*embed*", 1}}) {
-    std::string text = explain(mesh.options);
+        Mesh{"--dtype=bf16 --mesh=dp=2 --freeze=*embed*", 1},
+        Mesh{"--mesh=dp=2,tp=2 --objective=dpo --zero=2 --reference-zero=3", 1},
+        Mesh{"--mesh=dp=2,pp=2 --zero=0 --microbatches=2", 2, true},
+        Mesh{"--mesh=dp=2,pp=2 --zero=1 --microbatches=2", 2, true}}) {
+    std::string text = explain(mesh.options, mesh.isTied);
     text = text.substr(text.find("model states of"));
     for (const char* name :
          {"parameters", "gradients", "optimizer", "together"})
@@ -234,7 +242,7 @@ TEST_F(TrainingMemory, ThePrintedFormulaIsWhatThePlanHas) {
 }
 
 TEST_F(TrainingMemory, ExplainSaysLessOfInference) {
-  ToolEnd end = folder_->run("llmc compile m.mlir --quiet -o i.fb && "
+  ToolEnd end = folder_->run("llmc compile 0.mlir --quiet -o i.fb && "
                              "llmc explain i.fb memory");
   EXPECT_EQ(end.status, 0) << end.errors;
   EXPECT_THAT(end.output, testing::Not(HasSubstr("paper")));
