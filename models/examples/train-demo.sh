@@ -20,7 +20,7 @@ with open(sys.argv[1], "w", encoding="utf-8") as out:
 END
 "$here/prepare.py" text "$out/documents.jsonl" "$out/documents.txt" --held-out=0
 llmc import -o "$out/model.mlir" \
-  --new=llama,layers=4,hidden=160,heads=5,intermediate=416,vocab=1024,context=512,tied=1
+  --new=llama,layers=4,hidden=192,heads=6,kv_heads=6,intermediate=512,vocab=1024,context=512,tied=1
 llmc compile "$out/model.mlir" --mode=train --batch=8 --seq=256 -o "$out/train.fb"
 llmrt run "$out/train.fb" --weights=random:1 --tokenizer="$out/tokenizer.json" \
   --data="$out/documents.jsonl" --steps="${STEPS:-900}" --learning-rate=2e-3 --warmup=50 \

@@ -19,7 +19,7 @@
 
 namespace llmrt {
 
-inline constexpr int kPlanSchemaVersion = 2;
+inline constexpr int kPlanSchemaVersion = 3;
 inline constexpr int64_t kPlanEnvelopeBytes = 32;
 /// Alignment of every buffer in an arena.
 inline constexpr int64_t kBufferAlignment = 64;

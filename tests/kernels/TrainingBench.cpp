@@ -157,6 +157,50 @@ void BM_WeightGradient(benchmark::State& state) {
   report(state, all, names, 2.0 * l.M * l.N * l.K);
 }
 
+#if defined(LLMRT_BENCH_DNNL) && defined(LLMRT_BENCH_OPENBLAS)
+/// A layer's product and both gradients by the libraries alone, each in f32;
+/// milliseconds of the better one for each of the three, added. For
+/// tools/bench-training-step.py.
+void BM_LibraryProducts(benchmark::State& state) {
+  Floats::release();
+  Layer l(state.range(0), state.range(1), state.range(2));
+  openblas_set_num_threads(numThreads());
+  auto blas = [&](CBLAS_TRANSPOSE a, CBLAS_TRANSPOSE b, int64_t m, int64_t n,
+                  int64_t k, float* x, float* y) -> std::function<void()> {
+    int64_t lda = a == CblasTrans ? m : k, ldb = b == CblasTrans ? k : n;
+    float* out = l.out.data();
+    return [=] {
+      cblas_sgemm(CblasRowMajor, a, b, m, n, k, 1.0f, x, lda, y, ldb, 0.0f, out,
+                  n);
+    };
+  };
+  float *x = l.x.data(), *dy = l.dy.data(), *w = l.w.data();
+  float* out = l.out.data();
+  std::vector<Contestant> all;
+  all.push_back({dnnlTurned(l.M, l.N, l.K, false, true, x, w, out)});
+  all.push_back({blas(CblasNoTrans, CblasTrans, l.M, l.N, l.K, x, w)});
+  all.push_back({dnnlTurned(l.M, l.K, l.N, false, false, dy, w, out)});
+  all.push_back({blas(CblasNoTrans, CblasNoTrans, l.M, l.K, l.N, dy, w)});
+  all.push_back({dnnlTurned(l.N, l.K, l.M, true, false, dy, x, out)});
+  all.push_back({blas(CblasTrans, CblasNoTrans, l.N, l.K, l.M, dy, x)});
+  takeTurns(state, all);
+  double seconds = 0;
+  for (size_t i = 0; i < all.size(); i += 2)
+    seconds += std::min(all[i].bestSeconds, all[i + 1].bestSeconds);
+  state.counters["milliseconds"] = seconds * 1e3;
+}
+
+// The layers of a 110M shape: attention, feed-forward in and out, head.
+BENCHMARK(BM_LibraryProducts)
+    ->Args({2048, 768, 768})
+    ->Args({2048, 2048, 768})
+    ->Args({2048, 768, 2048})
+    ->Args({2048, 32000, 768})
+    ->UseManualTime()
+    ->Iterations(4)
+    ->Unit(benchmark::kMillisecond);
+#endif
+
 void layerShapes(benchmark::internal::Benchmark* b) {
   for (int64_t last : {0, 1}) {
     b->Args({2048, 768, 768, last});
