@@ -110,7 +110,7 @@ TEST_P(StoppedRank, IsNamedAndEndsTheRun) {
   // "to AllReduce of layer.mlp.down_proj (command 30, put there by ...)"
   EXPECT_TRUE(std::regex_search(
       end.errors,
-      std::regex("to [A-Za-z]+ of [^ ]+ ?[^ ]* \\(command -?[0-9]+, "
+      std::regex("to [A-Za-z_]+ of [^ ]+ ?[^ ]* \\(command -?[0-9]+, "
                  "put there by [^ ]+\\)")))
       << end.errors;
   // Once; the stopped rank may say it again when the launcher ends it.

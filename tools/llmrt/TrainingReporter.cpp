@@ -77,7 +77,7 @@ absl::Status TrainingReporter::takeStep(const StepReport& report) {
   step_ = report.step;
   numSkipped_ = report.after.skipped;
   progress_->addStep(report.isSkipped ? NAN : report.loss, report.learningRate,
-                     report.numTokens, now());
+                     report.numTokens, now() - evaluationSeconds_);
   double tokensPerSecond =
       report.seconds > 0
           ? static_cast<double>(report.numTokens) / report.seconds
@@ -118,6 +118,7 @@ absl::Status TrainingReporter::takeStep(const StepReport& report) {
 
 absl::Status
 TrainingReporter::takeEvaluation(const EvaluationReport& report) {
+  evaluationSeconds_ += report.seconds;
   if (!options_.isQuiet) {
     std::string text = absl::StrFormat("evaluation of %s after step %d: loss %.4f",
                                        report.name, report.step, report.loss);

@@ -48,6 +48,7 @@ private:
   std::optional<TensorBoardWriter> tensorBoard_;
   std::optional<TrainingProgress> progress_;
   Clock::time_point begin_ = Clock::now();
+  double evaluationSeconds_ = 0; // no part of the speed that is shown
   double lastPrint_ = 0;
   bool isBarDrawn_ = false;
   int64_t step_ = 0;
