@@ -4,7 +4,6 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/executor/LoadWeights.h"
-#include "runtime/executor/Poison.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/kernels/KernelRegistry.h"
@@ -38,7 +37,8 @@ public:
               {},
               {},
               FlightRecorder(fabric.rank()),
-              FlightRecorder(fabric.rank())} {}
+              FlightRecorder(fabric.rank()),
+              nullptr} {}
 
   ~PlanExecutor() override { (void)device_->synchronize(); }
 
@@ -51,15 +51,18 @@ public:
                         rank_.communicators.reservedBytes());
     LLMRT_RETURN_IF_ERROR(loadKernels());
     LLMRT_RETURN_IF_ERROR(allocateArenas());
-    return preparePrograms();
+    LLMRT_RETURN_IF_ERROR(preparePrograms());
+    return checkBounds();
   }
 
   absl::Status initialise() override {
     return abortOnError([&]() -> absl::Status {
       LLMRT_RETURN_IF_ERROR(loadWeights(rank_, options_));
+      if (rank_.checked)
+        rank_.checked->beginCall();
       if (initialise_)
         initialise_->enqueue(0);
-      return device_->synchronize();
+      return endCall();
     }());
   }
 
@@ -91,10 +94,10 @@ public:
           absl::StrCat(validRows, " valid rows of ", rows));
     auto begin = std::chrono::steady_clock::now();
     double waitedBefore = device_->waitSeconds();
-    if (options_.poison)
-      poison_.fillDeadMemory(*device_);
+    if (rank_.checked)
+      rank_.checked->beginCall();
     programs_[entry]->enqueue(validRows);
-    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
+    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
     if (statistics) {
       std::chrono::duration<double> elapsed =
           std::chrono::steady_clock::now() - begin;
@@ -111,14 +114,18 @@ public:
                        "compile with --mode=train");
     auto begin = std::chrono::steady_clock::now();
     double waitedBefore = device_->waitSeconds();
-    if (options_.poison)
-      poison_.fillDeadMemory(*device_);
+    if (rank_.checked)
+      rank_.checked->beginCall();
     int64_t commands = 0;
-    for (Program* action : actions_) {
-      action->enqueue(0);
-      commands += action->numCommands();
+    for (size_t i = 0; i < actions_.size(); ++i) {
+      if (rank_.checked)
+        rank_.checked->beginAction(i);
+      actions_[i]->enqueue(0);
+      if (rank_.checked)
+        rank_.checked->endAction(i);
+      commands += actions_[i]->numCommands();
     }
-    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
+    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
     if (statistics) {
       std::chrono::duration<double> elapsed =
           std::chrono::steady_clock::now() - begin;
@@ -171,11 +178,18 @@ private:
     return status;
   }
 
+  /// Waits for all that was enqueued, and says whether it kept to its memory.
+  absl::Status endCall() {
+    LLMRT_RETURN_IF_ERROR(device_->synchronize());
+    return rank_.checked ? rank_.checked->endCall() : absl::OkStatus();
+  }
+
   absl::Status agreeOnCodeLevel();
   absl::Status loadKernels();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
+  absl::Status checkBounds() const;
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -208,7 +222,6 @@ private:
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
   std::vector<Program*> actions_;
-  Poison poison_;
 };
 
 // Kernels of different levels give different bits, so all ranks take the
@@ -273,6 +286,13 @@ absl::Status PlanExecutor::loadKernels() {
 }
 
 absl::Status PlanExecutor::allocateArenas() {
+  if (options_.checkMemory) {
+    LLMRT_ASSIGN_OR_RETURN(rank_.checked,
+                           CheckedMemory::create(rank_.plan, rank_.stage,
+                                                 rank_.fabric.rank(),
+                                                 *device_));
+    return absl::OkStatus();
+  }
   for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
        ++i) {
     const fb::Arena* arena = rank_.stage.arenas()->Get(i);
@@ -285,8 +305,6 @@ absl::Status PlanExecutor::allocateArenas() {
     rank_.arenas[static_cast<int>(arena->space())] =
         static_cast<uint8_t*>(memory);
   }
-  if (options_.poison)
-    poison_ = Poison(rank_);
   return absl::OkStatus();
 }
 
@@ -330,6 +348,31 @@ absl::Status PlanExecutor::prepareSchedule() {
     }
     actions_.push_back(program.get());
   }
+  if (rank_.checked)
+    rank_.checked->addSchedule(rank_.stage);
+  return absl::OkStatus();
+}
+
+// The plan bounds code with its argument blocks, and the scratch of one thread.
+absl::Status PlanExecutor::checkBounds() const {
+  if (!rank_.plan.memory())
+    return absl::OkStatus();
+  BytesByClass held = device_->bytesByClass();
+  held[static_cast<int>(MemoryClass::Library)] /= options_.numThreads;
+  for (const fb::MemoryRow* row : *rank_.plan.memory()) {
+    auto memoryClass = static_cast<MemoryClass>(row->memory_class());
+    if (row->stage() != stage() || (memoryClass != MemoryClass::Code &&
+                                    memoryClass != MemoryClass::Library))
+      continue;
+    int64_t bytes = held[static_cast<int>(memoryClass)];
+    if (bytes > row->size_bytes() + kBufferAlignment)
+      return makeError(ErrorCode::MemoryBoundExceeded,
+                       absl::StrCat(memoryClassName(memoryClass), " of rank ",
+                                    rank_.fabric.rank(), " would take ", bytes,
+                                    " bytes, and the plan allows ",
+                                    row->size_bytes()),
+                       "compile the plan again with this version's llmc");
+  }
   return absl::OkStatus();
 }
 
@@ -360,7 +403,13 @@ MemoryReport PlanExecutor::memory() const {
   if (rank_.stage.arenas())
     for (const fb::Arena* arena : *rank_.stage.arenas())
       report.arenaBytes += arena->size_bytes();
-  report.outside[static_cast<int>(MemoryClass::Workspace)] -= report.arenaBytes;
+  if (rank_.checked) {
+    report.touched = rank_.checked->touchedBytes();
+    report.highestTouched = rank_.checked->highestOffset();
+  } else {
+    report.outside[static_cast<int>(MemoryClass::Workspace)] -=
+        report.arenaBytes;
+  }
   if (rank_.plan.memory())
     for (const fb::MemoryRow* row : *rank_.plan.memory())
       if (row->stage() == stage())

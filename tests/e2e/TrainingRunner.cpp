@@ -48,7 +48,7 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
   ExecutorOptions options;
   options.numThreads = request.numThreads;
   options.weights = {{"model", fixture.checkpoint}};
-  options.poison = request.poison;
+  options.checkMemory = request.checkMemory;
   LLMRT_ASSIGN_OR_RETURN(auto executor,
                          Executor::create(plan, fabric, options));
   LLMRT_RETURN_IF_ERROR(executor->initialise());
@@ -81,7 +81,8 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     result.losses.push_back(number("loss"));
     result.norms.push_back(number("norm"));
   }
-  return absl::OkStatus();
+  return request.checkMemory ? checkTouchedMemory(*executor)
+                             : absl::OkStatus();
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/plan/Mesh.h"
 #include "tools/llmrt/Commands.h"
+#include "tools/llmrt/MemoryReportFile.h"
 #include "tools/llmrt/TrainingData.h"
 #include "tools/llmrt/TrainingReporter.h"
 
@@ -132,6 +133,7 @@ private:
 CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
   Training training(options);
   SessionOptions session = options.session;
+  session.reportsMemory = !options.memoryReportPath.empty();
   session.prepareRankZero = [&] { return training.prepare(); };
   SessionEnd end = runEveryRank(session, launch, [&](RankContext& rank) {
     return training.runRank(rank);
@@ -140,6 +142,9 @@ CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
     return {absl::OkStatus(), true, end.isReporter};
   if (!end.how.ok())
     return {end.how.status(), false, end.isReporter, end.recorders};
+  if (auto status = writeMemoryReport(options.memoryReportPath, launch, end);
+      !status.ok())
+    return {status};
   CommandEnd result{absl::OkStatus(), *end.how == RunEnd::Interrupted};
   if (!options.training.checkpointFolder.empty())
     result.interruptedStatus = kSavedStatus;
