@@ -2,6 +2,8 @@
 #include "runtime/executor/CheckedMemory.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/executor/LocalBox.h"
+#include "runtime/plan/Mesh.h"
 
 #include "absl/strings/str_cat.h"
 
@@ -40,11 +42,13 @@ int64_t markOf(int program, int64_t command) {
 } // namespace
 
 absl::StatusOr<std::unique_ptr<CheckedMemory>>
-CheckedMemory::create(const fb::Plan& plan, const fb::Stage& stage, int rank,
+CheckedMemory::create(const fb::Plan& plan, const fb::Stage& stage,
+                      absl::Span<const int> coordinates, int rank,
                       Device& device) {
   std::unique_ptr<CheckedMemory> memory(new CheckedMemory(plan, stage, rank));
   // The page size is known only from memory: lay out for 4 KiB, as the cpu has.
   memory->layOut();
+  memory->findShardPadding(coordinates);
   LLMRT_ASSIGN_OR_RETURN(memory->pages_,
                          device.allocateGuarded(memory->totalBytes_));
   for (Part& part : memory->parts_)
@@ -66,6 +70,7 @@ void CheckedMemory::layOut() {
       part.buffer = i;
       part.slot = isSlotted(b) ? s : -1;
       part.sizeBytes = b.size_bytes() / slots;
+      part.requiredBytes = (b.size_bytes() - b.padding_bytes()) / slots;
       part.arenaOffset = b.offset() + s * part.sizeBytes;
       part.pagesOffset = totalBytes_;
       part.pagesBytes = roundUp(part.sizeBytes, kPageBytes);
@@ -75,6 +80,35 @@ void CheckedMemory::layOut() {
       parts_.push_back(part);
     }
   }
+}
+
+// The last ranks' runs of a ZeRO shard may hold less than the others', or
+// nothing.
+void CheckedMemory::findShardPadding(absl::Span<const int> coordinates) {
+  auto require = [&](const fb::Parameter& parameter, DType dtype, int buffer,
+                     absl::Span<const int> axes, int64_t shardBytes) {
+    if (axes.empty())
+      return;
+    LocalBox box(parameter, coordinates);
+    int64_t rows = box.rows();
+    if (parameter.layout() == fb::WeightLayout::Panel)
+      rows = roundUp(rows, kPanelBytes / dtypeBytes(dtype));
+    int64_t begin = shardBytes * indexAlongAxes(plan_, coordinates, axes);
+    int64_t held = std::clamp<int64_t>(
+        rows * box.cols() * dtypeBytes(dtype) - begin, 0, shardBytes);
+    int64_t& required = parts_[firstPart_[buffer]].requiredBytes;
+    required = std::min(required, held);
+  };
+  if (stage_.parameters())
+    for (const fb::Parameter* p : *stage_.parameters())
+      require(*p, static_cast<DType>(p->dtype()), p->buffer(),
+              spanOf(p->shard_axes()), p->shard_bytes());
+  if (stage_.states())
+    for (const fb::State* s : *stage_.states())
+      if (s->parameter() >= 0)
+        require(*stage_.parameters()->Get(s->parameter()),
+                static_cast<DType>(s->dtype()), s->buffer(),
+                spanOf(s->shard_axes()), s->shard_bytes());
 }
 
 int CheckedMemory::partOf(int buffer, int slot) const {
@@ -111,22 +145,17 @@ void CheckedMemory::close(int number, bool mustBeWritten) {
   if (part.sizeBytes == 0)
     return;
   checkSlack(part, kPattern);
-  int64_t written = touchedByWrites(part);
+  int64_t written = writtenBytes(part);
   if (written == 0 && mustBeWritten)
     report(absl::StrCat(describeMark(mark_), ": ", nameOf(part),
                         " was never written before its last use"));
-  part.touched = std::max(part.touched, written);
+  touch(part, written);
   pages_->close(part.pagesOffset, part.pagesBytes);
 }
 
-int64_t CheckedMemory::touchedByWrites(const Part& part) const {
-  // What follows the last element is padding, which nobody has to write.
-  const fb::Buffer& b = *stage_.buffers()->Get(part.buffer);
-  int64_t parts = part.slot < 0 ? 1 : std::max(b.slots(), 1);
-  int64_t written = writtenBytes(part);
-  return written > 0 && written >= part.sizeBytes - b.padding_bytes() / parts
-             ? part.sizeBytes
-             : written;
+void CheckedMemory::touch(Part& part, int64_t bytes) {
+  part.touched = std::max(part.touched,
+                          bytes >= part.requiredBytes ? part.sizeBytes : bytes);
 }
 
 int64_t CheckedMemory::writtenBytes(const Part& part) const {
@@ -153,8 +182,7 @@ void CheckedMemory::checkSlack(const Part& part, uint32_t pattern) {
 
 void CheckedMemory::lookAtKept(Part& part) {
   // To look at a page is to touch it: first what was touched, then only there.
-  int64_t touched = pages_->touchedBytes(part.offset, part.sizeBytes);
-  part.touched = std::max(part.touched, touched);
+  touch(part, pages_->touchedBytes(part.offset, part.sizeBytes));
   if (part.touched == part.sizeBytes)
     checkSlack(part, 0);
 }
@@ -272,7 +300,7 @@ absl::Status CheckedMemory::endCall() {
       lookAtKept(part);
     } else if (b.memory_class() == fb::MemoryClass::Outputs) {
       checkSlack(part, kPattern);
-      part.touched = std::max(part.touched, touchedByWrites(part));
+      touch(part, writtenBytes(part));
     }
   }
   if (misuse_.empty())

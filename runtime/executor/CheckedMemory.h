@@ -24,8 +24,8 @@ public:
 
   /// Errors  OutOfMemory.
   static absl::StatusOr<std::unique_ptr<CheckedMemory>>
-  create(const fb::Plan& plan, const fb::Stage& stage, int rank,
-         Device& device);
+  create(const fb::Plan& plan, const fb::Stage& stage,
+         absl::Span<const int> coordinates, int rank, Device& device);
 
   /// Address of a slot of a buffer (of the buffer if it has none).
   uint8_t* address(int buffer, int slot) const;
@@ -66,7 +66,8 @@ private:
     int64_t offset;      // into the pages, so that it ends where they end
     int64_t pagesOffset; // of the first page
     int64_t pagesBytes;
-    int64_t touched = 0; // the most bytes from its begin
+    int64_t requiredBytes; // what follows is padding: nobody has to touch it
+    int64_t touched = 0;   // the most bytes from its begin
   };
 
   struct CheckedProgram {
@@ -82,12 +83,13 @@ private:
       : plan_(plan), stage_(stage), rank_(rank) {}
 
   void layOut();
+  void findShardPadding(absl::Span<const int> coordinates);
   int partOf(int buffer, int slot) const;
   bool isKept(const Part& part) const;
   void open(int part);
   void close(int part, bool mustBeWritten);
   void lookAtKept(Part& part);
-  int64_t touchedByWrites(const Part& part) const;
+  static void touch(Part& part, int64_t bytes);
   int64_t writtenBytes(const Part& part) const;
   void checkSlack(const Part& part, uint32_t pattern);
   std::string describe(const CheckedProgram& program, int64_t command) const;

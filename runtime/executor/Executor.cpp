@@ -288,9 +288,9 @@ absl::Status PlanExecutor::loadKernels() {
 absl::Status PlanExecutor::allocateArenas() {
   if (options_.checkMemory) {
     LLMRT_ASSIGN_OR_RETURN(rank_.checked,
-                           CheckedMemory::create(rank_.plan, rank_.stage,
-                                                 rank_.fabric.rank(),
-                                                 *device_));
+                           CheckedMemory::create(
+                               rank_.plan, rank_.stage, rank_.coordinates,
+                               rank_.fabric.rank(), *device_));
     return absl::OkStatus();
   }
   for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
