@@ -48,16 +48,7 @@ LogicalResult assign(func::FuncOp entry, int64_t stages) {
                    static_cast<int64_t>(i) == (*starts)[stage + 1];
     if (isFirst) {
       ++stage;
-      OpBuilder builder(call);
-      for (OpOperand& operand : call->getOpOperands()) {
-        Operation* def = operand.get().getDefiningOp();
-        if (!def || isSharedByStages(def))
-          continue;
-        auto crossing = dist::PipelineStageOp::create(
-            builder, def->getLoc(), operand.get().getType(), operand.get(),
-            stage);
-        operand.get().replaceAllUsesExcept(crossing.getResult(), crossing);
-      }
+      beginStageAt(call, stage);
     }
     call->setAttr("dist.stage", b.getI64IntegerAttr(stage));
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the segments of a training step (prologue, forward, backward, optimizer) from
+// Makes the segments of a training step (prologue, forward, backward, loss, optimizer) from
 // `@forward`. What each does is in docs/design/training.md. Nothing here knows a model
 // family, a mesh or a schedule.
-#include "compiler/passes/Differentiate.h"
 #include "compiler/passes/ModelForm.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/TrainingForward.h"
 #include "dialects/dist/Dist.h"
 #include "dialects/plan/Plan.h"
 
@@ -21,22 +21,17 @@ namespace {
 
 constexpr StringLiteral kFrozenAttr = "llm.frozen";
 constexpr int64_t kHyperparameters = 16;
+constexpr int64_t kPreferenceTerms = 6;
 constexpr StringLiteral kMicroBatchInputs[] = {"ids", "positions", "starts",
                                                "labels"};
-
-/// Static shape of one micro-batch on one data rank.
-struct MicroBatch {
-  int64_t sequences;
-  int64_t rowsPerSequence;
-  int64_t rows() const { return sequences * rowsPerSequence; }
-};
 
 class TrainingStepBuilder {
 public:
   TrainingStepBuilder(ModuleOp module, const Options& options)
       : module_(module), options_(options), symbols_(module),
         builder_(module.getContext()),
-        differentiation_(module, recomputationOf(options)) {}
+        differentiation_(module, recomputationOf(options)),
+        isPreference_(options.objective == "dpo") {}
 
   LogicalResult run() {
     forward_ = symbols_.lookup<func::FuncOp>("forward");
@@ -49,9 +44,12 @@ public:
     convertParameters(module_, dtype_);
     SmallVector<func::FuncOp> old(module_.getOps<func::FuncOp>());
     declareScalars();
+    if (hasReference())
+      declareReference();
     if (failed(buildForwardAndBackward()))
       return failure();
     buildPrologue();
+    buildLoss();
     buildOptimizer();
     for (func::FuncOp func : old)
       symbols_.erase(func);
@@ -74,6 +72,12 @@ private:
              << " equal parts (dp x microbatches); use a multiple of "
              << parts;
     shape_ = {options_.batch / parts, options_.seq};
+    if (isPreference_ && shape_.sequences % 2 != 0)
+      return module_.emitError("LLMC-E1002: a micro-batch of ")
+             << shape_.sequences
+             << " sequences cannot hold pairs of chosen and rejected answers; "
+                "use a batch that is a multiple of "
+             << 2 * parts;
     if (options_.batch * options_.seq > (int64_t(1) << 24))
       return module_.emitError("LLMC-E1002: a step of more than 2^24 tokens "
                                "cannot be counted; use a smaller batch");
@@ -107,6 +111,26 @@ private:
     return success();
   }
 
+  /// Whether the reference model is part of the step; else its losses are inputs.
+  bool hasReference() const {
+    return isPreference_ && options_.reference == "plan";
+  }
+
+  /// A frozen copy of every parameter, loaded from a weight set of its own.
+  void declareReference() {
+    SmallVector<llm::ParamOp> params(module_.getOps<llm::ParamOp>());
+    for (llm::ParamOp param : params) {
+      auto copy = param.clone();
+      copy.setSymName((kReferencePrefix + param.getSymName()).str());
+      copy.setWeightSet(kReferenceSet);
+      copy->setAttr(kFrozenAttr, builder_.getUnitAttr());
+      OpBuilder::InsertionGuard guard(builder_);
+      builder_.setInsertionPoint(forward_);
+      builder_.insert(copy);
+      symbols_.insert(copy);
+    }
+  }
+
   bool isFrozen(StringRef param) {
     return symbols_.lookup(param)->hasAttr(kFrozenAttr);
   }
@@ -138,7 +162,8 @@ private:
 
   void declareScalars() {
     declareState("count", tensor({1}, f32()), llm::StateRole::scalar);
-    declareState("loss", tensor({1}, f32()), llm::StateRole::scalar);
+    declareState("loss", tensor({isPreference_ ? kPreferenceTerms : 1}, f32()),
+                 llm::StateRole::scalar);
     for (auto param : module_.getOps<llm::ParamOp>())
       if (!isFrozen(param.getSymName()))
         trained_.push_back(param);
@@ -195,12 +220,27 @@ private:
       func.setResultAttr(i, "llm.name", builder_.getStringAttr(name));
   }
 
-  func::FuncOp createMicroBatchSegment(StringRef name) {
+  func::FuncOp createMicroBatchSegment(StringRef name,
+                                       ArrayRef<StringRef> moreNames = {},
+                                       ArrayRef<Type> moreTypes = {}) {
     auto type = tensor({shape_.sequences, shape_.rowsPerSequence},
                        builder_.getI32Type());
     SmallVector<StringRef> names(std::begin(kMicroBatchInputs),
                                  std::end(kMicroBatchInputs));
-    return createSegment(name, names, SmallVector<Type>(names.size(), type));
+    SmallVector<Type> types(names.size(), type);
+    llvm::append_range(names, moreNames);
+    llvm::append_range(types, moreTypes);
+    return createSegment(name, names, types);
+  }
+
+  func::FuncOp createForward() {
+    if (!isPreference_)
+      return createMicroBatchSegment("forward");
+    Type hyper = tensor({kHyperparameters}, f32());
+    if (hasReference())
+      return createMicroBatchSegment("forward", {"hyper"}, {hyper});
+    return createMicroBatchSegment("forward", {"hyper", "reference_loss"},
+                                   {hyper, tensor({shape_.rows()}, f32())});
   }
 
   void buildPrologue() {
@@ -213,8 +253,9 @@ private:
       if (state.getRole() == llm::StateRole::gradient ||
           state.getRole() == llm::StateRole::scalar)
         llm::ZeroStateOp::create(builder_, state.getLoc(), state.getSymName());
-    Value count = llm::CountLabelsOp::create(builder_, named("count"),
-                                             tensor({1}, f32()), labels);
+    int64_t unit = isPreference_ ? 2 * shape_.rowsPerSequence : 1;
+    Value count = llm::CountLabelsOp::create(
+        builder_, named("count"), tensor({1}, f32()), labels, unit);
     llm::AccumulateOp::create(builder_, named("count"), count, "count");
     finishSegment(func, {}, {});
   }
@@ -236,38 +277,30 @@ private:
   LogicalResult buildForwardAndBackward() {
     if (failed(checkPositions()))
       return failure();
-    func::FuncOp forward = createMicroBatchSegment("forward");
+    func::FuncOp forward = createForward();
     Block& body = forward.getBody().front();
-    starts_ = body.getArgument(2);
-    IRMapping mapping;
-    for (unsigned i : {0, 1})
-      mapping.map(forward_.getArgument(i), body.getArgument(i));
-    SmallVector<Value> results;
-    if (failed(cloneBody(forward_, mapping, results)))
+    auto isTrained = [&](StringRef param) { return !isFrozen(param); };
+    TrainingForward copies(forward_, symbols_, differentiation_, shape_, dtype_,
+                           isTrained);
+    auto logits = copies.write(builder_, body.getArgument(0),
+                               body.getArgument(1), body.getArgument(2),
+                               hasReference());
+    if (failed(logits))
       return failure();
-    Value logits = results.front(), labels = body.getArgument(3);
-    int64_t rows = shape_.rows(), parts = meshAxisSize(module_, "tp");
-    Location loc = named("loss");
-    Value statistics = llm::CrossEntropyStatisticsOp::create(
-        builder_, loc, tensor({parts, rows, 3}, f32()), logits, labels,
-        Attribute(), Attribute());
-    Type rowType = tensor({rows}, f32());
-    auto loss = llm::CrossEntropyLossOp::create(builder_, loc, rowType, rowType,
-                                                statistics, labels);
-    auto weightsOf = [&](Value l) -> Value {
-      return llm::TokenWeightsOp::create(builder_, loc, rowType, l,
-                                         readState("count"));
-    };
-    Value sum = llm::WeightedSumOp::create(builder_, loc, tensor({1}, f32()),
-                                           loss.getLoss(), weightsOf(labels));
-    llm::AccumulateOp::create(builder_, loc, sum, "loss");
+    llm::CrossEntropyLossOp loss = rowLosses(logits->model, body.getArgument(3));
+    Value pairWeights = isPreference_
+                            ? addPreferenceLoss(loss.getLoss(),
+                                                logits->reference, body)
+                            : addTokenLoss(loss.getLoss(), body.getArgument(3));
 
     func::FuncOp backward = createMicroBatchSegment("backward");
     Block& gradients = backward.getBody().front();
+    Value labels = gradients.getArgument(3);
+    // Weights of tokens are made again: that costs less than keeping them.
+    Value weights = pairWeights ? pairWeights : tokenWeights(labels);
     Value dlogits = llm::CrossEntropyGradientOp::create(
-        builder_, loc, logits.getType(), logits, gradients.getArgument(3),
-        loss.getLogSum(), weightsOf(gradients.getArgument(3)), Attribute(),
-        Attribute());
+        builder_, named("loss"), logits->model.getType(), logits->model, labels,
+        loss.getLogSum(), weights, Attribute(), Attribute());
     auto isWanted = [&](Value v) {
       auto get = v.getDefiningOp<llm::GetParamOp>();
       return get && !isFrozen(get.getParam());
@@ -278,23 +311,77 @@ private:
     };
     DenseMap<Value, Value> found;
     if (failed(differentiation_.differentiate(
-            body, builder_, {{logits, dlogits}}, isWanted, accumulate, found)))
+            body, builder_, {{logits->model, dlogits}}, isWanted, accumulate,
+            found)))
       return failure();
     IRMapping inputs;
-    inputs.map(body.getArguments(), gradients.getArguments());
+    inputs.map(body.getArguments().take_front(gradients.getNumArguments()),
+               gradients.getArguments());
     SmallVector<Value> saved =
         differentiation_.saveValues(body, gradients, inputs);
     SmallVector<std::string> names;
     for (unsigned i = 0; i < saved.size(); ++i)
       names.push_back("saved." + std::to_string(i));
     SmallVector<StringRef> views(names.begin(), names.end());
-    finishSegment(forward, saved, views);
+    SmallVector<Value> results(saved);
+    SmallVector<StringRef> resultNames(views);
+    if (isPreference_ && !hasReference()) {
+      results.push_back(loss.getLoss());
+      resultNames.push_back("row_loss");
+    }
+    finishSegment(forward, results, resultNames);
     finishSegment(backward, {}, {});
     SmallVector<StringRef> inputNames(std::begin(kMicroBatchInputs),
                                       std::end(kMicroBatchInputs));
     inputNames.append(views);
     nameArguments(backward, inputNames);
     return success();
+  }
+
+  /// -log p of the labels, and the logarithms of the sums.
+  llm::CrossEntropyLossOp rowLosses(Value logits, Value labels) {
+    int64_t rows = shape_.rows(), parts = meshAxisSize(module_, "tp");
+    Location loc = named("loss");
+    Value statistics = llm::CrossEntropyStatisticsOp::create(
+        builder_, loc, tensor({parts, rows, 3}, f32()), logits, labels,
+        Attribute(), Attribute());
+    Type rowType = tensor({rows}, f32());
+    return llm::CrossEntropyLossOp::create(builder_, loc, rowType, rowType,
+                                           statistics, labels);
+  }
+
+  Value tokenWeights(Value labels) {
+    return llm::TokenWeightsOp::create(builder_, named("loss"),
+                                       tensor({shape_.rows()}, f32()), labels,
+                                       readState("count"));
+  }
+
+  /// The mean over counted tokens. Returns null: no weights need to be kept.
+  Value addTokenLoss(Value rowLoss, Value labels) {
+    Location loc = named("loss");
+    Value sum = llm::WeightedSumOp::create(builder_, loc, tensor({1}, f32()),
+                                           rowLoss, tokenWeights(labels));
+    llm::AccumulateOp::create(builder_, loc, sum, "loss");
+    return {};
+  }
+
+  /// The loss of pairs; `body` is that of `forward`. Returns the weights of rows.
+  Value addPreferenceLoss(Value rowLoss, Value referenceLogits, Block& body) {
+    Location loc = named("loss");
+    Value labels = body.getArgument(3), hyper = body.getArgument(4);
+    Value reference;
+    if (hasReference())
+      reference = rowLosses(referenceLogits, labels).getLoss();
+    else
+      reference = body.getArgument(5);
+    auto kind = llm::symbolizePreferenceLossKind(options_.preferenceLoss);
+    auto loss = llm::PreferenceLossOp::create(
+        builder_, loc, tensor({shape_.rows()}, f32()),
+        tensor({kPreferenceTerms}, f32()), rowLoss, reference, labels,
+        readState("count"), hyper,
+        kind.value_or(llm::PreferenceLossKind::sigmoid));
+    llm::AccumulateOp::create(builder_, loc, loss.getTerms(), "loss");
+    return loss.getWeights();
   }
 
   /// Names all arguments; those that were added have no attributes yet.
@@ -305,6 +392,9 @@ private:
           builder_.getNamedAttr("llm.name", builder_.getStringAttr(name))));
     func.setAllArgAttrs(attrs);
   }
+
+  /// Where ranks add their parts of the loss. Evaluation ends with it.
+  void buildLoss() { finishSegment(createSegment("loss", {}, {}), {}, {}); }
 
   void buildOptimizer() {
     func::FuncOp func = createSegment("optimizer", {"hyper"},
@@ -339,133 +429,6 @@ private:
     finishSegment(func, {norm}, {"norm"});
   }
 
-  // --- the forward pass on static rows ---
-
-  /// ids and positions become [S, R], activations [S*R, C].
-  Type staticType(Type type) {
-    auto tensor = dyn_cast<RankedTensorType>(type);
-    if (!tensor || tensor.hasStaticShape())
-      return type;
-    SmallVector<int64_t> shape(tensor.getShape());
-    if (tensor.getElementType().isInteger(32) && shape.size() == 2)
-      shape = {shape_.sequences, shape_.rowsPerSequence};
-    else
-      shape[0] = shape_.rows();
-    return tensor.clone(shape);
-  }
-
-  LogicalResult cloneBody(func::FuncOp func, IRMapping& mapping,
-                          SmallVector<Value>& results) {
-    for (Operation& op : func.getBody().front()) {
-      if (auto ret = dyn_cast<func::ReturnOp>(op)) {
-        for (Value v : ret.getOperands())
-          results.push_back(mapping.lookup(v));
-        continue;
-      }
-      if (auto attention = dyn_cast<llm::AttentionOp>(op)) {
-        cloneAttention(attention, mapping);
-        continue;
-      }
-      if (auto output = dyn_cast<llm::OutputRowsOp>(op)) {
-        mapping.map(output.getResult(), mapping.lookup(output.getX()));
-        continue;
-      }
-      if (auto call = dyn_cast<func::CallOp>(op)) {
-        if (failed(cloneCall(call, mapping)))
-          return failure();
-        continue;
-      }
-      Operation* copy = builder_.clone(op, mapping);
-      for (OpResult result : copy->getResults())
-        result.setType(staticType(result.getType()));
-      if (auto get = dyn_cast<llm::GetParamOp>(copy)) {
-        auto param = symbols_.lookup<llm::ParamOp>(get.getParam());
-        get.getResult().setType(cast<RankedTensorType>(param.getType()));
-      }
-    }
-    return success();
-  }
-
-  void cloneAttention(llm::AttentionOp op, IRMapping& mapping) {
-    int64_t heads = op.getNumHeads();
-    Value q = mapping.lookup(op.getQ());
-    auto attention = llm::RowAttentionOp::create(
-        builder_, op.getLoc(),
-        TypeRange{q.getType(), tensor({shape_.rows(), heads}, f32())}, q,
-        mapping.lookup(op.getK()), mapping.lookup(op.getV()), starts_,
-        op.getHeadDimAttr(),
-        builder_.getI64IntegerAttr(heads / op.getNumKvHeads()),
-        op.getScaleAttr(), op.getWindowAttr(), op.getSoftcapAttr(),
-        TypeAttr::get(dtype_), Attribute());
-    mapping.map(op.getResult(), attention.getResult());
-  }
-
-  LogicalResult cloneCall(func::CallOp call, IRMapping& mapping) {
-    auto callee = symbols_.lookup<func::FuncOp>(call.getCallee());
-    if (!callee || callee.isDeclaration())
-      return call.emitOpError("expects a block function with a body, got @")
-             << call.getCallee();
-    SmallVector<Value> operands;
-    for (Value v : call.getOperands())
-      operands.push_back(mapping.lookup(v));
-    operands.push_back(starts_);
-    DifferentiatedBlock*& block = blocks_[callee];
-    if (!block && failed(specialise(callee, operands, block)))
-      return failure();
-    auto copy = func::CallOp::create(builder_, call.getLoc(), block->forward,
-                                     operands);
-    for (auto [old, result] : llvm::zip(call.getResults(), copy.getResults()))
-      mapping.map(old, result);
-    return success();
-  }
-
-  /// Clones a block function for static rows, with one argument more (starts), and
-  /// splits the clone.
-  LogicalResult specialise(func::FuncOp callee, ArrayRef<Value> operands,
-                           DifferentiatedBlock*& block) {
-    OpBuilder::InsertionGuard guard(builder_);
-    Value entryStarts = starts_;
-    builder_.setInsertionPoint(forward_);
-    auto copy = func::FuncOp::create(builder_, callee.getLoc(),
-                                     (callee.getName() + ".forward").str(),
-                                     builder_.getFunctionType({}, {}));
-    copy.setPrivate();
-    copy->setAttr(llm::LlmDialect::kBlockAttr, builder_.getUnitAttr());
-    Block* body = new Block();
-    copy.getBody().push_back(body);
-    IRMapping mapping;
-    for (auto [arg, value] : llvm::zip(callee.getArguments(), operands))
-      mapping.map(arg, body->addArgument(value.getType(), arg.getLoc()));
-    starts_ = body->addArgument(entryStarts.getType(), named("starts"));
-    builder_.setInsertionPointToStart(body);
-    SmallVector<Value> results;
-    if (failed(cloneBody(callee, mapping, results)))
-      return failure();
-    func::ReturnOp::create(builder_, callee.getLoc(), results);
-    starts_ = entryStarts;
-    std::vector<bool> wanted = wantedArguments(callee);
-    auto split = differentiation_.splitBlock(
-        copy, [&](unsigned i) { return i < wanted.size() && wanted[i]; });
-    if (failed(split))
-      return failure();
-    block = *split;
-    return success();
-  }
-
-  /// Arguments that some call gives something trained, or no parameter at all.
-  std::vector<bool> wantedArguments(func::FuncOp callee) {
-    std::vector<bool> wanted(callee.getNumArguments(), false);
-    forward_.walk([&](func::CallOp call) {
-      if (call.getCallee() != callee.getName())
-        return;
-      for (auto [i, v] : llvm::enumerate(call.getOperands())) {
-        auto get = v.getDefiningOp<llm::GetParamOp>();
-        wanted[i] = wanted[i] || !get || !isFrozen(get.getParam());
-      }
-    });
-    return wanted;
-  }
-
   ModuleOp module_;
   const Options& options_;
   SymbolTable symbols_;
@@ -474,9 +437,8 @@ private:
   func::FuncOp forward_;
   MicroBatch shape_ = {};
   Type dtype_;
-  Value starts_;
+  bool isPreference_;
   SmallVector<llm::ParamOp> trained_;
-  DenseMap<func::FuncOp, DifferentiatedBlock*> blocks_;
 };
 
 struct BuildTrainingStepPass

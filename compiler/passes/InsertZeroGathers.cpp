@@ -5,6 +5,7 @@
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/TrainingForward.h"
 
 using namespace mlir;
 
@@ -19,12 +20,15 @@ struct InsertZeroGathersPass
   void runOnOperation() override {
     ModuleOp module = getOperation();
     int64_t ranks = meshAxisSize(module, "dp");
-    if (Options::read(module).zero < 3 || ranks == 1)
+    Options options = Options::read(module);
+    if (ranks == 1)
       return;
     Builder b(module.getContext());
     for (auto param : module.getOps<llm::ParamOp>()) {
       auto type = param.getComputeType();
-      if (type.getRank() == 2)
+      bool isReference = param.getWeightSet() == kReferenceSet;
+      int64_t zero = isReference ? options.referenceZero : options.zero;
+      if (zero >= 3 && type.getRank() == 2)
         param.setShardAttr(dist::ShardAttr::get(
             &getContext(), {b.getStringAttr("dp")}, zeroRunElements(type, ranks)));
     }

@@ -107,7 +107,10 @@ public:
       bool isSaved = isBetweenSegments(name);
       StringAttr buffer =
           isSaved ? segmentBuffer(name, type)
-                  : newBuffer(entry_ + "." + name.str(), "outputs", type, true);
+          : isTraining_ && entry_ == "forward"
+              ? newSlots(name.str(), "outputs", type, "micro_batch",
+                         Options::read(module_).microbatches)
+              : newBuffer(entry_ + "." + name.str(), "outputs", type, true);
       if (!values_.try_emplace(value, buffer).second)
         return entry.emitError("returns one value twice");
       if (!isSaved)
@@ -150,6 +153,7 @@ public:
         slots[static_cast<int>(use.slotClass)] = use.slot;
       run(segmentOf(a), a.microBatch, slots);
     }
+    run("loss", -1, {});
     run("optimizer", -1, {});
   }
 
@@ -219,8 +223,8 @@ private:
     constexpr int64_t kAlignment = 64;
     int64_t used = bytesOf(type);
     int64_t bytes = (used + kAlignment - 1) / kAlignment * kAlignment;
-    if (memoryClass == "inputs")
-      bytes = used; // the host writes them as one array
+    if (memoryClass != "activations")
+      bytes = used; // the host sees them as one array
     StringAttr buffer = newBuffer(name, memoryClass, type, true,
                                   slots * (bytes - used), slots * bytes);
     auto op = cast<plan::BufferOp>(buffers_->back());

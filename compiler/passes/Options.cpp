@@ -43,6 +43,9 @@ Options Options::read(ModuleOp module) {
   readString(dict, "schedule", options.schedule);
   readString(dict, "recompute", options.recompute);
   readString(dict, "freeze", options.freeze);
+  readString(dict, "preference_loss", options.preferenceLoss);
+  readString(dict, "reference", options.reference);
+  readInt(dict, "reference_zero", options.referenceZero);
   readInt(dict, "microbatches", options.microbatches);
   readInt(dict, "virtual_stages", options.virtualStages);
   if (auto attr = dict.getAs<BoolAttr>("sequence_parallel"))
@@ -70,6 +73,11 @@ void Options::write(ModuleOp module) const {
          b.getNamedAttr("freeze", b.getStringAttr(freeze)),
          b.getNamedAttr("microbatches", b.getI64IntegerAttr(microbatches)),
          b.getNamedAttr("virtual_stages", b.getI64IntegerAttr(virtualStages))});
+  if (mode == "train" && objective == "dpo")
+    attrs.append(
+        {b.getNamedAttr("preference_loss", b.getStringAttr(preferenceLoss)),
+         b.getNamedAttr("reference", b.getStringAttr(reference)),
+         b.getNamedAttr("reference_zero", b.getI64IntegerAttr(referenceZero))});
   module->setAttr(llm::LlmDialect::kOptionsAttr, b.getDictionaryAttr(attrs));
 }
 

@@ -23,6 +23,9 @@ struct Options {
   std::string objective = "pretrain";
   std::string schedule = "1f1b";
   std::string recompute = "none";
+  std::string preferenceLoss = "sigmoid"; // objective dpo: or hinge, ipo
+  std::string reference = "plan";         // dpo: or precompute
+  int64_t referenceZero = 0;              // dpo: 0 or 3
   std::string freeze;         // pattern of parameter names; empty: none
   int64_t microbatches = 1;   // of one step on each data rank
   int64_t virtualStages = 1;  // model chunks of a rank, for schedule interleaved

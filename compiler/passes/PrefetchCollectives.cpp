@@ -56,10 +56,14 @@ void prefetch(Block& block) {
     OpBuilder starts(use), waits(use);
     for (dist::AllGatherOp gather : group) {
       // Shards are parameters: available from the beginning.
-      starts.setInsertionPoint(previousUse ? previousUse : gather);
+      bool isLate = use->isBeforeInBlock(gather);
+      starts.setInsertionPoint(previousUse ? previousUse
+                               : isLate    ? use
+                                           : gather);
       auto type = cast<RankedTensorType>(gather.getResult().getType());
       llm::GetParamOp shard = paramOf(gather.getX());
-      if (previousUse && !shard->isBeforeInBlock(previousUse))
+      if ((previousUse && !shard->isBeforeInBlock(previousUse)) ||
+          !shard->isBeforeInBlock(use))
         shard->moveBefore(&block, block.begin());
       auto args = starts.getDictionaryAttr(
           {starts.getNamedAttr("axes", gather.getAxesAttr()),

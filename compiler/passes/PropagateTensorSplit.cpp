@@ -32,6 +32,8 @@ public:
   }
 
   LogicalResult runEntry(func::FuncOp entry) {
+    if (entry.getNumArguments() == 0) // works on states alone
+      return runFunction(entry, /*isEntry=*/true);
     auto ids = cast<RankedTensorType>(entry.getArgument(0).getType());
     // Rows are cut only where a sequence has several; decode's are few and separate.
     cutsRows_ = sequenceParallel_ && ids.getRank() == 2 &&

@@ -74,7 +74,8 @@ public:
               llm::SumRowsOp, llm::EmbeddingGradientOp, llm::RowAttentionOp,
               llm::RowAttentionGradientOp, llm::CrossEntropyStatisticsOp,
               llm::CrossEntropyLossOp, llm::CrossEntropyGradientOp,
-              llm::CountLabelsOp, llm::TokenWeightsOp, llm::WeightedSumOp,
+              llm::CountLabelsOp, llm::TokenWeightsOp,
+              llm::PreferenceLossOp, llm::WeightedSumOp,
               llm::AccumulateOp, llm::ZeroStateOp, llm::SquareSumOp,
               llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp,
               dist::TakeRowsOp, dist::PlaceRowsOp>(
@@ -334,7 +335,26 @@ private:
     spec.results = {{"out", op.getType()}};
     spec.columns = 1;
     spec.scalars = {
-        {"rows", i(cast<ShapedType>(op.getLabels().getType()).getNumElements())}};
+        {"rows", i(cast<ShapedType>(op.getLabels().getType()).getNumElements())},
+        {"unit", i(op.getUnit())}};
+    return replace(op, spec, 1);
+  }
+
+  LogicalResult lower(llm::PreferenceLossOp op) {
+    auto labels = cast<ShapedType>(op.getLabels().getType());
+    LaunchSpec spec;
+    spec.kernel = "preference_loss";
+    spec.inputs = {{"loss", op.getLoss()},
+                   {"reference", op.getReference()},
+                   {"labels", op.getLabels()},
+                   {"scale", op.getCount()},
+                   {"hyper", op.getHyper()}};
+    spec.results = {{"weights", op.getWeights().getType()},
+                    {"out", op.getTerms().getType()}};
+    spec.columns = 1;
+    spec.scalars = {{"kind", i(static_cast<int64_t>(op.getKind()))},
+                    {"S", i(labels.getDimSize(0))},
+                    {"R", i(labels.getDimSize(1))}};
     return replace(op, spec, 1);
   }
 

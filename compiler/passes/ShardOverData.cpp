@@ -39,6 +39,8 @@ public:
         sumCounts(func);
       if (entry.getValue() == "backward" && options_.zero >= 2 && ranks_ > 1)
         scatterGradients(func);
+      if (entry.getValue() == "loss")
+        sumLoss(func);
       if (entry.getValue() == "optimizer" && failed(exchange(func)))
         return failure();
     }
@@ -169,8 +171,6 @@ private:
     SmallVector<Operation*> ops;
     for (Operation& op : optimizer.getBody().front())
       ops.push_back(&op);
-    builder_.setInsertionPointToStart(&optimizer.getBody().front());
-    sumLoss();
     DenseMap<StringRef, Value> gradients; // by state, exchanged
     for (Operation* op : ops) {
       builder_.setInsertionPoint(op);
@@ -184,7 +184,8 @@ private:
     return success();
   }
 
-  void sumLoss() {
+  void sumLoss(func::FuncOp segment) {
+    builder_.setInsertionPointToStart(&segment.getBody().front());
     SmallVector<StringRef> names;
     for (StringRef axis : meshAxes_)
       if (axis != "tp") // its ranks hold the same loss

@@ -49,6 +49,34 @@ bool isSharedByStages(mlir::Operation* op) {
   });
 }
 
+void beginStageAt(mlir::Operation* first, int64_t stage) {
+  mlir::OpBuilder builder(first);
+  auto isFromHere = [&](mlir::OpOperand& use) {
+    mlir::Operation* user = use.getOwner();
+    return user == first || first->isBeforeInBlock(user);
+  };
+  llvm::SmallVector<mlir::Operation*> before;
+  for (mlir::Operation& op : *first->getBlock()) {
+    if (&op == first)
+      break;
+    if (!isSharedByStages(&op))
+      before.push_back(&op);
+  }
+  for (mlir::Operation* op : before)
+    for (mlir::Value value : op->getResults()) {
+      bool isRead = llvm::any_of(value.getUses(), [&](mlir::OpOperand& use) {
+        return isFromHere(use) && !use.getOwner()->hasTrait<mlir::OpTrait::IsTerminator>();
+      });
+      if (!isRead)
+        continue;
+      auto crossing = dist::PipelineStageOp::create(
+          builder, op->getLoc(), value.getType(), value, stage);
+      value.replaceUsesWithIf(crossing.getResult(), [&](mlir::OpOperand& use) {
+        return use.getOwner() != crossing && isFromHere(use);
+      });
+    }
+}
+
 bool hasSharedUnits(dist::DimSplitAttr split, int64_t ranks) {
   int64_t end = 0;
   for (int64_t r = 0; r < ranks; ++r) {

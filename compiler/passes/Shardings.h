@@ -40,4 +40,9 @@ bool isSameCut(dist::DimSplitAttr a, dist::DimSplitAttr b);
 /// cache, a state or an input of the entry, perhaps with one step of work on it.
 bool isSharedByStages(mlir::Operation* op);
 
+/// Begins pipeline stage `stage` at `first`, an op of an entry: what the ops before it have made
+/// and ops from it on read crosses by a `dist.pipeline_stage`. A value that is returned too
+/// (saved for the backward pass) is then the later stage's.
+void beginStageAt(mlir::Operation* first, int64_t stage);
+
 } // namespace llmc

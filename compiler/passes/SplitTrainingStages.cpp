@@ -7,6 +7,7 @@
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/SelectTrainingKernels.h"
 #include "compiler/passes/Shardings.h"
+#include "compiler/passes/TrainingForward.h"
 
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/StringSet.h"
@@ -35,6 +36,10 @@ public:
       if (auto entry =
               func->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr))
         entries[entry.getValue().str()] = func;
+    for (const char* name :
+         {"prologue", "forward", "backward", "loss", "optimizer"})
+      if (!entries.count(name))
+        return module_.emitError("expects a segment \"") << name << "\"";
     func::FuncOp forward = entries["forward"], backward = entries["backward"];
     if (failed(mirrorStages(forward, backward)))
       return failure();
@@ -48,6 +53,7 @@ public:
     findHomes();
     for (int64_t s = 0; s < stages_; ++s) {
       splitPrologue(entries["prologue"], s);
+      finish(createFunction(entries["loss"], "loss", s));
       splitOptimizer(entries["optimizer"], s);
     }
     for (auto& [name, func] : entries)
@@ -62,7 +68,9 @@ private:
 
   /// Gives the calls of `backward` the stages of their layers and marks what crosses.
   LogicalResult mirrorStages(func::FuncOp forward, func::FuncOp backward) {
-    SmallVector<func::CallOp> layers(forward.getOps<func::CallOp>());
+    SmallVector<func::CallOp> layers(llvm::make_filter_range(
+        forward.getOps<func::CallOp>(),
+        [](func::CallOp call) { return !call->hasAttr(kReferenceAttr); }));
     SmallVector<func::CallOp> gradients(backward.getOps<func::CallOp>());
     if (layers.size() != gradients.size())
       return backward.emitError("expects one call for each layer");
@@ -73,16 +81,7 @@ private:
       if (stage == current)
         continue;
       current = stage;
-      builder_.setInsertionPoint(call);
-      for (OpOperand& operand : call->getOpOperands()) {
-        Operation* def = operand.get().getDefiningOp();
-        if (!def || isSharedByStages(def))
-          continue;
-        auto crossing = dist::PipelineStageOp::create(
-            builder_, def->getLoc(), operand.get().getType(), operand.get(),
-            stage);
-        operand.get().replaceAllUsesExcept(crossing.getResult(), crossing);
-      }
+      beginStageAt(call, stage);
     }
     return success();
   }

@@ -6,6 +6,7 @@
 
 #include "compiler/codegen/CpuCodegen.h"
 #include "compiler/passes/Options.h"
+#include "compiler/passes/TrainingForward.h"
 #include "compiler/plan/Counters.h"
 #include "compiler/plan/OutsideMemory.h"
 #include "dialects/plan/Plan.h"
@@ -364,7 +365,10 @@ private:
       for (StringAttr axis : shard.getAxes())
         shardAxes.push_back(axisIndex(axis.getValue()));
     auto shardOffset = b_.CreateVector(shardAxes);
-    auto name = str(param.getSymName()), source = str(param.getSource().value_or("")),
+    StringRef logical = param.getSymName(); // that of the model's own parameter
+    if (param.getWeightSet() == kReferenceSet)
+      logical.consume_front(kReferencePrefix);
+    auto name = str(logical), source = str(param.getSource().value_or("")),
          set = str(param.getWeightSet().value_or("model"));
     fb::ParameterBuilder p(b_);
     p.add_name(name);

@@ -98,6 +98,12 @@ def Llm_ActivationAttr : EnumAttr<Llm_Dialect, Llm_ActivationKind, "activation">
   let assemblyFormat = "`<` $value `>`";
 }
 
+def Llm_PreferenceLossKind : Llm_Enum<"PreferenceLossKind", "loss of a pair of sequences", [
+  I32EnumCase<"sigmoid", 0>, I32EnumCase<"hinge", 1>, I32EnumCase<"ipo", 2>]>;
+def Llm_PreferenceLossAttr : EnumAttr<Llm_Dialect, Llm_PreferenceLossKind, "preference"> {
+  let assemblyFormat = "$value";
+}
+
 def Llm_StateRole : Llm_Enum<"StateRole", "what a state is for", [
   I32EnumCase<"gradient", 0>, I32EnumCase<"moment1", 1>, I32EnumCase<"moment2", 2>,
   I32EnumCase<"master", 3>, I32EnumCase<"scalar", 4>]>;

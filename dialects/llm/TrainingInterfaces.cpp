@@ -183,6 +183,10 @@ ShardingRule TokenWeightsOp::getShardingRule() { return wholeRule(*this); }
 
 int64_t TokenWeightsOp::getFlops() { return elements(getResult()); }
 
+ShardingRule PreferenceLossOp::getShardingRule() { return wholeRule(*this); }
+
+int64_t PreferenceLossOp::getFlops() { return 10 * elements(getLoss()); }
+
 ShardingRule WeightedSumOp::getShardingRule() { return wholeRule(*this); }
 
 int64_t WeightedSumOp::getFlops() { return 2 * elements(getX()); }

@@ -286,12 +286,13 @@ def Llm_CrossEntropyGradientOp : Llm_ComputeOp<"cross_entropy_gradient",
 }
 
 def Llm_CountLabelsOp : Llm_ComputeOp<"count_labels"> {
-  let summary = "number of labels that count";
+  let summary = "number of units with a label that counts";
   let description = [{
-    Labels that are not negative, as f32 (exact up to 2^24). (C1) one number.
-    Example: `%n = llm.count_labels %labels : (tensor<4x3xi32>) -> tensor<1xf32>`
+    Runs of `unit` labels of which one at least is not negative, as f32 (exact up to 2^24): 1 counts
+    tokens, two sequences count pairs. (C1) one number, whole units.
+    Example: `%n = llm.count_labels %labels {unit = 6} : (tensor<4x3xi32>) -> tensor<1xf32>`
   }];
-  let arguments = (ins Llm_Ids:$labels);
+  let arguments = (ins Llm_Ids:$labels, DefaultValuedAttr<I64Attr, "1">:$unit);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$labels attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
@@ -306,6 +307,26 @@ def Llm_TokenWeightsOp : Llm_ComputeOp<"token_weights"> {
   let arguments = (ins Llm_Ids:$labels, Llm_Activations:$count);
   let results = (outs Llm_Activations:$result);
   let assemblyFormat = "$labels `,` $count attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Llm_PreferenceLossOp : Llm_ComputeOp<"preference_loss"> {
+  let summary = "loss of pairs of sequences (DPO), and the weight of each row's gradient";
+  let description = [{
+    Sequences 2i (chosen) and 2i + 1 (rejected) of labels `[S, R]` are a pair; loss and reference
+    `[S * R]` are -log p of each row under the model and under the reference; count: pairs of the step;
+    hyper: docs/design/training.md. weights `[S * R]`: derivative of the loss by a row's loss;
+    terms: loss / count, then sums over pairs of chosen reward, rejected reward, margin, accuracy, pairs.
+    A pair without counted labels has no loss. (C1) shapes agree, S is even.
+    Source: Rafailov et al. 2023 (DPO), Liu et al. 2023 (hinge), Azar et al. 2023 (IPO).
+    Example: `%w, %t = llm.preference_loss %loss, %reference, %labels, %n, %hyper sigmoid : (tensor<6xf32>, tensor<6xf32>, tensor<2x3xi32>, tensor<1xf32>, tensor<16xf32>) -> (tensor<6xf32>, tensor<6xf32>)`
+  }];
+  let arguments = (ins Llm_Activations:$loss, Llm_Activations:$reference, Llm_Ids:$labels,
+    Llm_Activations:$count, Llm_Activations:$hyper, Llm_PreferenceLossAttr:$kind);
+  let results = (outs Llm_Activations:$weights, Llm_Activations:$terms);
+  let assemblyFormat = [{
+    $loss `,` $reference `,` $labels `,` $count `,` $hyper $kind attr-dict `:` functional-type(operands, results)
+  }];
   let hasVerifier = 1;
 }
 

@@ -11,6 +11,7 @@ namespace {
 // Widths that docs/design/training.md and `global_norm` fix.
 constexpr int64_t kHyperparameters = 16;
 constexpr int64_t kNormResults = 4;
+constexpr int64_t kPreferenceTerms = 6;
 
 int64_t dimOf(Value v, int64_t i) {
   return cast<ShapedType>(v.getType()).getDimSize(i);
@@ -230,6 +231,11 @@ LogicalResult CrossEntropyGradientOp::verify() {
 }
 
 LogicalResult CountLabelsOp::verify() {
+  int64_t labels = cast<ShapedType>(getLabels().getType()).getNumElements();
+  int64_t unit = getUnit();
+  if (unit < 1 || labels % unit != 0)
+    return emitOpError("(C1) expects whole units of ")
+           << unit << " labels, got " << labels;
   return requireVector(*this, "C1", getResult(), 1);
 }
 
@@ -238,6 +244,19 @@ LogicalResult TokenWeightsOp::verify() {
       failed(requireRanks(*this, {{getResult(), 1}})))
     return failure();
   return requireRowsOf(*this, getResult(), getLabels());
+}
+
+LogicalResult PreferenceLossOp::verify() {
+  auto labels = cast<ShapedType>(getLabels().getType());
+  if (labels.getRank() != 2 || labels.getDimSize(0) % 2 != 0)
+    return emitOpError("(C1) expects pairs of sequences, got ") << labels;
+  for (Value v : {getLoss(), getReference(), getWeights()})
+    if (failed(requireVector(*this, "C1", v, labels.getNumElements())))
+      return failure();
+  if (failed(requireVector(*this, "C1", getCount(), 1)) ||
+      failed(requireVector(*this, "C1", getHyper(), kHyperparameters)))
+    return failure();
+  return requireVector(*this, "C1", getTerms(), kPreferenceTerms);
 }
 
 LogicalResult WeightedSumOp::verify() {

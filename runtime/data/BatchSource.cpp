@@ -82,11 +82,13 @@ absl::Status BatchSource::fill(const BatchPlace& place,
   batch.positions.assign(numElements, 0);
   batch.labels.assign(numElements, kIgnoredLabel);
   batch.starts.resize(numElements);
+  batch.sequences.resize(batch.numSequences);
   std::vector<Segment> segments;
   for (int64_t slot = 0; slot < batch.numSequences; ++slot) {
     auto starts = batch.starts.begin() + slot * numRows;
     std::iota(starts, starts + numRows, 0);
     int64_t sequence = findSequence(first + slot);
+    batch.sequences[slot] = sequence;
     if (sequence >= 0)
       LLMRT_RETURN_IF_ERROR(fillSequence(sequence, slot, segments, batch));
   }

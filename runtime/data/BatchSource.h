@@ -25,6 +25,8 @@ struct TrainingBatch {
   std::vector<int32_t> positions; // inside the document
   std::vector<int32_t> starts;    // first row of the row's document
   std::vector<int32_t> labels;    // the token to predict, or kIgnoredLabel
+  /// [S]: number in the layout, the same in every epoch; -1: padding.
+  std::vector<int64_t> sequences;
 };
 
 /// Which part of the data a micro-batch is.

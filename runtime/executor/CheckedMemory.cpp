@@ -206,26 +206,26 @@ absl::StatusOr<int> CheckedMemory::addProgram(const fb::Program& program,
   return programs_.size() - 1;
 }
 
-void CheckedMemory::addSchedule(const fb::Stage& stage) {
+int CheckedMemory::addSchedule(absl::Span<const int> actions) {
   constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
   std::map<int, const fb::Program*> byEntry;
-  for (const fb::Program* program : *stage.programs())
+  for (const fb::Program* program : *stage_.programs())
     byEntry[program->entry()] = program;
-  int64_t count = stage.schedule()->size();
-  slotBirths_.resize(count);
-  slotDeaths_.resize(count);
+  SlotLifetimes lifetimes;
+  lifetimes.births.resize(actions.size());
+  lifetimes.deaths.resize(actions.size());
 
   // What a slot holds lives while actions of one micro-batch follow each other.
   struct Use {
     int microBatch;
-    int64_t last;
+    size_t last;
   };
 
   std::map<int, Use> uses; // by part
-  for (int64_t i = 0; i < count; ++i) {
-    const fb::Action* action = stage.schedule()->Get(i);
+  for (size_t i = 0; i < actions.size(); ++i) {
+    const fb::Action* action = stage_.schedule()->Get(actions[i]);
     auto useBuffer = [&](int buffer) {
-      const fb::Buffer& b = *stage.buffers()->Get(buffer);
+      const fb::Buffer& b = *stage_.buffers()->Get(buffer);
       if (!isSlotted(b))
         return;
       unsigned kind = static_cast<int>(b.slot_kind()) - kFirst;
@@ -237,12 +237,12 @@ void CheckedMemory::addSchedule(const fb::Stage& stage) {
           uses.try_emplace(part, Use{action->micro_batch(), i});
       Use& use = place->second;
       if (!isNew && use.microBatch != action->micro_batch()) {
-        slotDeaths_[use.last].push_back(part);
+        lifetimes.deaths[use.last].push_back(part);
         use.microBatch = action->micro_batch();
         isNew = true;
       }
       if (isNew)
-        slotBirths_[i].push_back(part);
+        lifetimes.births[i].push_back(part);
       use.last = i;
     };
     if (const fb::Program* program = byEntry[action->entry()];
@@ -251,7 +251,9 @@ void CheckedMemory::addSchedule(const fb::Stage& stage) {
         forEachBuffer(*command, useBuffer);
   }
   for (const auto& [part, use] : uses)
-    slotDeaths_[use.last].push_back(part);
+    lifetimes.deaths[use.last].push_back(part);
+  schedules_.push_back(std::move(lifetimes));
+  return schedules_.size() - 1;
 }
 
 void CheckedMemory::beginCall() {
@@ -263,13 +265,13 @@ void CheckedMemory::beginCall() {
   }
 }
 
-void CheckedMemory::beginAction(int64_t action) {
-  for (int part : slotBirths_[action])
+void CheckedMemory::beginAction(int schedule, int64_t action) {
+  for (int part : schedules_[schedule].births[action])
     open(part);
 }
 
-void CheckedMemory::endAction(int64_t action) {
-  for (int part : slotDeaths_[action])
+void CheckedMemory::endAction(int schedule, int64_t action) {
+  for (int part : schedules_[schedule].deaths[action])
     close(part, /*mustBeWritten=*/true);
 }
 

@@ -34,16 +34,17 @@ public:
   /// for the initialise program. Errors  MemoryMisuse.
   absl::StatusOr<int> addProgram(const fb::Program& program,
                                  const fb::Entry* entry);
-  /// Prepares the lifetimes of slots from a step's schedule.
-  void addSchedule(const fb::Stage& stage);
+  /// Prepares the lifetimes of slots in these actions of the stage's schedule,
+  /// and returns its number.
+  int addSchedule(absl::Span<const int> actions);
 
   // In the order of a run. A call is one execute() or one step.
   void beginCall();
-  void beginAction(int64_t action);
+  void beginAction(int schedule, int64_t action);
   void beforeCommand(int program, int64_t command);
   /// isFull: every row of the call is valid, so that all has to be written.
   void afterCommand(int program, int64_t command, bool isFull);
-  void endAction(int64_t action);
+  void endAction(int schedule, int64_t action);
   /// Everything enqueued has run. Errors  MemoryMisuse: the first of this call.
   absl::Status endCall();
 
@@ -77,7 +78,10 @@ private:
     std::vector<std::vector<int>> deaths;
   };
 
-  using PartsByAction = std::vector<std::vector<int>>;
+  struct SlotLifetimes {
+    std::vector<std::vector<int>> births; // parts, by action
+    std::vector<std::vector<int>> deaths;
+  };
 
   CheckedMemory(const fb::Plan& plan, const fb::Stage& stage, int rank)
       : plan_(plan), stage_(stage), rank_(rank) {}
@@ -107,7 +111,7 @@ private:
   std::vector<Part> parts_;
   std::vector<int> firstPart_; // by buffer
   std::vector<CheckedProgram> programs_;
-  PartsByAction slotBirths_, slotDeaths_;
+  std::vector<SlotLifetimes> schedules_;
   int64_t mark_ = -1;  // of the compute stream
   std::string misuse_; // the first of this call
 };

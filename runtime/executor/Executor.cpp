@@ -4,6 +4,7 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/executor/LoadWeights.h"
+#include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/kernels/KernelRegistry.h"
@@ -20,6 +21,24 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
   return text ? absl::string_view(text->data(), text->size())
               : absl::string_view();
 }
+
+/// Whether an evaluation runs an entry of a training step. Virtual stages have
+/// "forward.chunk1" and the like.
+bool isOfEvaluation(absl::string_view entry) {
+  entry = entry.substr(0, entry.find('.'));
+  for (absl::string_view name : {"prologue", "forward", "send_activation",
+                                 "receive_activation", "loss"})
+    if (entry == name)
+      return true;
+  return false;
+}
+
+/// Actions of the schedule that run one after another.
+struct ActionList {
+  std::vector<Program*> actions;
+  std::vector<int> numbers; // of the actions in the schedule
+  int checkedSchedule = -1; // number in the check of memory
+};
 
 class PlanExecutor final : public Executor {
 public:
@@ -52,7 +71,7 @@ public:
     LLMRT_RETURN_IF_ERROR(loadKernels());
     LLMRT_RETURN_IF_ERROR(allocateArenas());
     LLMRT_RETURN_IF_ERROR(preparePrograms());
-    return checkBounds();
+    return checkMemoryBounds(rank_, stage(), options_.numThreads);
   }
 
   absl::Status initialise() override {
@@ -92,48 +111,34 @@ public:
     if (validRows < 0 || validRows > rows)
       return absl::InvalidArgumentError(
           absl::StrCat(validRows, " valid rows of ", rows));
-    auto begin = std::chrono::steady_clock::now();
-    double waitedBefore = device_->waitSeconds();
-    if (rank_.checked)
-      rank_.checked->beginCall();
-    programs_[entry]->enqueue(validRows);
-    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
-    if (statistics) {
-      std::chrono::duration<double> elapsed =
-          std::chrono::steady_clock::now() - begin;
-      statistics->seconds = elapsed.count();
-      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
-      statistics->commands = programs_[entry]->numCommands();
-    }
-    return absl::OkStatus();
+    return runCall(statistics, [&] {
+      programs_[entry]->enqueue(validRows);
+      return programs_[entry]->numCommands();
+    });
   }
 
   absl::Status executeStep(ExecuteStatistics* statistics) override {
-    if (actions_.empty())
+    if (step_.actions.empty())
       return makeError(ErrorCode::Unsupported, "the plan holds no training step",
                        "compile with --mode=train");
-    auto begin = std::chrono::steady_clock::now();
-    double waitedBefore = device_->waitSeconds();
-    if (rank_.checked)
-      rank_.checked->beginCall();
-    int64_t commands = 0;
-    for (size_t i = 0; i < actions_.size(); ++i) {
-      if (rank_.checked)
-        rank_.checked->beginAction(i);
-      actions_[i]->enqueue(0);
-      if (rank_.checked)
-        rank_.checked->endAction(i);
-      commands += actions_[i]->numCommands();
-    }
-    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
-    if (statistics) {
-      std::chrono::duration<double> elapsed =
-          std::chrono::steady_clock::now() - begin;
-      statistics->seconds = elapsed.count();
-      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
-      statistics->commands = commands;
-    }
-    return absl::OkStatus();
+    return runActions(step_, statistics);
+  }
+
+  absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
+    if (step_.actions.empty())
+      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+                       "compile with --mode=train");
+    if (findEntry("loss") < 0)
+      return makeError(ErrorCode::EvaluationUnavailable,
+                       "the plan has no entry 'loss'",
+                       "compile the model again with this version of llmc");
+    return runActions(evaluation_, statistics);
+  }
+
+  absl::Status
+  reloadWeights(const std::vector<WeightLocation>& weights) override {
+    options_.weights = weights;
+    return initialise();
   }
 
   absl::Span<uint8_t> stepInput(absl::string_view name) override {
@@ -172,6 +177,41 @@ public:
   MemoryReport memory() const override;
 
 private:
+  absl::Status runActions(const ActionList& run,
+                          ExecuteStatistics* statistics) {
+    return runCall(statistics, [&] {
+      int64_t commands = 0;
+      for (size_t i = 0; i < run.actions.size(); ++i) {
+        if (rank_.checked)
+          rank_.checked->beginAction(run.checkedSchedule, i);
+        run.actions[i]->enqueue(0);
+        if (rank_.checked)
+          rank_.checked->endAction(run.checkedSchedule, i);
+        commands += run.actions[i]->numCommands();
+      }
+      return commands;
+    });
+  }
+
+  /// Runs what `enqueue` enqueues; it returns the number of commands.
+  absl::Status runCall(ExecuteStatistics* statistics,
+                       absl::FunctionRef<int64_t()> enqueue) {
+    auto begin = std::chrono::steady_clock::now();
+    double waitedBefore = device_->waitSeconds();
+    if (rank_.checked)
+      rank_.checked->beginCall();
+    int64_t commands = enqueue();
+    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
+    if (statistics) {
+      std::chrono::duration<double> elapsed =
+          std::chrono::steady_clock::now() - begin;
+      statistics->seconds = elapsed.count();
+      statistics->waitSeconds = device_->waitSeconds() - waitedBefore;
+      statistics->commands = commands;
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status abortOnError(absl::Status status) {
     if (!status.ok())
       rank_.fabric.abort(status);
@@ -189,7 +229,6 @@ private:
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
-  absl::Status checkBounds() const;
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -221,7 +260,8 @@ private:
   // order in which the actions of a step run them.
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
-  std::vector<Program*> actions_;
+  ActionList step_;
+  ActionList evaluation_; // those up to the loss
 };
 
 // Kernels of different levels give different bits, so all ranks take the
@@ -330,6 +370,7 @@ absl::Status PlanExecutor::prepareSchedule() {
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *rank_.stage.programs())
     byEntry[program->entry()] = program;
+  int number = 0;
   for (const fb::Action* action : *rank_.stage.schedule()) {
     Slots slots;
     slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =
@@ -346,33 +387,19 @@ absl::Status PlanExecutor::prepareSchedule() {
                           rank_.plan.entries()->Get(action->entry()), rank_,
                           slots));
     }
-    actions_.push_back(program.get());
+    auto add = [&](ActionList& list) {
+      list.actions.push_back(program.get());
+      list.numbers.push_back(number);
+    };
+    add(step_);
+    if (isOfEvaluation(
+            viewOf(rank_.plan.entries()->Get(action->entry())->name())))
+      add(evaluation_);
+    ++number;
   }
   if (rank_.checked)
-    rank_.checked->addSchedule(rank_.stage);
-  return absl::OkStatus();
-}
-
-// The plan bounds code with its argument blocks, and the scratch of one thread.
-absl::Status PlanExecutor::checkBounds() const {
-  if (!rank_.plan.memory())
-    return absl::OkStatus();
-  BytesByClass held = device_->bytesByClass();
-  held[static_cast<int>(MemoryClass::Library)] /= options_.numThreads;
-  for (const fb::MemoryRow* row : *rank_.plan.memory()) {
-    auto memoryClass = static_cast<MemoryClass>(row->memory_class());
-    if (row->stage() != stage() || (memoryClass != MemoryClass::Code &&
-                                    memoryClass != MemoryClass::Library))
-      continue;
-    int64_t bytes = held[static_cast<int>(memoryClass)];
-    if (bytes > row->size_bytes() + kBufferAlignment)
-      return makeError(ErrorCode::MemoryBoundExceeded,
-                       absl::StrCat(memoryClassName(memoryClass), " of rank ",
-                                    rank_.fabric.rank(), " would take ", bytes,
-                                    " bytes, and the plan allows ",
-                                    row->size_bytes()),
-                       "compile the plan again with this version's llmc");
-  }
+    for (ActionList* list : {&step_, &evaluation_})
+      list->checkedSchedule = rank_.checked->addSchedule(list->numbers);
   return absl::OkStatus();
 }
 

@@ -85,13 +85,24 @@ public:
   /// plan is for inference.
   virtual absl::Status executeStep(ExecuteStatistics* statistics) = 0;
 
+  /// Runs what a training step runs up to its loss, without gradients and update:
+  /// the entries prologue, forward, those that move activations, and loss. States
+  /// other than parameters and optimizer states are spoilt. Errors  Unsupported
+  /// for a plan for inference; EvaluationUnavailable for a plan without the entry
+  /// loss (made by an older version).
+  virtual absl::Status executeEvaluation(ExecuteStatistics* statistics) = 0;
+
+  /// Loads parameters again, from other places. Errors as initialise().
+  virtual absl::Status
+  reloadWeights(const std::vector<WeightLocation>& weights) = 0;
+
   /// Buffer of an input of a training step, to be written before executeStep():
-  /// ids, positions, starts, labels i32[micro-batches, S, R]; hyper f32[16] (see
-  /// docs/design/training.md). Empty if this stage does not read it.
+  /// ids, positions, starts, labels i32[micro-batches, S, R]; hyper f32[16];
+  /// reference_loss f32[micro-batches, S, R] (see docs/design/training.md). Empty if this stage does not read it.
   virtual absl::Span<uint8_t> stepInput(absl::string_view name) = 0;
 
   /// Memory of a state (count, loss: f32[1], ...), or of an output of a training
-  /// step (norm f32[4]), valid until the next executeStep(); empty if this stage
+  /// step (norm f32[4]; row_loss f32[micro-batches, S, R]), valid until the next executeStep(); empty if this stage
   /// does not have it.
   virtual absl::Span<const uint8_t> stepOutput(absl::string_view name) const = 0;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// count_labels: how many rows count, as f32, so that an all-reduce can add it.
+// count_labels: how many units of rows count, as f32, so that an all-reduce can
+// add it. A unit with one counted row counts.
 //
-// Constraints  rows < 2^24 (exact in f32). Scratch  none.
+// Constraints  unit divides rows, rows < 2^24 (exact in f32). Scratch  none.
 #include "runtime/kernels/Simd.h"
 #include "runtime/kernels/TrainingKernelArgs.h"
 
@@ -12,8 +13,12 @@ void count_labels(const uint64_t* words, const LlmrtTile* tile, void*) {
   if (tile->rowBegin > 0)
     return;
   int64_t count = 0;
-  for (int64_t r = 0; r < a.rows; ++r)
-    count += a.labels[r] >= 0;
+  for (int64_t r = 0; r < a.rows; r += a.unit) {
+    bool isCounted = false;
+    for (int64_t i = r; i < r + a.unit; ++i)
+      isCounted |= a.labels[i] >= 0;
+    count += isCounted;
+  }
   a.out[0] = static_cast<float>(count);
 }
 

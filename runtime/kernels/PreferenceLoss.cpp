@@ -6,8 +6,11 @@
 //   sigmoid  -(1 - s) log sigma(beta x) - s log sigma(-beta x), s smoothing
 //   hinge    max(0, 1 - beta x)
 //   ipo      (x - 1 / (2 beta))^2, log p as means over counted tokens
+// Rewards are beta (log p of the policy - log p of the reference), sums over
+// counted tokens with every loss.
 //
-// Constraints  S even; beta > 0. A sequence without counted tokens has log p 0.
+// Constraints  S even; beta > 0. A sequence without counted tokens has log p 0;
+//              a pair of two such (padding) has no loss and is not counted.
 // Scratch  none. Source  Rafailov et al. 2023 (DPO); Mitchell 2023 (smoothing);
 // Liu et al. 2023 (hinge); Azar et al. 2023 (IPO).
 #include "runtime/kernels/Simd.h"
@@ -24,6 +27,7 @@ struct Sequence {
   double policy = 0.0;
   double reference = 0.0;
   double rowWeight = 0.0;
+  bool isCounted = false;
 };
 
 struct Loss {
@@ -41,12 +45,10 @@ Sequence sumSequence(const PreferenceLossArgs& a, int64_t sequence) {
     sum.policy -= a.loss[r];
     sum.reference -= a.reference[r];
   }
-  const int64_t parts = a.kind == kIpo ? count : 1;
   if (count == 0)
     return sum;
-  sum.policy /= parts;
-  sum.reference /= parts;
-  sum.rowWeight = 1.0 / parts;
+  sum.rowWeight = a.kind == kIpo ? 1.0 / count : 1.0;
+  sum.isCounted = true;
   return sum;
 }
 
@@ -85,9 +87,15 @@ void preference_loss(const uint64_t* words, const LlmrtTile* tile, void*) {
   double sums[6] = {};
   for (int64_t s = 0; s + 1 < a.S; s += 2) {
     const Sequence chosen = sumSequence(a, s), rejected = sumSequence(a, s + 1);
+    if (!chosen.isCounted && !rejected.isCounted) {
+      weighRows(a, s, 0.0);
+      weighRows(a, s + 1, 0.0);
+      continue;
+    }
     const double gained = chosen.policy - chosen.reference;
     const double lost = rejected.policy - rejected.reference;
-    const Loss loss = pairLoss(a, gained - lost);
+    const Loss loss =
+        pairLoss(a, gained * chosen.rowWeight - lost * rejected.rowWeight);
     // log p is minus the sum of row losses.
     weighRows(a, s, -loss.slope * chosen.rowWeight / scale);
     weighRows(a, s + 1, loss.slope * rejected.rowWeight / scale);
@@ -99,7 +107,7 @@ void preference_loss(const uint64_t* words, const LlmrtTile* tile, void*) {
     sums[5] += 1.0;
   }
   for (int i = 0; i < 6; ++i)
-    a.out[i] = static_cast<float>(a.out[i] + sums[i]);
+    a.out[i] = static_cast<float>(sums[i]);
 }
 
 } // namespace llmrt::LLMRT_LEVEL

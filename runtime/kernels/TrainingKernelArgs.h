@@ -163,7 +163,8 @@ struct CountLabelsArgs {
   int64_t one;
   const int32_t* labels; // [rows]
   int64_t rows;
-  float* out; // [1]
+  int64_t unit; // divides rows
+  float* out;   // [1]
 };
 
 struct WeightedSumArgs {
@@ -258,7 +259,7 @@ struct PreferenceLossArgs {
   int64_t R;
   const float* scale; // [1]
   float* weights;     // [S, R]
-  float* out;         // [8]
+  float* out;         // [6]
 };
 
 } // namespace llmrt

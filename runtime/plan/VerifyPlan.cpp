@@ -236,10 +236,12 @@ absl::Status verifyEntryBuffers(
         {"sample_positions", I32, S},
         {"starts", I32, rows},
         {"labels", I32, rows},
-        {"hyper", F32, kHyperparameters}};
+        {"hyper", F32, kHyperparameters},
+        {"reference_loss", F32, rows}};
     const NamedBufferKind outputs[] = {{"next_ids", I32, S},
                                        {"logits", F32, 0},
-                                       {"norm", F32, 4}};
+                                       {"norm", F32, 4},
+                                       {"row_loss", F32, rows}};
     auto kinds = isInput ? absl::Span<const NamedBufferKind>(inputs)
                          : absl::Span<const NamedBufferKind>(outputs);
     std::set<absl::string_view> names;

@@ -4,10 +4,12 @@
 #include "runtime/base/Error.h"
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/checkpoint/CheckpointFolder.h"
-#include "runtime/generation/MeshRoles.h"
+#include "runtime/checkpoint/RankGroup.h"
+#include "runtime/training/StepInputs.h"
 
 #include "absl/strings/match.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -17,17 +19,6 @@ namespace llmrt {
 namespace {
 
 constexpr size_t kHyperparameters = 16;
-
-/// Reads number `index` of a result of the step; absent if this stage lacks it.
-std::optional<double> numberOf(const Executor& executor, absl::string_view name,
-                               size_t index = 0) {
-  absl::Span<const uint8_t> bytes = executor.stepOutput(name);
-  if (bytes.size() < (index + 1) * sizeof(float))
-    return std::nullopt;
-  float value;
-  std::memcpy(&value, bytes.data() + index * sizeof(float), sizeof(value));
-  return value;
-}
 
 bool isMissing(const absl::Status& status) {
   return absl::StrContains(status.message(),
@@ -54,36 +45,17 @@ absl::Status TrainingLoop::prepare(Fabric& fabric) {
     LLMRT_ASSIGN_OR_RETURN(all_, fabric.createCommunicator(everyone));
   }
   settings_.identity.sequencesPerEpoch = data_.numSequences();
-  MeshRoles roles = makeMeshRoles(plan_, rank_, 0);
-  place_.batch = plan_.batch();
-  place_.dataRanks = roles.numReplicas;
-  place_.dataRank = roles.replica;
-  place_.microBatches = std::max(plan_.micro_batches(), 1);
-  int64_t parts = place_.dataRanks * place_.microBatches;
-  if (place_.batch < 1 || place_.batch % parts != 0 ||
-      data_.numRows() != plan_.cache_tokens())
-    return makeError(ErrorCode::BatchShapeInvalid,
-                     absl::StrCat("the plan's batch of ", place_.batch,
-                                  " sequences of ", plan_.cache_tokens(),
-                                  " tokens cannot be cut into ", parts,
-                                  " parts of ", data_.numRows(), " tokens"),
-                     "compile the plan again");
-  size_t wantedBytes = sizeof(int32_t) * place_.batch / place_.dataRanks *
-                       static_cast<size_t>(plan_.cache_tokens());
-  for (const char* name : {"ids", "positions", "starts", "labels"}) {
-    size_t bytes = executor_.stepInput(name).size();
-    if (bytes != 0 && bytes != wantedBytes)
-      return makeError(ErrorCode::PlanInvalid,
-                       absl::StrCat("the step's input '", name, "' has ", bytes,
-                                    " bytes, its micro-batches have ",
-                                    wantedBytes),
-                       "compile the plan again");
-  }
-  return absl::OkStatus();
+  LLMRT_ASSIGN_OR_RETURN(place_, placeOfRank(plan_, rank_, data_.numRows()));
+  return checkStepInputs(plan_, place_, executor_);
 }
 
 absl::StatusOr<TrainingEnd> TrainingLoop::run() {
   LLMRT_RETURN_IF_ERROR(begin());
+  if (at_.step == 0) {
+    LLMRT_ASSIGN_OR_RETURN(bool isStopped, evaluateAll());
+    if (isStopped)
+      return TrainingEnd::Stopped;
+  }
   while (at_.step < settings_.totalSteps) {
     auto started = std::chrono::steady_clock::now();
     LLMRT_ASSIGN_OR_RETURN(StepOutcome outcome, runStep());
@@ -94,7 +66,13 @@ absl::StatusOr<TrainingEnd> TrainingLoop::run() {
     bool isDue = settings_.saveEvery > 0 && at_.step % settings_.saveEvery == 0;
     if (isLast || isDue || outcome.isStopWanted)
       LLMRT_RETURN_IF_ERROR(save());
-    if (outcome.isStopWanted && !isLast)
+    bool isStopped = outcome.isStopWanted;
+    if (!isStopped && isEvaluationDue(isLast)) {
+      LLMRT_ASSIGN_OR_RETURN(isStopped, evaluateAll());
+      if (isStopped)
+        LLMRT_RETURN_IF_ERROR(save());
+    }
+    if (isStopped && !isLast)
       return TrainingEnd::Stopped;
   }
   return TrainingEnd::Finished;
@@ -141,31 +119,39 @@ double TrainingLoop::learningRate() const {
 }
 
 absl::StatusOr<StepOutcome> TrainingLoop::runStep() {
-  LLMRT_RETURN_IF_ERROR(fillInputs());
+  place_.position = at_.sequences;
+  LLMRT_RETURN_IF_ERROR(
+      fillStepInputs(data_, settings_.preference.reference, place_, executor_));
   fillHyper(learningRate());
   LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
   return agreeOnStep(recordOfStep(), all_.get());
 }
 
-absl::Status TrainingLoop::fillInputs() {
-  TrainingBatch batch;
-  place_.position = at_.sequences;
-  for (int64_t m = 0; m < place_.microBatches; ++m) {
-    place_.microBatch = m;
-    LLMRT_RETURN_IF_ERROR(data_.fill(place_, batch));
-    const std::pair<const char*, const std::vector<int32_t>*> inputs[] = {
-        {"ids", &batch.ids},
-        {"positions", &batch.positions},
-        {"starts", &batch.starts},
-        {"labels", &batch.labels}};
-    for (const auto& [name, values] : inputs) {
-      absl::Span<uint8_t> input = executor_.stepInput(name);
-      size_t bytes = values->size() * sizeof(int32_t);
-      if (!input.empty())
-        std::memcpy(input.data() + m * bytes, values->data(), bytes);
-    }
+bool TrainingLoop::isEvaluationDue(bool isLast) const {
+  int64_t every = settings_.evaluateEvery;
+  return isLast || (every > 0 && at_.step % every == 0);
+}
+
+/// Returns whether a rank was asked to stop meanwhile.
+absl::StatusOr<bool> TrainingLoop::evaluateAll() {
+  RankGroup group(all_.get());
+  auto isStopped = [&]() -> absl::StatusOr<bool> {
+    const uint64_t mine[] = {observer_.isStopRequested()};
+    LLMRT_ASSIGN_OR_RETURN(std::vector<uint64_t> all,
+                           group.allGather(mine, "evaluation"));
+    return std::any_of(all.begin(), all.end(), [](uint64_t x) { return x; });
+  };
+  fillHyper(learningRate());
+  for (const HeldOutData& heldOut : settings_.heldOut) {
+    LLMRT_ASSIGN_OR_RETURN(std::optional<EvaluationReport> report,
+                           evaluate(heldOut, place_, executor_, isStopped));
+    if (!report)
+      return true;
+    report->step = at_.step;
+    if (rank_ == 0)
+      LLMRT_RETURN_IF_ERROR(observer_.takeEvaluation(*report));
   }
-  return absl::OkStatus();
+  return false;
 }
 
 void TrainingLoop::fillHyper(double learningRate) {
@@ -182,8 +168,8 @@ void TrainingLoop::fillHyper(double learningRate) {
                                            1 - std::pow(o.beta1, t),
                                            1 - std::pow(o.beta2, t),
                                            o.clip,
-                                           0, // DPO's, which no plan has yet
-                                           0,
+                                           settings_.preference.beta,
+                                           settings_.preference.labelSmoothing,
                                            1 - o.beta1,
                                            1 - o.beta2};
   auto* hyper = reinterpret_cast<float*>(input.data());
@@ -195,18 +181,18 @@ StepRecord TrainingLoop::recordOfStep() {
   StepRecord record;
   record.step = at_.step;
   record.wantsStop = observer_.isStopRequested();
-  if (auto loss = numberOf(executor_, "loss")) {
+  if (auto loss = stepNumber(executor_, "loss")) {
     record.hasLoss = 1;
     record.loss = *loss;
   }
-  if (auto count = numberOf(executor_, "count")) {
+  if (auto count = stepNumber(executor_, "count")) {
     record.hasCount = 1;
     record.count = *count;
   }
-  if (auto norm = numberOf(executor_, "norm")) {
+  if (auto norm = stepNumber(executor_, "norm")) {
     record.hasNorm = 1;
     record.norm = *norm;
-    record.isFinite = numberOf(executor_, "norm", 2).value_or(1);
+    record.isFinite = stepNumber(executor_, "norm", 2).value_or(1);
     if (record.isFinite == 0)
       record.nonFiniteTensor = tensors_.findNonFiniteGradient();
   }
@@ -223,6 +209,7 @@ absl::Status TrainingLoop::takeOutcome(const StepOutcome& outcome,
   report.numCounted = outcome.numCounted;
   report.seconds = seconds;
   report.isSkipped = !outcome.isUpdated;
+  report.preference = preferenceOfStep(executor_);
   ++at_.step;
   at_.sequences += place_.batch;
   at_.updates += outcome.isUpdated;

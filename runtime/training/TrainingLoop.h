@@ -6,6 +6,7 @@
 
 #include "runtime/data/BatchSource.h"
 #include "runtime/executor/Executor.h"
+#include "runtime/training/Evaluation.h"
 #include "runtime/training/LearningRateSchedule.h"
 #include "runtime/training/NonFiniteGuard.h"
 #include "runtime/training/StepRecord.h"
@@ -25,8 +26,16 @@ struct OptimizerSettings {
   double clip = 0; // 0: none
 };
 
+/// Of preference optimisation; docs/design/training.md, hyper.
+struct PreferenceSettings {
+  double beta = 0.1;
+  double labelSmoothing = 0;
+  const ReferenceLosses* reference = nullptr; // null: the plan computes them
+};
+
 struct TrainingSettings {
   OptimizerSettings optimizer;
+  PreferenceSettings preference;
   LearningRateSchedule schedule;
   int64_t totalSteps = 0;
   int64_t mostSkippedInRow = 0; // 0: any number
@@ -35,6 +44,10 @@ struct TrainingSettings {
   int64_t saveEvery = 0;        // 0: at the end only
   int keep = 0;                 // 0: all
   bool isResumed = false;
+  /// Evaluated before the first step of a new run, every evaluateEvery steps (0:
+  /// only then) and after the last.
+  std::vector<HeldOutData> heldOut;
+  int64_t evaluateEvery = 0;
 };
 
 /// One step, the same on all ranks.
@@ -44,7 +57,8 @@ struct StepReport {
   double gradientNorm = 0; // before clipping
   double learningRate = 0;
   int64_t numTokens = 0;  // rows of the step, over all data ranks
-  int64_t numCounted = 0; // labels
+  int64_t numCounted = 0; // labels; dpo: pairs
+  std::optional<PreferenceReport> preference;
   double seconds = 0;     // on this rank, its data and the agreement included
   bool isSkipped = false; // not finite: nothing was updated
   TrainingPosition after;
@@ -72,6 +86,10 @@ public:
   }
 
   virtual absl::Status takeStep(const StepReport& step) {
+    return absl::OkStatus();
+  }
+
+  virtual absl::Status takeEvaluation(const EvaluationReport& evaluation) {
     return absl::OkStatus();
   }
 
@@ -115,7 +133,8 @@ private:
   absl::Status begin();
   absl::StatusOr<ResumeReport> resume();
   absl::StatusOr<StepOutcome> runStep();
-  absl::Status fillInputs();
+  absl::StatusOr<bool> evaluateAll();
+  bool isEvaluationDue(bool isLast) const;
   void fillHyper(double learningRate);
   StepRecord recordOfStep();
   absl::Status takeOutcome(const StepOutcome& outcome, double seconds);

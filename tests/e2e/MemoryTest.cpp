@@ -274,6 +274,8 @@ TEST_F(Mutants, MissingWaits) {
 class UnderMpi : public ::testing::Test {
 protected:
   static constexpr int64_t kMostExcessBytes = int64_t{32} << 20;
+  static constexpr const char* kRandom =
+      "--weights=random:7 --tokenizer=tokenizer.json ";
   static constexpr int64_t kLeastSumBytes = int64_t{33} << 20;
 
   void SetUp() override {
@@ -293,12 +295,10 @@ protected:
 
   void expectNoExcess(const std::string& compileOptions,
                       const std::string& runOptions) {
-    ToolEnd end =
-        workspace_.run("llmc compile model.mlir -o plan.fb " + compileOptions);
+    ToolEnd end = workspace_.run("llmc compile -o plan.fb " + compileOptions);
     ASSERT_EQ(end.status, 0) << end.errors;
     end = workspace_.run(mpiLauncher(2) +
                              " run plan.fb --threads=1 --quiet --timeout=60 "
-                             "--weights=random:7 --tokenizer=tokenizer.json "
                              "--memory-report=memory.json " +
                              runOptions,
                          200);
@@ -320,16 +320,30 @@ TEST_F(UnderMpi, InferenceHoldsThePlannedBytes) {
   for (const char* options :
        {"--mesh=tp=2", "--mesh=pp=2", "--dtype=bf16 --mesh=tp=2",
         "--mesh=dp=2 --zero=3"})
-    expectNoExcess(std::string("--seq=128 --chunk=64 --batch=1 ") + options,
-                   "--prompt='Once upon a time' --max-new-tokens=4");
+    expectNoExcess(std::string("model.mlir --seq=128 --chunk=64 --batch=1 ") +
+                       options,
+                   std::string(kRandom) +
+                       "--prompt='Once upon a time' --max-new-tokens=4");
+}
+
+TEST_F(UnderMpi, SmolLmHoldsThePlannedBytes) {
+  if (smolLm2File().empty())
+    GTEST_SKIP() << "LLMC_SMOLLM2_GGUF does not name SmolLM2's GGUF file";
+  expectNoExcess("'" + smolLm2File() + "' --seq=256 --mesh=tp=2",
+                 "--prompt='Once upon a time' --max-new-tokens=4");
 }
 
 TEST_F(UnderMpi, TrainingHoldsThePlannedBytes) {
+  int numRuns = 0;
   for (const char* options :
        {"--mesh=dp=2 --zero=0", "--mesh=dp=2 --zero=3", "--mesh=tp=2",
         "--mesh=pp=2 --microbatches=2", "--mesh=dp=2 --zero=1 --dtype=bf16"})
-    expectNoExcess(std::string("--mode=train --seq=32 --batch=4 ") + options,
-                   "--data=train.jsonl --steps=2 --learning-rate=1e-4");
+    expectNoExcess(std::string("model.mlir --mode=train --seq=32 --batch=4 ") +
+                       options,
+                   absl::StrCat(kRandom,
+                                "--data=train.jsonl --steps=2 --save-every=1 "
+                                "--learning-rate=1e-4 --checkpoint-dir=run",
+                                numRuns++));
 }
 
 } // namespace

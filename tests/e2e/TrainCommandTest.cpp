@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <map>
 #include <sstream>
 #include <thread>
 
@@ -78,10 +79,23 @@ protected:
     std::stringstream text(workspace.read(name));
     for (std::string line; std::getline(text, line);) {
       Json json = Json::parse(line, nullptr, false);
-      if (!json.is_discarded())
+      if (!json.is_discarded() && !json.contains("evaluation"))
         lines.push_back({json["step"], json["loss"], json["grad_norm"]});
     }
     return lines;
+  }
+
+  /// Losses of the evaluations of one set of data, by step.
+  std::map<int64_t, double> evaluations(const std::string& name,
+                                        const std::string& set) {
+    std::map<int64_t, double> losses;
+    std::stringstream text(workspace.read(name));
+    for (std::string line; std::getline(text, line);) {
+      Json json = Json::parse(line, nullptr, false);
+      if (!json.is_discarded() && json.value("evaluation", "") == set)
+        losses[json["step"]] = json["loss"];
+    }
+    return losses;
   }
 
   Workspace workspace;
@@ -253,6 +267,104 @@ TEST_F(TrainCommand, ExportsAModel) {
   EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
 }
 
+TEST_F(TrainCommand, EvaluatesHeldOutDataWholeOnEveryMesh) {
+  std::string lines = trainingLines();
+  workspace.write("few.jsonl", lines.substr(0, lines.find('\n') + 1));
+  workspace.write("rest.jsonl", lines.substr(lines.find('\n') + 1));
+  std::map<int64_t, double> first;
+  for (const char* options :
+       {"", "--microbatches=3", "--mesh=dp=3 --zero=3", "--mesh=tp=2",
+        "--mesh=pp=2 --microbatches=4 --schedule=zero-bubble"}) {
+    compile("plan.fb", options);
+    ToolEnd end = workspace.run(
+        "llmrt run plan.fb --weights=random:1 --tokenizer=tokenizer.json "
+        "--data=train.jsonl --threads=1 --quiet --steps=4 --eval-every=2 "
+        "--learning-rate=0 --eval-data=few.jsonl --eval-data=all=few.jsonl "
+        "--eval-data=all=rest.jsonl --metrics=run.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    std::map<int64_t, double> all = evaluations("run.jsonl", "all");
+    ASSERT_EQ(all.size(), 3u) << options; // after 0, 2 and 4 steps
+    // Nothing was learned.
+    EXPECT_EQ(all[0], all[2]);
+    EXPECT_EQ(all[0], all[4]);
+    if (first.empty())
+      first = all;
+    // The same labels, cut into other batches.
+    EXPECT_NEAR(all[0], first[0], 1e-6 * first[0]) << options;
+    EXPECT_EQ(evaluations("run.jsonl", "eval").size(), 3u);
+    EXPECT_NE(evaluations("run.jsonl", "eval")[0], all[0]);
+  }
+  // An evaluation between steps changes none of them.
+  compile("plan.fb", "--mesh=dp=2 --zero=2 --microbatches=2");
+  for (const char* options :
+       {"--metrics=without.jsonl",
+        "--metrics=with.jsonl --eval-every=1 --eval-data=few.jsonl"})
+    ASSERT_EQ(train("plan.fb", std::string("--steps=5 ") + options).status, 0);
+  EXPECT_EQ(metrics("with.jsonl"), metrics("without.jsonl"));
+  EXPECT_LT(evaluations("with.jsonl", "eval")[5],
+            evaluations("with.jsonl", "eval")[0]);
+}
+
+std::string pairLines() {
+  std::string lines;
+  for (int i = 0; i < 21; ++i)
+    lines += Json({{"prompt", "say " + std::to_string(i % 5)},
+                   {"chosen", " yes" + std::to_string(i % 3)},
+                   {"rejected", " no, never"}})
+                 .dump() +
+             "\n";
+  return lines;
+}
+
+TEST_F(TrainCommand, OptimisesPreferences) {
+  workspace.write("train.jsonl", pairLines());
+  const std::string run = "--steps=6 --dpo-beta=0.3 --eval-data=train.jsonl ";
+  compile("plan.fb", "--objective=dpo");
+  ToolEnd end = train("plan.fb", run + "--metrics=plan.jsonl");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  std::vector<StepLine> steps = metrics("plan.jsonl");
+  ASSERT_EQ(steps.size(), 6u);
+  // The reference is the initial model: every pair is undecided.
+  EXPECT_NEAR(steps[0].loss, std::log(2.0), 1e-6);
+  EXPECT_LT(steps.back().loss, steps[0].loss);
+  EXPECT_NEAR(evaluations("plan.jsonl", "eval")[0], std::log(2.0), 1e-6);
+  EXPECT_THAT(workspace.read("plan.jsonl"),
+              HasSubstr("\"rewards/accuracies\":"));
+
+  auto expectSame = [&](const std::string& options, const std::string& more,
+                        const std::vector<StepLine>& expected) {
+    compile("other.fb", "--objective=dpo " + options);
+    ToolEnd end = train("other.fb", run + more + " --metrics=other.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    std::vector<StepLine> other = metrics("other.jsonl");
+    ASSERT_EQ(other.size(), expected.size());
+    for (size_t i = 0; i < other.size(); ++i)
+      EXPECT_NEAR(other[i].loss, expected[i].loss, kMeshTolerance) << options;
+  };
+  expectSame("--reference=precompute", "", steps);
+  EXPECT_TRUE(workspace.exists("train.jsonl.tokens.reference"));
+  expectSame("--mesh=dp=2,pp=2 --zero=3 --reference-zero=3", "", steps);
+  expectSame("--mesh=dp=2,tp=2,pp=3 --reference=precompute", "", steps);
+
+  // Another reference; its file takes the place of the first one.
+  const std::string reference = "--weights=reference=random:2 ";
+  ASSERT_EQ(train("plan.fb", run + reference + "--metrics=plan.jsonl").status,
+            0);
+  std::vector<StepLine> others = metrics("plan.jsonl");
+  EXPECT_GT(std::abs(others[0].loss - steps[0].loss), 1e-4);
+  std::string file = workspace.read("train.jsonl.tokens.reference");
+  expectSame("--reference=precompute --mesh=pp=3", reference, others);
+  EXPECT_NE(workspace.read("train.jsonl.tokens.reference"), file);
+
+  // A resumed run has the same reference.
+  for (const char* more : {"--steps=3", "--steps=6 --resume"})
+    ASSERT_EQ(train("plan.fb", "--dpo-beta=0.3 " + reference + more +
+                                   " --checkpoint-dir=run --metrics=run.jsonl")
+                  .status,
+              0);
+  EXPECT_EQ(metrics("run.jsonl"), others);
+}
+
 TEST_F(TrainCommand, MistakesAreErrorsWithAdvice) {
   compile("plan.fb", "");
   ASSERT_EQ(train("plan.fb", "--steps=1 --checkpoint-dir=run").status, 0);
@@ -268,7 +380,10 @@ TEST_F(TrainCommand, MistakesAreErrorsWithAdvice) {
       {"", 1, "1315", "--data"},
       {"--prompt=x", 1, "0913", "--prompt"},
       {"--data=train.jsonl --top-k=3", 1, "0913", "--top-k"},
-      {"--data=train.jsonl --eval-data=train.jsonl", 1, "1311", "evaluate"},
+      {"--data=train.jsonl --eval-every=3", 2, "0106", "--eval-data"},
+      {"--data=train.jsonl --eval-data=train=train.jsonl", 2, "0102", "name"},
+      {"--data=train.jsonl --eval-data=nowhere.jsonl", 1, "0103", "nowhere"},
+      {"--data=train.jsonl --dpo-beta=0.2", 2, "0106", "--objective=dpo"},
       {"--data=train.jsonl --learnig-rate=1", 2, "0101", "--learning-rate?"},
       {"--data=train.jsonl --lr-schedule=cosin", 2, "0102", "cosine"},
       {"--data=train.jsonl --beta2=1", 2, "0102", "--beta2=1"},

@@ -25,7 +25,9 @@ std::vector<int32_t> partOf(const std::vector<int32_t>& all, int64_t dataRank,
   return {all.begin() + dataRank * run, all.begin() + (dataRank + 1) * run};
 }
 
-void fillHyper(const testing::TrainingOptimizer& o, int step, float* hyper) {
+void fillHyper(const testing::TrainingFixture& fixture, int step,
+               float* hyper) {
+  const testing::TrainingOptimizer& o = fixture.optimizer;
   std::fill_n(hyper, 16, 0.0f);
   const double values[] = {o.learningRate,
                            o.beta1,
@@ -35,34 +37,61 @@ void fillHyper(const testing::TrainingOptimizer& o, int step, float* hyper) {
                            1 - std::pow(o.beta1, step + 1),
                            1 - std::pow(o.beta2, step + 1),
                            o.clip,
-                           0,
-                           0,
+                           fixture.dpo.beta,
+                           fixture.dpo.labelSmoothing,
                            1 - o.beta1,
                            1 - o.beta2};
   std::copy(std::begin(values), std::end(values), hyper);
 }
 
-absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
-                     const testing::TrainingFixture& fixture,
-                     const TrainingRequest& request, TrainingResult& result) {
-  ExecutorOptions options;
-  options.numThreads = request.numThreads;
-  options.weights = {{"model", fixture.checkpoint}};
-  options.checkMemory = request.checkMemory;
-  LLMRT_ASSIGN_OR_RETURN(auto executor,
-                         Executor::create(plan, fabric, options));
-  LLMRT_RETURN_IF_ERROR(executor->initialise());
-  int64_t dataRank = 0, dataRanks = 1;
-  for (unsigned i = 0; i < plan.axes()->size(); ++i)
-    if (plan.axes()->Get(i)->name()->string_view() == "dp") {
-      dataRank = executor->coordinates()[i];
-      dataRanks = plan.axes()->Get(i)->size();
+/// One rank of a run.
+class RankRun {
+public:
+  RankRun(const fb::Plan& plan, const testing::TrainingFixture& fixture,
+          Executor& executor)
+      : fixture_(fixture), executor_(executor) {
+    for (unsigned i = 0; i < plan.axes()->size(); ++i)
+      if (plan.axes()->Get(i)->name()->string_view() == "dp") {
+        dataRank_ = executor.coordinates()[i];
+        dataRanks_ = plan.axes()->Get(i)->size();
+      }
+  }
+
+  /// The reference's row losses of each step, of plans that want them.
+  absl::Status computeReference(int numSteps) {
+    LLMRT_RETURN_IF_ERROR(
+        executor_.reloadWeights({{"model", fixture_.dpo.reference}}));
+    for (int step = 0; step < numSteps; ++step) {
+      fillInputs(step);
+      LLMRT_RETURN_IF_ERROR(executor_.executeEvaluation(nullptr));
+      auto rows = executor_.stepOutput("row_loss");
+      reference_.emplace_back(rows.begin(), rows.end());
     }
-  for (int step = 0; step < request.numSteps; ++step) {
-    const testing::TrainingBatch& batch = fixture.batches[step];
+    return executor_.reloadWeights({{"model", fixture_.checkpoint}});
+  }
+
+  absl::Status runStep(int step, TrainingResult& result) {
+    fillInputs(step);
+    LLMRT_RETURN_IF_ERROR(executor_.executeEvaluation(nullptr));
+    double evaluated = number("loss");
+    LLMRT_RETURN_IF_ERROR(executor_.executeStep(nullptr));
+    if (evaluated != number("loss"))
+      return absl::InternalError("the evaluation has another loss");
+    result.losses.push_back(evaluated);
+    result.norms.push_back(number("norm"));
+    if (executor_.stepOutput("loss").size() > sizeof(float)) {
+      result.chosenRewards.push_back(number("loss", 1) / number("loss", 5));
+      result.rejectedRewards.push_back(number("loss", 2) / number("loss", 5));
+    }
+    return absl::OkStatus();
+  }
+
+private:
+  void fillInputs(int step) {
+    const testing::TrainingBatch& batch = fixture_.batches[step];
     auto give = [&](absl::string_view name, const std::vector<int32_t>& all) {
-      std::vector<int32_t> part = partOf(all, dataRank, dataRanks);
-      absl::Span<uint8_t> input = executor->stepInput(name);
+      std::vector<int32_t> part = partOf(all, dataRank_, dataRanks_);
+      absl::Span<uint8_t> input = executor_.stepInput(name);
       if (input.size() == part.size() * sizeof(int32_t))
         std::memcpy(input.data(), part.data(), input.size());
     };
@@ -70,17 +99,44 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     give("positions", batch.positions);
     give("starts", batch.starts);
     give("labels", batch.labels);
-    if (auto hyper = executor->stepInput("hyper"); !hyper.empty())
-      fillHyper(fixture.optimizer, step, reinterpret_cast<float*>(hyper.data()));
-    LLMRT_RETURN_IF_ERROR(executor->executeStep(nullptr));
-    auto number = [&](absl::string_view name) -> double {
-      auto bytes = executor->stepOutput(name);
-      return bytes.empty() ? NAN
-                           : *reinterpret_cast<const float*>(bytes.data());
-    };
-    result.losses.push_back(number("loss"));
-    result.norms.push_back(number("norm"));
+    if (auto hyper = executor_.stepInput("hyper"); !hyper.empty())
+      fillHyper(fixture_, step, reinterpret_cast<float*>(hyper.data()));
+    absl::Span<uint8_t> losses = executor_.stepInput("reference_loss");
+    if (!losses.empty() && step < static_cast<int>(reference_.size()))
+      std::copy(reference_[step].begin(), reference_[step].end(),
+                losses.begin());
   }
+
+  double number(absl::string_view name, size_t index = 0) const {
+    auto bytes = executor_.stepOutput(name);
+    return bytes.size() <= index * sizeof(float)
+               ? NAN
+               : reinterpret_cast<const float*>(bytes.data())[index];
+  }
+
+  const testing::TrainingFixture& fixture_;
+  Executor& executor_;
+  int64_t dataRank_ = 0, dataRanks_ = 1;
+  std::vector<std::vector<uint8_t>> reference_; // by step
+};
+
+absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
+                     const testing::TrainingFixture& fixture,
+                     const TrainingRequest& request, TrainingResult& result) {
+  ExecutorOptions options;
+  options.numThreads = request.numThreads;
+  options.weights = {{"model", fixture.checkpoint}};
+  if (!fixture.dpo.reference.empty())
+    options.weights.push_back({"reference", fixture.dpo.reference});
+  options.checkMemory = request.checkMemory;
+  LLMRT_ASSIGN_OR_RETURN(auto executor,
+                         Executor::create(plan, fabric, options));
+  LLMRT_RETURN_IF_ERROR(executor->initialise());
+  RankRun run(plan, fixture, *executor);
+  if (plan.options()->str().find("precompute") != std::string::npos)
+    LLMRT_RETURN_IF_ERROR(run.computeReference(request.numSteps));
+  for (int step = 0; step < request.numSteps; ++step)
+    LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
   return request.checkMemory ? checkTouchedMemory(*executor)
                              : absl::OkStatus();
 }

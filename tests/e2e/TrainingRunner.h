@@ -23,10 +23,15 @@ struct TrainingRequest {
 struct TrainingResult {
   std::vector<double> losses;
   std::vector<double> norms;
+  // Of preference optimisation, by step: means over pairs.
+  std::vector<double> chosenRewards;
+  std::vector<double> rejectedRewards;
 };
 
 /// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
-/// Errors  whatever llmc or any rank returned.
+/// Before each step its batch is evaluated.
+/// Errors  whatever llmc or any rank returned; Internal if ranks disagree, or an
+/// evaluation and the step after it about the loss.
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);

@@ -162,3 +162,96 @@ module attributes {llm.options = {batch = 2 : i64, seq = 3 : i64, microbatches =
     return %l : tensor<?x12xf32>
   }
 }
+
+// -----
+
+// Preference optimisation: the frozen reference stands beside the model, layer by layer, in
+// parameters of its own that have no states. Pairs are counted, two sequences each.
+// CHECK: llm.param @embed : tensor<12x6xf32>
+// CHECK: llm.state @loss : tensor<6xf32>
+// CHECK-NOT: llm.state @reference
+// CHECK: llm.param @reference.w : tensor<6x6xf32> weight_set "reference" {llm.frozen}
+// CHECK-LABEL: func.func @step.forward(
+// CHECK-SAME: %[[HYPER:[a-z0-9]+]]: tensor<16xf32> {llm.name = "hyper"}) -> (tensor<6x12xf32> {llm.name = "saved.0"}, tensor<6xf32> {llm.name = "saved.1"}, tensor<6xf32> {llm.name = "saved.2"}
+// CHECK: %[[RE:.*]] = llm.get_param @reference.embed
+// CHECK: %[[RX:.*]] = llm.embedding %{{.*}}, %[[RE]]
+// CHECK: %[[X:.*]] = llm.embedding
+// CHECK: %[[RY:.*]] = call @layer.reference(%[[RX]], {{.*}}) {llm.reference}
+// CHECK: %[[Y:.*]] = call @layer.forward(%[[X]],
+// CHECK: %[[RL:.*]] = llm.linear %[[RY]], %[[RE]]
+// CHECK: %[[L:.*]] = llm.linear %[[Y]]
+// CHECK: %[[S:.*]] = llm.cross_entropy_statistics %[[L]]
+// CHECK: %[[LOSS:.*]], %[[LOGSUM:.*]] = llm.cross_entropy_loss %[[S]]
+// CHECK: %[[RS:.*]] = llm.cross_entropy_statistics %[[RL]]
+// CHECK: %[[RLOSS:.*]], %{{.*}} = llm.cross_entropy_loss %[[RS]]
+// CHECK: %[[W:.*]], %[[T:.*]] = llm.preference_loss %[[LOSS]], %[[RLOSS]], %{{.*}}, %{{.*}}, %[[HYPER]] hinge
+// CHECK: llm.accumulate %[[T]] into @loss
+// CHECK: return %[[L]], %[[LOGSUM]], %[[W]]
+// CHECK-LABEL: func.func @step.backward(
+// CHECK-NOT: reference
+// CHECK-LABEL: func.func @step.prologue(
+// CHECK: llm.count_labels %{{.*}} {unit = 6 : i64}
+// CHECK-LABEL: func.func @step.loss() attributes {llm.entry = "loss"}
+module attributes {llm.options = {batch = 2 : i64, seq = 3 : i64, objective = "dpo", preference_loss = "hinge"}} {
+  llm.param @embed : tensor<12x6xf32>
+  llm.param @w : tensor<6x6xf32>
+  func.func private @layer(%x: tensor<?x6xf32>, %w: tensor<6x6xf32>) -> tensor<?x6xf32> attributes {llm.block} {
+    %0 = llm.linear %x, %w : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    return %0 : tensor<?x6xf32>
+  }
+  func.func @forward(%ids: tensor<?x?xi32>, %positions: tensor<?x?xi32>) -> tensor<?x12xf32> attributes {llm.entry = "forward"} {
+    %e = llm.get_param @embed : tensor<12x6xf32>
+    %x = llm.embedding %ids, %e : (tensor<?x?xi32>, tensor<12x6xf32>) -> tensor<?x6xf32>
+    %w = llm.get_param @w : tensor<6x6xf32>
+    %y = call @layer(%x, %w) : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    %l = llm.linear %y, %e : (tensor<?x6xf32>, tensor<12x6xf32>) -> tensor<?x12xf32>
+    return %l : tensor<?x12xf32>
+  }
+}
+
+// -----
+
+// Computed before: the reference's losses come in, the model's go out.
+// CHECK-NOT: @reference
+// CHECK-LABEL: func.func @step.forward(
+// CHECK-SAME: %[[R:[a-z0-9]+]]: tensor<6xf32> {llm.name = "reference_loss"})
+// CHECK-SAME: tensor<6xf32> {llm.name = "row_loss"})
+// CHECK: %[[LOSS:.*]], %{{.*}} = llm.cross_entropy_loss
+// CHECK: llm.preference_loss %[[LOSS]], %[[R]], {{.*}} sigmoid
+// CHECK: return {{.*}}, %[[LOSS]] :
+module attributes {llm.options = {batch = 2 : i64, seq = 3 : i64, objective = "dpo", reference = "precompute"}} {
+  llm.param @embed : tensor<12x6xf32>
+  llm.param @w : tensor<6x6xf32>
+  func.func private @layer(%x: tensor<?x6xf32>, %w: tensor<6x6xf32>) -> tensor<?x6xf32> attributes {llm.block} {
+    %0 = llm.linear %x, %w : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    return %0 : tensor<?x6xf32>
+  }
+  func.func @forward(%ids: tensor<?x?xi32>, %positions: tensor<?x?xi32>) -> tensor<?x12xf32> attributes {llm.entry = "forward"} {
+    %e = llm.get_param @embed : tensor<12x6xf32>
+    %x = llm.embedding %ids, %e : (tensor<?x?xi32>, tensor<12x6xf32>) -> tensor<?x6xf32>
+    %w = llm.get_param @w : tensor<6x6xf32>
+    %y = call @layer(%x, %w) : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    %l = llm.linear %y, %e : (tensor<?x6xf32>, tensor<12x6xf32>) -> tensor<?x12xf32>
+    return %l : tensor<?x12xf32>
+  }
+}
+
+// -----
+
+// expected-error @+1 {{LLMC-E1002: a micro-batch of 1 sequences cannot hold pairs of chosen and rejected answers; use a batch that is a multiple of 4}}
+module attributes {llm.options = {batch = 2 : i64, seq = 3 : i64, microbatches = 2 : i64, objective = "dpo"}} {
+  llm.param @embed : tensor<12x6xf32>
+  llm.param @w : tensor<6x6xf32>
+  func.func private @layer(%x: tensor<?x6xf32>, %w: tensor<6x6xf32>) -> tensor<?x6xf32> attributes {llm.block} {
+    %0 = llm.linear %x, %w : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    return %0 : tensor<?x6xf32>
+  }
+  func.func @forward(%ids: tensor<?x?xi32>, %positions: tensor<?x?xi32>) -> tensor<?x12xf32> attributes {llm.entry = "forward"} {
+    %e = llm.get_param @embed : tensor<12x6xf32>
+    %x = llm.embedding %ids, %e : (tensor<?x?xi32>, tensor<12x6xf32>) -> tensor<?x6xf32>
+    %w = llm.get_param @w : tensor<6x6xf32>
+    %y = call @layer(%x, %w) : (tensor<?x6xf32>, tensor<6x6xf32>) -> tensor<?x6xf32>
+    %l = llm.linear %y, %e : (tensor<?x6xf32>, tensor<12x6xf32>) -> tensor<?x12xf32>
+    return %l : tensor<?x12xf32>
+  }
+}

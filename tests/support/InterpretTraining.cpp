@@ -23,6 +23,8 @@ enum Hyper {
   Correction1,
   Correction2,
   Clip,
+  Beta,
+  Smoothing,
   OneMinusBeta1 = 10,
   OneMinusBeta2 = 11
 };
@@ -103,8 +105,71 @@ void compute(llm::CrossEntropyGradientOp op, RankState& s, Memory) {
 
 void compute(llm::CountLabelsOp op, RankState& s, Memory) {
   const Tensor& labels = s.tensor(op.getLabels());
-  s.set(op.getResult(),
-        scalar(llvm::count_if(labels.values, [](double x) { return x >= 0; })));
+  int64_t count = 0, unit = op.getUnit();
+  for (int64_t begin = 0; begin < labels.numElements(); begin += unit)
+    count += llvm::any_of(llvm::ArrayRef(labels.values).slice(begin, unit),
+                          [](double x) { return x >= 0; });
+  s.set(op.getResult(), scalar(count));
+}
+
+/// Loss of a pair and its derivative by x; names as in the papers.
+std::pair<double, double> pairLoss(llm::PreferenceLossKind kind, double x,
+                                   double beta, double smoothing) {
+  double z = beta * x, p = 1 / (1 + std::exp(-z));
+  switch (kind) {
+  case llm::PreferenceLossKind::sigmoid:
+    return {-(1 - smoothing) * std::log(p) - smoothing * std::log(1 - p),
+            beta * (p - (1 - smoothing))};
+  case llm::PreferenceLossKind::hinge:
+    return {std::max(0.0, 1 - z), z < 1 ? -beta : 0};
+  case llm::PreferenceLossKind::ipo:
+    return {std::pow(x - 1 / (2 * beta), 2), 2 * (x - 1 / (2 * beta))};
+  }
+  llvm_unreachable("every kind is handled");
+}
+
+void compute(llm::PreferenceLossOp op, RankState& s, Memory) {
+  const Tensor &loss = s.tensor(op.getLoss()),
+               &reference = s.tensor(op.getReference()),
+               &labels = s.tensor(op.getLabels()),
+               &hyper = s.tensor(op.getHyper());
+  double count = s.tensor(op.getCount()).values[0];
+  Tensor weights = zerosLike(op.getWeights()), terms = zerosLike(op.getTerms());
+  int64_t rows = labels.shape[1];
+  for (int64_t pair = 0; pair < labels.shape[0]; pair += 2) {
+    double gained[2] = {}, parts[2] = {};
+    for (int64_t i : {0, 1})
+      for (int64_t r = (pair + i) * rows; r < (pair + i + 1) * rows; ++r)
+        if (labels.values[r] >= 0) {
+          gained[i] += reference.values[r] - loss.values[r];
+          ++parts[i];
+        }
+    if (parts[0] + parts[1] == 0)
+      continue;
+    for (int64_t i : {0, 1}) {
+      parts[i] = op.getKind() == llm::PreferenceLossKind::ipo
+                     ? std::max(parts[i], 1.0)
+                     : 1;
+    }
+    auto [value, slope] = pairLoss(
+        op.getKind(), gained[0] / parts[0] - gained[1] / parts[1],
+        hyper.values[Beta], hyper.values[Smoothing]);
+    for (int64_t i : {0, 1})
+      for (int64_t r = (pair + i) * rows; r < (pair + i + 1) * rows; ++r)
+        if (labels.values[r] >= 0)
+          weights.values[r] = (i == 0 ? -slope : slope) / parts[i] / count;
+    double beta = hyper.values[Beta];
+    double added[] = {value / count,
+                      beta * gained[0],
+                      beta * gained[1],
+                      beta * (gained[0] - gained[1]),
+                      gained[0] > gained[1] ? 1.0 : 0.0,
+                      1};
+    for (int64_t i = 0; i < 6; ++i)
+      terms.values[i] += added[i];
+  }
+  s.set(op.getWeights(), std::move(weights));
+  s.set(op.getTerms(), std::move(terms));
 }
 
 void compute(llm::TokenWeightsOp op, RankState& s, Memory) {
@@ -260,6 +325,7 @@ bool interpretTrainingOp(Operation* op, RankState& state, Memory memory) {
   return TypeSwitch<Operation*, bool>(op)
       .Case<llm::CrossEntropyStatisticsOp, llm::CrossEntropyLossOp,
             llm::CrossEntropyGradientOp, llm::CountLabelsOp,
+            llm::PreferenceLossOp,
             llm::TokenWeightsOp, llm::WeightedSumOp, llm::ReadStateOp,
             llm::AccumulateOp, llm::ZeroStateOp, llm::SquareSumOp,
             llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp>([&](auto known) {

@@ -112,6 +112,8 @@ FailureOr<TrainingSession::Report>
 TrainingSession::update(const TrainingOptimizer& optimizer,
                         int64_t numUpdates) {
   PerRank inputs(interpreter_.numRanks());
+  if (failed(interpreter_.run("loss", inputs)))
+    return failure();
   for (NamedTensors& in : inputs)
     in["hyper"] = hyperOf(optimizer, numUpdates);
   auto results = interpreter_.run("optimizer", inputs);

@@ -36,6 +36,8 @@ struct CommandLine {
   std::vector<std::string> disabled;
   bool noSequenceParallel = false;
   std::string objective, schedule, recompute, freeze;
+  std::string preferenceLoss, reference;
+  int64_t referenceZero = 0;
   int64_t microbatches = 1;
   // inspect, check
   std::string outputForm, entry, budget;

@@ -113,7 +113,13 @@ absl::Status checkValues(const CommandLine& line) {
            {"target", target, {"cpu"}, {"cuda"}},
            {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
            {"dtype", line.dtype, {"f32", "bf16"}, {}},
-           {"objective", line.objective, {"pretrain", "sft"}, {"dpo"}},
+           {"objective", line.objective, {"pretrain", "sft", "dpo"}, {}},
+           {"preference-loss",
+            line.preferenceLoss,
+            {"sigmoid", "hinge", "ipo"},
+            {}},
+           {"reference", line.reference, {"plan", "precompute"}, {}},
+           {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}, {}},
            {"schedule",
             line.schedule,
             {"gpipe", "1f1b", "zero-bubble"},
@@ -151,6 +157,14 @@ absl::Status checkTogether(const CommandLine& line) {
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
+  for (const char* option : {"preference-loss", "reference", "reference-zero"})
+    if (line.given.count(option) && line.objective != "dpo")
+      return contradict("--" + std::string(option) +
+                            " with --objective=" + line.objective,
+                        "only --objective=dpo has a reference model");
+  if (line.given.count("reference-zero") && line.reference == "precompute")
+    return contradict("--reference-zero with --reference=precompute",
+                      "the reference model is not part of such a plan");
   if (line.mode == "train" && line.given.count("chunk"))
     return contradict("--chunk with --mode=train",
                       "a training step runs whole sequences");
@@ -164,7 +178,8 @@ absl::Status checkTogether(const CommandLine& line) {
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
         "weights-format", "sequence-parallel", "objective", "schedule",
-        "recompute", "freeze", "microbatches"})
+        "recompute", "freeze", "microbatches", "preference-loss", "reference",
+        "reference-zero"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -299,6 +314,9 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.objective = line.objective;
   options.schedule = line.schedule;
   options.recompute = line.recompute;
+  options.preferenceLoss = line.preferenceLoss;
+  options.reference = line.reference;
+  options.referenceZero = line.referenceZero;
   options.freeze = line.freeze;
   options.microbatches = line.microbatches;
   constexpr int64_t kDefaultMostTokens = 4096;

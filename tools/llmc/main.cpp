@@ -71,6 +71,21 @@ cl::opt<bool> sequenceParallel(
 cl::opt<std::string> objective("objective",
                                cl::desc("compile: pretrain, sft or dpo"),
                                cl::init("pretrain"), cl::cat(category));
+cl::opt<std::string>
+    preferenceLoss("preference-loss",
+                   cl::desc("compile: sigmoid, hinge or ipo, for "
+                            "--objective=dpo"),
+                   cl::init("sigmoid"), cl::cat(category));
+cl::opt<std::string>
+    reference("reference",
+              cl::desc("compile: dpo's reference model is part of the plan, or "
+                       "its losses are computed once (precompute)"),
+              cl::value_desc("plan|precompute"), cl::init("plan"),
+              cl::cat(category));
+cl::opt<int64_t> referenceZero("reference-zero",
+                               cl::desc("compile: ZeRO stage of dpo's "
+                                        "reference model, 0 or 3"),
+                               cl::init(0), cl::cat(category));
 cl::opt<std::string> schedule("schedule",
                               cl::desc("compile: gpipe, 1f1b, interleaved or "
                                        "zero-bubble"),
@@ -136,7 +151,8 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
     {"compile",
      {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
       "weights-format", "memory-limit", "sequence-parallel", "objective",
-      "schedule", "recompute", "freeze", "microbatches", "compile-to",
+      "preference-loss", "reference", "reference-zero", "schedule",
+      "recompute", "freeze", "microbatches", "compile-to",
       "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
@@ -320,6 +336,9 @@ int main(int argc, char** argv) {
   line.objective = objective;
   line.schedule = schedule;
   line.recompute = recompute;
+  line.preferenceLoss = preferenceLoss;
+  line.reference = reference;
+  line.referenceZero = referenceZero;
   line.freeze = freezePattern;
   line.microbatches = microbatches;
   line.outputForm = outputForm;

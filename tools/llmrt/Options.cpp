@@ -265,6 +265,8 @@ void findModeOptions(const CLI::App& run, RunOptions& options) {
       options.inferenceOption = name;
     if (isTrainingGroup(option->get_group()) && options.trainingOption.empty())
       options.trainingOption = name;
+    if (isPreferenceGroup(option->get_group()))
+      options.training.preferenceOption = name;
   }
 }
 

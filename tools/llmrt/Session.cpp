@@ -334,14 +334,33 @@ absl::Status checkMeshSize(const fb::Plan& plan, int numProcesses) {
                                 ", or with no launcher at all"));
 }
 
+// The plan carries the compile options as text: objective = "sft", seq = 512.
+std::string planOption(const fb::Plan& plan, std::string_view name) {
+  std::string options = plan.options() ? plan.options()->str() : "";
+  std::string key = std::string(name) + " = ";
+  size_t at = options.find(key);
+  while (at != std::string::npos && at > 0 && options[at - 1] != ' ' &&
+         options[at - 1] != '{')
+    at = options.find(key, at + 1);
+  if (at == std::string::npos)
+    return "";
+  std::string value = options.substr(at + key.size());
+  bool isText = !value.empty() && value[0] == '"';
+  return isText ? value.substr(1, value.find('"', 1) - 1)
+                : value.substr(0, value.find_first_of(" ,}"));
+}
+
 absl::StatusOr<std::vector<WeightLocation>>
 findWeights(const fb::Plan& plan, const SessionOptions& options) {
+  // Such a plan loads the reference only to compute its losses.
+  bool isPrecomputed = planOption(plan, "reference") == "precompute";
   std::vector<WeightLocation> locations;
   for (const std::string& text : options.weights) {
     WeightLocation location{"model", text};
     size_t equals = text.find('=');
     if (equals != std::string::npos &&
         (text.substr(0, equals) == "model" ||
+         (isPrecomputed && text.substr(0, equals) == "reference") ||
          isWeightSet(plan, text.substr(0, equals))))
       location = {text.substr(0, equals), text.substr(equals + 1)};
     if (location.path.empty())
@@ -356,11 +375,23 @@ findWeights(const fb::Plan& plan, const SessionOptions& options) {
                          "give each set one place");
     locations.push_back(location);
   }
-  for (const WeightLocation& location : locations)
-    if (location.set == "model")
-      return locations;
-  if (!isWeightSet(plan, "model"))
+  auto has = [&](absl::string_view set) {
+    return std::any_of(
+        locations.begin(), locations.end(),
+        [&](const WeightLocation& location) { return location.set == set; });
+  };
+  // A reference model is what the model is at first, unless it is named.
+  auto complete = [&] {
+    if (isWeightSet(plan, "reference") && !has("reference"))
+      for (const WeightLocation& location : locations)
+        if (location.set == "model") {
+          locations.push_back({"reference", location.path});
+          break;
+        }
     return locations;
+  };
+  if (has("model") || !isWeightSet(plan, "model"))
+    return complete();
   std::string source = plan.model() && plan.model()->source()
                            ? plan.model()->source()->str()
                            : "";
@@ -369,7 +400,7 @@ findWeights(const fb::Plan& plan, const SessionOptions& options) {
                      "the plan names no checkpoint",
                      "add --weights=PATH, or --weights=random:SEED");
   locations.push_back({"model", besidePlan(options.planPath, source)});
-  return locations;
+  return complete();
 }
 
 namespace {

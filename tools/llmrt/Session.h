@@ -100,6 +100,10 @@ absl::Status checkMeshSize(const fb::Plan& plan, int numProcesses);
 absl::StatusOr<std::vector<WeightLocation>>
 findWeights(const fb::Plan& plan, const SessionOptions& options);
 
+/// Returns the value of a compile option as the plan keeps it, without quotes;
+/// empty if it has none of that name.
+std::string planOption(const fb::Plan& plan, std::string_view name);
+
 /// Returns `path` if it is absolute, else as seen from the plan's folder.
 std::string besidePlan(const std::string& planPath, const std::string& path);
 

@@ -2,23 +2,17 @@
 // llmrt run with a plan for training. What rank 0 reads and checks comes before
 // the weights are loaded, so that mistakes show at once.
 #include "runtime/base/Error.h"
-#include "runtime/plan/Mesh.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/MemoryReportFile.h"
+#include "tools/llmrt/ReferenceModel.h"
 #include "tools/llmrt/TrainingData.h"
 #include "tools/llmrt/TrainingReporter.h"
 
 #include <filesystem>
+#include <list>
 
 namespace llmrt {
 namespace {
-
-bool hasEntry(const fb::Plan& plan, std::string_view name) {
-  for (const fb::Entry* entry : *plan.entries())
-    if (entry->name() && entry->name()->string_view() == name)
-      return true;
-  return false;
-}
 
 absl::Status checkOptions(const RunOptions& options, const fb::Plan& plan) {
   if (!options.inferenceOption.empty())
@@ -36,15 +30,12 @@ absl::Status checkOptions(const RunOptions& options, const fb::Plan& plan) {
     return makeError(ErrorCode::BadOptionValue,
                      absl::StrCat("--seed=", options.sampling.seed),
                      "give a whole number, 0 or more");
-  if (!options.training.evaluationData.empty() ||
-      options.training.evaluateEvery > 0)
-    return makeError(ErrorCode::EvaluationUnavailable,
-                     hasEntry(plan, "evaluate")
-                         ? "this version of llmrt does not run the entry "
-                           "evaluate of a plan"
-                         : "--eval-data needs a plan with an entry evaluate, "
-                           "and this one has none",
-                     "leave --eval-data and --eval-every out");
+  if (!options.training.preferenceOption.empty() &&
+      planOption(plan, "objective") != "dpo")
+    return makeError(ErrorCode::OptionsContradict,
+                     absl::StrCat(options.training.preferenceOption,
+                                  " with a plan that has no preference loss"),
+                     "leave it out, or compile with --objective=dpo");
   return absl::OkStatus();
 }
 
@@ -79,14 +70,35 @@ public:
     LLMRT_RETURN_IF_ERROR(checkOptions(options_, *plan.plan));
     LLMRT_RETURN_IF_ERROR(checkTrainingOptions(options_.training));
     LLMRT_RETURN_IF_ERROR(data_.build(*plan.plan));
-    LLMRT_ASSIGN_OR_RETURN(OpenedData data, data_.open(*plan.plan));
+    LLMRT_ASSIGN_OR_RETURN(
+        OpenedData data, data_.open(*plan.plan, data_.trainingSet(), false));
     return settingsOf(*plan.plan, data).status();
   }
 
   absl::StatusOr<RunEnd> runRank(RankContext& rank) {
-    LLMRT_ASSIGN_OR_RETURN(OpenedData data, data_.open(rank.plan));
+    LLMRT_ASSIGN_OR_RETURN(
+        OpenedData data, data_.open(rank.plan, data_.trainingSet(), false));
     LLMRT_ASSIGN_OR_RETURN(TrainingSettings settings,
                            settingsOf(rank.plan, data));
+    LLMRT_ASSIGN_OR_RETURN(std::vector<DataSet> sets,
+                           heldOutSets(options_.training.evaluationData));
+    std::list<OpenedData> heldOut; // of the settings
+    for (const DataSet& set : sets) {
+      LLMRT_ASSIGN_OR_RETURN(OpenedData opened,
+                             data_.open(rank.plan, set, true));
+      heldOut.push_back(std::move(opened));
+      settings.heldOut.push_back({set.name, &heldOut.back().source});
+    }
+    ReferenceModel reference(rank, options_);
+    LLMRT_ASSIGN_OR_RETURN(OpenedData inOrder,
+                           data_.open(rank.plan, data_.trainingSet(), true));
+    LLMRT_ASSIGN_OR_RETURN(settings.preference.reference,
+                           reference.lossesOf(inOrder));
+    for (size_t i = 0; OpenedData& opened : heldOut) {
+      LLMRT_ASSIGN_OR_RETURN(settings.heldOut[i++].reference,
+                             reference.lossesOf(opened));
+    }
+    LLMRT_RETURN_IF_ERROR(reference.restoreWeights());
     TrainingReporter reporter(
         {.metricsPath = options_.training.metricsPath,
          .tensorBoardFolder = options_.training.tensorBoardFolder,
@@ -111,6 +123,7 @@ private:
                            makeSchedule(o, steps));
     return TrainingSettings{
         .optimizer = o.optimizer,
+        .preference = o.preference,
         .schedule = schedule,
         .totalSteps = steps,
         .mostSkippedInRow = o.mostSkippedSteps,
@@ -121,7 +134,8 @@ private:
         .checkpointFolder = o.checkpointFolder,
         .saveEvery = o.saveEvery,
         .keep = o.keep,
-        .isResumed = o.isResumed};
+        .isResumed = o.isResumed,
+        .evaluateEvery = o.evaluateEvery};
   }
 
   const RunOptions& options_;

@@ -4,9 +4,11 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/Logging.h"
 #include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/Session.h"
 
 #include "absl/strings/str_format.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -49,7 +51,7 @@ private:
 
 std::string summaryOf(const DataStatistics& s) {
   std::string text =
-      absl::StrFormat("data: %d records, %d tokens, %d sequences an epoch",
+      absl::StrFormat("%d records, %d tokens, %d sequences an epoch",
                       s.numRecords, s.numTokens, s.numSequences);
   const std::pair<int64_t, const char*> counts[] = {
       {s.numSkipped, " malformed lines skipped"},
@@ -65,15 +67,10 @@ std::string summaryOf(const DataStatistics& s) {
 
 } // namespace
 
-// The plan carries the compile options as text: objective = "sft".
 absl::StatusOr<Objective> objectiveOf(const fb::Plan& plan) {
-  std::string options = plan.options() ? plan.options()->str() : "";
-  constexpr std::string_view kKey = "objective = \"";
-  size_t at = options.find(kKey);
-  if (at == std::string::npos)
+  std::string name = planOption(plan, "objective");
+  if (name.empty())
     return Objective::Pretrain;
-  std::string name = options.substr(at + kKey.size());
-  name = name.substr(0, name.find('"'));
   for (Objective objective :
        {Objective::Pretrain, Objective::Sft, Objective::Dpo})
     if (name == objectiveName(objective))
@@ -82,6 +79,34 @@ absl::StatusOr<Objective> objectiveOf(const fb::Plan& plan) {
       ErrorCode::PlanInvalid,
       absl::StrCat("the plan trains for an unknown objective, '", name, "'"),
       "use a newer version of llmrt");
+}
+
+absl::StatusOr<std::vector<DataSet>>
+heldOutSets(const std::vector<std::string>& evaluationData) {
+  std::vector<DataSet> sets;
+  for (const std::string& text : evaluationData) {
+    std::string name = "eval", path = text;
+    size_t equals = text.find('=');
+    constexpr const char* kNameCharacters =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    if (equals != std::string::npos &&
+        text.find_first_not_of(kNameCharacters) == equals) {
+      name = text.substr(0, equals);
+      path = text.substr(equals + 1);
+    }
+    if (name.empty() || name == "train" || path.empty())
+      return makeError(ErrorCode::BadOptionValue,
+                       absl::StrCat("--eval-data=", text),
+                       "write --eval-data=[NAME=]FILE; the name train is that "
+                       "of --data");
+    auto found = std::find_if(sets.begin(), sets.end(), [&](const DataSet& set) {
+      return set.name == name;
+    });
+    if (found == sets.end())
+      found = sets.insert(sets.end(), {name, {}});
+    found->files.push_back(path);
+  }
+  return sets;
 }
 
 absl::Status TrainingData::loadOnce(const fb::Plan& plan) {
@@ -97,7 +122,6 @@ absl::Status TrainingData::loadOnce(const fb::Plan& plan) {
   if (!chat.ok() && !options_.chatTemplate.empty())
     return chat.status();
   model_ = std::move(model);
-  data_.files = options_.training.data;
   data_.objective = objective;
   data_.tokenizer = &model_->tokenizer();
   // Without one, only conversations are refused.
@@ -108,28 +132,47 @@ absl::Status TrainingData::loadOnce(const fb::Plan& plan) {
   return absl::OkStatus();
 }
 
+DataOptions TrainingData::optionsOf(const DataSet& set) const {
+  DataOptions data = data_;
+  data.files = set.files;
+  return data;
+}
+
 absl::Status TrainingData::build(const fb::Plan& plan) {
   LLMRT_RETURN_IF_ERROR(loadOnce(plan));
+  LLMRT_RETURN_IF_ERROR(buildSet(plan, trainingSet()));
+  LLMRT_ASSIGN_OR_RETURN(std::vector<DataSet> heldOut,
+                         heldOutSets(options_.training.evaluationData));
+  for (const DataSet& set : heldOut)
+    LLMRT_RETURN_IF_ERROR(buildSet(plan, set));
+  return absl::OkStatus();
+}
+
+absl::Status TrainingData::buildSet(const fb::Plan& plan, const DataSet& set) {
+  DataOptions data = optionsOf(set);
   absl::StatusOr<BuildReport> report = [&] {
     BuildBar bar(options_.isQuiet);
-    return buildTokenFile(data_, [&](const BuildProgress& progress) {
+    return buildTokenFile(data, [&](const BuildProgress& progress) {
       return bar.show(progress);
     });
   }();
   LLMRT_RETURN_IF_ERROR(report.status());
   for (const std::string& line : report->skippedLines)
     logMessage("llmrt", "skipped: " + line);
-  LLMRT_RETURN_IF_ERROR(checkVocabulary(plan));
-  LLMRT_ASSIGN_OR_RETURN(OpenedData opened, open(plan));
+  LLMRT_RETURN_IF_ERROR(checkVocabulary(plan, data));
+  LLMRT_ASSIGN_OR_RETURN(OpenedData opened,
+                         open(plan, set, !set.name.empty()));
   if (!options_.isQuiet)
-    logMessage("llmrt", summaryOf(opened.source.statistics()));
+    logMessage("llmrt", absl::StrCat(set.name.empty() ? "data" : set.name, ": ",
+                                     summaryOf(opened.source.statistics())));
   return absl::OkStatus();
 }
 
 // A tokenizer may know more ids than the model; what counts is the data.
-absl::Status TrainingData::checkVocabulary(const fb::Plan& plan) const {
+absl::Status TrainingData::checkVocabulary(const fb::Plan& plan,
+                                           const DataOptions& data) const {
   int64_t size = plan.model() ? plan.model()->vocab_size() : 0;
-  LLMRT_ASSIGN_OR_RETURN(TokenFile file, openTokenFile(data_));
+  LLMRT_ASSIGN_OR_RETURN(TokenFile file, openTokenFile(data));
   if (size <= 0 || file.header().vocabSize <= static_cast<uint64_t>(size))
     return absl::OkStatus();
   for (int64_t i = 0; i < file.numTokens(); ++i) {
@@ -139,26 +182,31 @@ absl::Status TrainingData::checkVocabulary(const fb::Plan& plan) const {
     return makeError(
         ErrorCode::VocabularyMismatch,
         absl::StrCat("the tokenizer writes id ", file.token(i), " in line ",
-                     document.line, " of ", data_.files[document.source],
+                     document.line, " of ", data.files[document.source],
                      ", and the model's vocabulary has ", size, " ids"),
         "name the tokenizer of this model with --tokenizer=PATH");
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<OpenedData> TrainingData::open(const fb::Plan& plan) {
+absl::StatusOr<OpenedData> TrainingData::open(const fb::Plan& plan,
+                                              const DataSet& set,
+                                              bool isEvaluation) {
   LLMRT_RETURN_IF_ERROR(loadOnce(plan));
   std::lock_guard lock(mutex_);
-  LLMRT_ASSIGN_OR_RETURN(TokenFile file, openTokenFile(data_));
+  DataOptions data = optionsOf(set);
+  LLMRT_ASSIGN_OR_RETURN(TokenFile file, openTokenFile(data));
   std::string fingerprint =
       absl::StrFormat("%016x-%016x", file.header().settingsFingerprint,
                       file.header().sourceFingerprint);
-  LLMRT_ASSIGN_OR_RETURN(BatchSource source,
-                         BatchSource::create(std::move(file), data_.files,
-                                             {.numRows = plan.cache_tokens(),
-                                              .seed = static_cast<uint64_t>(
-                                                  options_.sampling.seed)}));
-  return OpenedData{std::move(source), fingerprint};
+  LLMRT_ASSIGN_OR_RETURN(
+      BatchSource source,
+      BatchSource::create(
+          std::move(file), set.files,
+          {.numRows = plan.cache_tokens(),
+           .seed = static_cast<uint64_t>(options_.sampling.seed),
+           .isEvaluation = isEvaluation}));
+  return OpenedData{std::move(source), fingerprint, tokenFilePath(data)};
 }
 
 } // namespace llmrt

@@ -10,6 +10,8 @@ namespace {
 
 constexpr const char* kData = "Training data (plans of --mode=train)";
 constexpr const char* kOptimizer = "Training steps";
+constexpr const char* kPreference =
+    "Preference optimisation (plans of --objective=dpo)";
 constexpr const char* kCheckpoints = "Training checkpoints";
 constexpr const char* kReports = "Training reports";
 
@@ -21,14 +23,16 @@ void addDataOptions(CLI::App* run, TrainingRunOptions& options) {
       ->expected(1)
       ->group(kData);
   run->add_option("--eval-data", options.evaluationData,
-                  "held-out data; needs a plan with an entry evaluate")
-      ->type_name("EVAL.jsonl")
+                  "held-out data; files of one name (eval) are one set")
+      ->type_name("[NAME=]EVAL.jsonl")
       ->take_all()
       ->expected(1)
       ->group(kData);
   run->add_option("--eval-every", options.evaluateEvery,
-                  "steps between evaluations")
+                  "steps between evaluations; 0: before the first and after "
+                  "the last only")
       ->type_name("N")
+      ->capture_default_str()
       ->group(kData);
   run->add_flag("--skip-bad-records", options.skipsBadRecords,
                 "leave out and count lines that are malformed")
@@ -92,6 +96,20 @@ void addOptimizerOptions(CLI::App* run, TrainingRunOptions& options) {
       ->group(kOptimizer);
 }
 
+void addPreferenceOptions(CLI::App* run, PreferenceSettings& preference) {
+  run->add_option("--dpo-beta", preference.beta,
+                  "how strongly the reference model holds the model back")
+      ->type_name("X")
+      ->capture_default_str()
+      ->group(kPreference);
+  run->add_option("--dpo-label-smoothing", preference.labelSmoothing,
+                  "share of pairs that are taken to be the wrong way round, "
+                  "for the sigmoid loss")
+      ->type_name("SHARE")
+      ->capture_default_str()
+      ->group(kPreference);
+}
+
 void addCheckpointOptions(CLI::App* run, TrainingRunOptions& options) {
   run->add_option("--checkpoint-dir", options.checkpointFolder,
                   "folder of checkpoints; one is written at the end and after "
@@ -139,6 +157,7 @@ absl::Status checkOptimizer(const OptimizerSettings& adamw) {
 void addTrainingOptions(CLI::App* run, TrainingRunOptions& options) {
   addDataOptions(run, options);
   addOptimizerOptions(run, options);
+  addPreferenceOptions(run, options.preference);
   addCheckpointOptions(run, options);
   run->add_option("--metrics", options.metricsPath,
                   "one JSON object a step; a resumed run continues it")
@@ -151,12 +170,27 @@ void addTrainingOptions(CLI::App* run, TrainingRunOptions& options) {
 }
 
 bool isTrainingGroup(const std::string& group) {
-  return group == kData || group == kOptimizer || group == kCheckpoints ||
+  return group == kData || group == kOptimizer || group == kPreference ||
+         group == kCheckpoints ||
          group == kReports;
+}
+
+bool isPreferenceGroup(const std::string& group) {
+  return group == kPreference;
 }
 
 absl::Status checkTrainingOptions(const TrainingRunOptions& options) {
   LLMRT_RETURN_IF_ERROR(checkOptimizer(options.optimizer));
+  const PreferenceSettings& preference = options.preference;
+  if (!(preference.beta > 0 && std::isfinite(preference.beta)))
+    return badValue("--dpo-beta", preference.beta, "give a positive number");
+  if (!(preference.labelSmoothing >= 0 && preference.labelSmoothing < 0.5))
+    return badValue("--dpo-label-smoothing", preference.labelSmoothing,
+                    "give a number from 0 to below 0.5");
+  if (options.evaluateEvery > 0 && options.evaluationData.empty())
+    return makeError(ErrorCode::OptionsContradict,
+                     "--eval-every without held-out data",
+                     "add --eval-data=EVAL.jsonl");
   const std::pair<const char*, int64_t> counts[] = {
       {"--steps", options.numSteps},
       {"--warmup", options.warmupSteps},

@@ -28,6 +28,8 @@ struct TrainingRunOptions {
   double decayFraction = 0.1;
   OptimizerSettings optimizer{.weightDecay = 0.01, .clip = 1};
   int64_t mostSkippedSteps = 10;
+  PreferenceSettings preference; // beta and smoothing
+  std::string preferenceOption;  // one that was given; empty: none
   // Checkpoints.
   std::string checkpointFolder;
   int64_t saveEvery = 0;
@@ -43,6 +45,9 @@ void addTrainingOptions(CLI::App* run, TrainingRunOptions& options);
 
 /// Whether options of this group of a help text belong to training.
 bool isTrainingGroup(const std::string& group);
+
+/// Whether they belong to plans of --objective=dpo only.
+bool isPreferenceGroup(const std::string& group);
 
 /// Returns BadOptionValue or OptionsContradict if the options make no sense.
 absl::Status checkTrainingOptions(const TrainingRunOptions& options);

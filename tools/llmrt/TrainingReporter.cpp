@@ -5,6 +5,8 @@
 #include "runtime/base/Logging.h"
 #include "tools/llmrt/Interrupt.h"
 
+#include "absl/strings/str_format.h"
+
 #include <cmath>
 #include <cstdio>
 
@@ -13,6 +15,17 @@ namespace {
 
 constexpr double kTerminalSeconds = 0.2;
 constexpr double kLineSeconds = 10;
+
+/// Names as TRL logs them.
+std::vector<Scalar>
+preferenceScalars(const std::optional<PreferenceReport>& report) {
+  if (!report)
+    return {};
+  return {{"rewards/chosen", report->chosenReward},
+          {"rewards/rejected", report->rejectedReward},
+          {"rewards/margins", report->margin},
+          {"rewards/accuracies", report->accuracy}};
+}
 
 } // namespace
 
@@ -72,26 +85,64 @@ absl::Status TrainingReporter::takeStep(const StepReport& report) {
   if (report.isSkipped)
     say(absl::StrCat("step ", report.step,
                      " was skipped: its gradients are not finite"));
-  if (metrics_)
-    LLMRT_RETURN_IF_ERROR(metrics_->write(
-        report.step, {{"loss", report.loss},
-                      {"grad_norm", report.gradientNorm},
-                      {"learning_rate", report.learningRate},
-                      {"tokens_per_second", tokensPerSecond},
-                      {"tokens", report.after.tokens},
-                      {"epoch", report.epoch},
-                      {"skipped", report.isSkipped},
-                      {"skipped_steps", report.after.skipped}}));
-  if (tensorBoard_)
-    LLMRT_RETURN_IF_ERROR(tensorBoard_->write(
-        report.step,
-        {{"train/loss", report.loss},
-         {"train/grad_norm", report.gradientNorm},
-         {"train/learning_rate", report.learningRate},
-         {"train/tokens_per_second", tokensPerSecond},
-         {"train/skipped_steps", static_cast<double>(report.after.skipped)}}));
+  if (metrics_) {
+    std::vector<Metric> metrics = {
+        {"loss", report.loss},
+        {"grad_norm", report.gradientNorm},
+        {"learning_rate", report.learningRate},
+        {"tokens_per_second", tokensPerSecond},
+        {report.preference ? "pairs" : "tokens", report.after.tokens},
+        {"epoch", report.epoch},
+        {"skipped", report.isSkipped},
+        {"skipped_steps", report.after.skipped}};
+    for (const auto& [name, value] : preferenceScalars(report.preference))
+      metrics.push_back({name, value});
+    LLMRT_RETURN_IF_ERROR(metrics_->write(report.step, metrics));
+  }
+  if (tensorBoard_) {
+    std::vector<Scalar> scalars = {
+        {"train/loss", report.loss},
+        {"train/grad_norm", report.gradientNorm},
+        {"train/learning_rate", report.learningRate},
+        {"train/tokens_per_second", tokensPerSecond},
+        {"train/skipped_steps", static_cast<double>(report.after.skipped)}};
+    for (const auto& [name, value] : preferenceScalars(report.preference))
+      scalars.push_back({"train/" + name, value});
+    LLMRT_RETURN_IF_ERROR(tensorBoard_->write(report.step, scalars));
+  }
   printProgress(false);
   return absl::OkStatus();
+}
+
+absl::Status
+TrainingReporter::takeEvaluation(const EvaluationReport& report) {
+  if (!options_.isQuiet) {
+    std::string text = absl::StrFormat("evaluation of %s after step %d: loss %.4f",
+                                       report.name, report.step, report.loss);
+    if (report.preference)
+      absl::StrAppendFormat(&text, ", accuracy %.3f, margin %.4f",
+                            report.preference->accuracy,
+                            report.preference->margin);
+    say(absl::StrFormat("%s (%d %s, %.1f s)", text, report.numCounted,
+                        report.preference ? "pairs" : "tokens",
+                        report.seconds));
+  }
+  std::vector<Scalar> scalars = preferenceScalars(report.preference);
+  scalars.insert(scalars.begin(), {"loss", report.loss});
+  if (metrics_) {
+    std::vector<Metric> metrics = {{"evaluation", report.name}};
+    for (const auto& [name, value] : scalars)
+      metrics.push_back({name, value});
+    metrics.push_back(
+        {report.preference ? "pairs" : "tokens", report.numCounted});
+    metrics.push_back({"seconds", report.seconds});
+    LLMRT_RETURN_IF_ERROR(metrics_->write(report.step, metrics));
+  }
+  if (!tensorBoard_)
+    return absl::OkStatus();
+  for (Scalar& scalar : scalars)
+    scalar.first = absl::StrCat(report.name, "/", scalar.first);
+  return tensorBoard_->write(report.step, scalars);
 }
 
 void TrainingReporter::printProgress(bool isDue) {

@@ -30,6 +30,7 @@ public:
   bool isStopRequested() override;
   absl::Status begin(const std::optional<ResumeReport>& resumed) override;
   absl::Status takeStep(const StepReport& step) override;
+  absl::Status takeEvaluation(const EvaluationReport& evaluation) override;
   absl::Status takeSave(const CheckpointResult& saved, int64_t step) override;
 
   /// Says how the run ended.

@@ -369,3 +369,21 @@ func.func @f(%g: tensor<5x4xf32>, %n: tensor<1xf32>, %h: tensor<16xf32>) {
   llm.adamw @p with %g, %n, %h moment1 @m moment2 @v : tensor<5x4xf32>, tensor<1xf32>, tensor<16xf32>
   return
 }
+
+// -----
+
+// count_labels (C1): units of four among six labels.
+func.func @f(%l: tensor<2x3xi32>) {
+  // expected-error @+1 {{(C1) expects whole units of 4 labels, got 6}}
+  %0 = llm.count_labels %l {unit = 4} : (tensor<2x3xi32>) -> tensor<1xf32>
+  return
+}
+
+// -----
+
+// preference_loss (C1): three sequences.
+func.func @f(%x: tensor<6xf32>, %l: tensor<3x2xi32>, %n: tensor<1xf32>, %h: tensor<16xf32>) {
+  // expected-error @+1 {{(C1) expects pairs of sequences, got 'tensor<3x2xi32>'}}
+  %w, %t = llm.preference_loss %x, %x, %l, %n, %h sigmoid : (tensor<6xf32>, tensor<6xf32>, tensor<3x2xi32>, tensor<1xf32>, tensor<16xf32>) -> (tensor<6xf32>, tensor<6xf32>)
+  return
+}

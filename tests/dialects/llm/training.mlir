@@ -84,6 +84,8 @@ func.func @cross_entropy(%logits: tensor<4x31xf32>, %labels: tensor<2x2xi32>) {
   %n = llm.count_labels %labels : (tensor<2x2xi32>) -> tensor<1xf32>
   // CHECK: llm.token_weights %{{.*}}, %{{.*}} : (tensor<2x2xi32>, tensor<1xf32>) -> tensor<4xf32>
   %w = llm.token_weights %labels, %n : (tensor<2x2xi32>, tensor<1xf32>) -> tensor<4xf32>
+  // CHECK: llm.count_labels %{{.*}} {unit = 4 : i64} : (tensor<2x2xi32>) -> tensor<1xf32>
+  %pairs = llm.count_labels %labels {unit = 4} : (tensor<2x2xi32>) -> tensor<1xf32>
   // CHECK: llm.weighted_sum %{{.*}}, %{{.*}} : (tensor<4xf32>, tensor<4xf32>) -> tensor<1xf32>
   %sum = llm.weighted_sum %loss, %w : (tensor<4xf32>, tensor<4xf32>) -> tensor<1xf32>
   // CHECK: llm.cross_entropy_gradient %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} {vocab_begin = 0 : i64} : (tensor<4x31xf32>, tensor<2x2xi32>, tensor<4xf32>, tensor<4xf32>) -> tensor<4x31xf32>
@@ -107,4 +109,11 @@ func.func @optimizer(%g: tensor<10x6xf32>, %run: tensor<32xf32>, %hyper: tensor<
   // CHECK: llm.adamw @q with %{{.*}}, %{{.*}}, %{{.*}} moment1 @q.moment1 moment2 @q.moment2 : tensor<32xf32>, tensor<4xf32>, tensor<16xf32>
   llm.adamw @q with %run, %n, %hyper moment1 @q.moment1 moment2 @q.moment2 : tensor<32xf32>, tensor<4xf32>, tensor<16xf32>
   return
+}
+
+// CHECK-LABEL: func.func @preference
+func.func @preference(%loss: tensor<6xf32>, %labels: tensor<2x3xi32>, %n: tensor<1xf32>, %h: tensor<16xf32>) -> tensor<6xf32> {
+  // CHECK: llm.preference_loss %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} hinge : (tensor<6xf32>, tensor<6xf32>, tensor<2x3xi32>, tensor<1xf32>, tensor<16xf32>) -> (tensor<6xf32>, tensor<6xf32>)
+  %w, %t = llm.preference_loss %loss, %loss, %labels, %n, %h hinge : (tensor<6xf32>, tensor<6xf32>, tensor<2x3xi32>, tensor<1xf32>, tensor<16xf32>) -> (tensor<6xf32>, tensor<6xf32>)
+  return %w : tensor<6xf32>
 }

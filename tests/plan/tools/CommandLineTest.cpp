@@ -94,7 +94,15 @@ INSTANTIATE_TEST_SUITE_P(
                 "4 query heads"},
         Mistake{"llmc compile m.mlir --mesh=pp=5", 1, "LLMC-E1002", "4 layers"},
         Mistake{"llmc compile m.mlir --mode=train --objective=dpo", 1,
-                "LLMC-E1003", "--objective=dpo"},
+                "LLMC-E1002", "multiple of 2"},
+        Mistake{"llmc compile m.mlir --mode=train --preference-loss=ipo", 2,
+                "LLMC-E0106", "--objective=dpo"},
+        Mistake{"llmc compile m.mlir --mode=train --objective=dpo "
+                "--preference-loss=sigmoidal",
+                2, "LLMC-E0102", "did you mean sigmoid"},
+        Mistake{"llmc compile m.mlir --mode=train --objective=dpo "
+                "--reference=precompute --reference-zero=3",
+                2, "LLMC-E0106", "not part of such a plan"},
         Mistake{"llmc compile m.mlir --mode=train --schedule=interleaved", 1,
                 "LLMC-E1003", "--schedule=interleaved"},
         Mistake{"llmc compile m.mlir --mode=train --schedule=1f1", 2,

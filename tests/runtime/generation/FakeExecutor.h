@@ -52,6 +52,14 @@ public:
     return absl::UnimplementedError("a plan for inference");
   }
 
+  absl::Status executeEvaluation(ExecuteStatistics*) override {
+    return absl::UnimplementedError("a plan for inference");
+  }
+
+  absl::Status reloadWeights(const std::vector<WeightLocation>&) override {
+    return absl::OkStatus();
+  }
+
   absl::Span<uint8_t> stepInput(absl::string_view) override { return {}; }
 
   absl::Span<const uint8_t> stepOutput(absl::string_view) const override {
