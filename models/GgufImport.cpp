@@ -265,9 +265,11 @@ describeGguf(const llmrt::WeightSource& weights) {
   LLMRT_RETURN_IF_ERROR(addRope(weights, arch, config));
   LLMRT_RETURN_IF_ERROR(refuseUnsupported(file, arch, *family, config));
 
+  std::string text = config.dump();
   ModelDescription description{
       family,
       ConfigReader(std::move(config), weights.path(), std::move(shown))};
+  description.config = std::move(text);
   description.givenFields = std::move(given);
   description.hasTokenizer = file.contains("tokenizer.ggml.model");
   description.isIgnored = [](const std::string& name, const ModelConfig&) {

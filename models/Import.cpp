@@ -86,7 +86,8 @@ checkAgainst(mlir::ModuleOp module, const llmrt::WeightSource& weights,
 }
 
 mlir::DictionaryAttr describe(mlir::MLIRContext& context, const Family& family,
-                              const ModelConfig& c, const ModelFiles& files) {
+                              const ModelConfig& c, const ModelFiles& files,
+                              const std::string& configJson) {
   mlir::Builder b(&context);
   mlir::NamedAttrList list;
   list.append("family", b.getStringAttr(family.name));
@@ -105,7 +106,19 @@ mlir::DictionaryAttr describe(mlir::MLIRContext& context, const Family& family,
     list.append("source", b.getStringAttr(files.source));
   if (!files.tokenizer.empty())
     list.append("tokenizer", b.getStringAttr(files.tokenizer));
+  if (!configJson.empty())
+    list.append("config", b.getStringAttr(configJson));
   return list.getDictionary(&context);
+}
+
+/// Adds what transformers chooses its classes by.
+std::string completeConfig(const std::string& text, const Family& family) {
+  if (text.empty())
+    return text;
+  auto config = nlohmann::ordered_json::parse(text);
+  config["model_type"] = family.modelTypes.front();
+  config["architectures"] = {family.architectures.front()};
+  return config.dump();
 }
 
 /// Returns `path` as seen from `folder`; unchanged if that is empty.
@@ -141,7 +154,8 @@ buildModel(mlir::MLIRContext& context, ModelDescription& description,
   family.build(builder, config);
   mlir::OwningOpRef<mlir::ModuleOp> module = builder.take();
   (*module)->setAttr(llm::LlmDialect::kModelAttr,
-                     describe(context, family, config, files));
+                     describe(context, family, config, files,
+                              completeConfig(description.config, family)));
   // The reader has ruled out what the verifier would find: this is our error.
   mlir::ScopedDiagnosticHandler silence(
       &context, [](mlir::Diagnostic&) { return mlir::success(); });

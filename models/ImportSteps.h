@@ -21,7 +21,9 @@ namespace llmc {
 struct ModelDescription {
   const Family* family = nullptr;
   ConfigReader reader{nlohmann::json::object(), ""};
-  SourceNames sourceNames = nullptr; // none for a new model
+  SourceNames sourceNames = nullptr;
+  /// config.json of a model that has none: a new one, or one of a GGUF file.
+  std::string config = {};
   /// Tensors of the checkpoint that no model uses.
   std::function<bool(const std::string& name, const ModelConfig& config)>
       isIgnored = nullptr;

@@ -142,6 +142,9 @@ newModel(mlir::MLIRContext& context, absl::string_view spec) {
   }
   std::map<std::string, std::string> shown;
   ModelDescription description{family};
+  // Named as in a checkpoint of the family, so that it can be exported as one.
+  description.sourceNames = [](const std::string& name) { return name; };
+  description.config = config.dump();
   for (const auto& [key, field] : seen) {
     shown[field] = key;
     description.givenFields.push_back(field);

@@ -8,7 +8,6 @@
 #include "dialects/dist/Dist.h"
 #include "dialects/plan/Plan.h"
 
-#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/GlobPattern.h"
 
 using namespace mlir;
@@ -30,8 +29,7 @@ public:
   TrainingStepBuilder(ModuleOp module, const Options& options)
       : module_(module), options_(options), symbols_(module),
         builder_(module.getContext()),
-        differentiation_(module, recomputationOf(options)),
-        isPreference_(options.objective == "dpo") {}
+        differentiation_(module), isPreference_(options.objective == "dpo") {}
 
   LogicalResult run() {
     forward_ = symbols_.lookup<func::FuncOp>("forward");
@@ -57,13 +55,6 @@ public:
   }
 
 private:
-  static Recomputation recomputationOf(const Options& options) {
-    return llvm::StringSwitch<Recomputation>(options.recompute)
-        .Case("selective", Recomputation::Selective)
-        .Case("full", Recomputation::Full)
-        .Default(Recomputation::None);
-  }
-
   LogicalResult setMicroBatch() {
     int64_t parts = meshAxisSize(module_, "dp") * options_.microbatches;
     if (options_.batch % parts != 0)

@@ -110,48 +110,6 @@ LogicalResult Differentiation::differentiate(
   return success();
 }
 
-namespace {
-
-/// Ops that cost about as much as reading what they would save.
-bool isCheap(Operation* op) {
-  return isa<llm::AddOp, llm::AddBiasOp, llm::MulOp, llm::ScaleOp,
-             llm::SoftCapOp, llm::ActivationOp, llm::GatedActivationOp,
-             llm::RmsNormOp, llm::LayerNormOp, llm::RopeOp>(op);
-}
-
-/// Decides which of the values that a backward pass needs are computed again.
-class RecomputationPlan {
-public:
-  RecomputationPlan(Recomputation mode, Block& forward,
-                    const llvm::SetVector<Value>& needed)
-      : mode_(mode), needed_(needed),
-        isBlock_(!forward.getParentOp()->hasAttr(llm::LlmDialect::kEntryAttr)) {
-  }
-
-  bool isRecomputed(Value v) {
-    Operation* def = v.getDefiningOp();
-    if (!def || mode_ == Recomputation::None)
-      return false;
-    // The head of a model is not worth it: its backward pass follows at once.
-    if (mode_ == Recomputation::Full && isBlock_)
-      return isMemoryEffectFree(def);
-    if (!isCheap(def))
-      return false;
-    return llvm::all_of(def->getOperands(), [&](Value operand) {
-      return isa<BlockArgument>(operand) || needed_.contains(operand) ||
-             isa_and_nonnull<llm::GetParamOp>(operand.getDefiningOp()) ||
-             isRecomputed(operand);
-    });
-  }
-
-private:
-  Recomputation mode_;
-  const llvm::SetVector<Value>& needed_;
-  bool isBlock_;
-};
-
-} // namespace
-
 SmallVector<Value> Differentiation::saveValues(Block& forward, Block& backward,
                                                IRMapping& mapping) {
   llvm::SetVector<Value> needed;
@@ -159,32 +117,24 @@ SmallVector<Value> Differentiation::saveValues(Block& forward, Block& backward,
     for (Value v : op.getOperands())
       if (v.getParentBlock() == &forward)
         needed.insert(v);
-  RecomputationPlan plan(recomputation_, forward, needed);
-  llvm::SetVector<Value> saved;
+  SmallVector<Value> saved;
   OpBuilder builder = OpBuilder::atBlockBegin(&backward);
-  // Makes `v` legal in `backward`, its operands first.
-  auto provide = [&](auto& self, Value v) -> void {
+  for (Value v : needed) {
     if (mapping.contains(v))
-      return;
-    Operation* def = v.getDefiningOp();
-    bool isCopied = def && (isa<llm::GetParamOp, llm::ReadStateOp>(def) ||
-                            plan.isRecomputed(v));
-    if (!isCopied) {
-      saved.insert(v);
-      mapping.map(v, backward.addArgument(v.getType(), v.getLoc()));
-      return;
+      continue;
+    if (isa_and_nonnull<llm::GetParamOp, llm::ReadStateOp>(
+            v.getDefiningOp())) {
+      builder.clone(*v.getDefiningOp(), mapping);
+      continue;
     }
-    for (Value operand : def->getOperands())
-      self(self, operand);
-    builder.clone(*def, mapping);
-  };
-  for (Value v : needed)
-    provide(provide, v);
+    saved.push_back(v);
+    mapping.map(v, backward.addArgument(v.getType(), v.getLoc()));
+  }
   for (Operation& op : backward)
     for (OpOperand& use : op.getOpOperands())
       if (use.get().getParentBlock() == &forward)
         use.set(mapping.lookup(use.get()));
-  return SmallVector<Value>(saved.begin(), saved.end());
+  return saved;
 }
 
 FailureOr<DifferentiatedBlock*>
@@ -232,6 +182,9 @@ Differentiation::splitBlock(func::FuncOp block,
   ret->insertOperands(ret->getNumOperands(), saved);
   block.setFunctionType(builder.getFunctionType(
       forward.getArgumentTypes(), SmallVector<Type>(ret->getOperandTypes())));
+  backward->setAttr(kBackwardOfAttr,
+                    FlatSymbolRefAttr::get(block.getNameAttr()));
+  backward->setAttr(kNumSavedAttr, builder.getI64IntegerAttr(saved.size()));
   symbols_.insert(backward);
   return &(blocks_[name] = result);
 }

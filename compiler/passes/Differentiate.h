@@ -23,19 +23,15 @@ struct DifferentiatedBlock {
   llvm::SmallVector<unsigned> gradientOf;
 };
 
-/// What `backward` computes again instead of reading what `forward` saved.
-///   None       nothing.
-///   Selective  results of cheap ops (norms, activations, rotations, sums) whose
-///              operands are saved anyway. Attention saves no matrix of scores in any mode.
-///   Full       everything inside a block: only its inputs are saved.
-/// Source: Chen et al. 2016; Korthikanti et al. 2022.
-enum class Recomputation { None, Selective, Full };
+/// On `backward` of a block: the name of its forward half, and how many of its last arguments
+/// are what that saved. RecomputeActivations reads them.
+inline constexpr llvm::StringLiteral kBackwardOfAttr = "llm.backward_of";
+inline constexpr llvm::StringLiteral kNumSavedAttr = "llm.num_saved";
 
 /// Differentiates block functions, each once, and the body of an entry.
 class Differentiation {
 public:
-  Differentiation(mlir::ModuleOp module, Recomputation recomputation)
-      : symbols_(module), recomputation_(recomputation) {}
+  explicit Differentiation(mlir::ModuleOp module) : symbols_(module) {}
 
   /// Splits block function `block`, which becomes the forward half. Its f32 arguments that
   /// `isWanted` names get gradients. Fails with an error at an op without a gradient.
@@ -55,8 +51,8 @@ public:
                 llvm::DenseMap<mlir::Value, mlir::Value>& gradients);
 
   /// Replaces values of `forward` used in `backward`: arguments by `mapping`, reads of
-  /// parameters and states by copies, results of ops by copies of the ops that make them or
-  /// by new arguments of `backward`, which are returned in the order of those.
+  /// parameters and states by copies, results of other ops by new arguments of `backward`,
+  /// which are returned in the order of those.
   llvm::SmallVector<mlir::Value> saveValues(mlir::Block& forward,
                                             mlir::Block& backward,
                                             mlir::IRMapping& mapping);
@@ -73,7 +69,6 @@ private:
             llvm::function_ref<void(mlir::Value, mlir::Value)> add);
 
   mlir::SymbolTable symbols_;
-  Recomputation recomputation_;
   std::map<std::string, DifferentiatedBlock> blocks_;
 };
 

@@ -50,6 +50,31 @@ def BuildTrainingStep : Llmc_Pass<"build-training-step"> {
   }];
 }
 
+def RecomputeActivations : Llmc_Pass<"recompute-activations"> {
+  let summary = "Compute values again in backward instead of saving them";
+  let description = [{
+    Activations that wait for `backward` are most of a step's memory. The option `recompute`
+    says which of them `backward` makes itself, by copies of the ops that made them
+    (Chen et al. 2016; Korthikanti et al. 2022):
+
+      none       nothing.
+      selective  results of norms, activations, rotations and sums whose operands are
+                 arguments, saved, or computed again themselves. Attention saves no matrix
+                 of scores in any mode.
+      full       everything inside a block: only its inputs are saved. The head is treated
+                 as in `selective`: its backward pass follows at once.
+
+    Works on the two halves of each block function and of the step itself. The same kernels
+    run on the same values, so no bit changes.
+
+    Needs the segments of a training step. Leaves fewer results of `forward`, fewer
+    arguments of `backward`; `saved.N` are numbered anew.
+
+    Before: `@layer.forward.backward(%dy, %x, %nw, %w, %saved)`
+    After:  `@layer.forward.backward(%dy, %x, %nw, %w)` with `%n = llm.rms_norm %x, %nw`
+  }];
+}
+
 def PropagateTensorSplit : Llmc_Pass<"propagate-tensor-split"> {
   let summary = "Decide what each tensor-split rank holds of every value";
   let description = [{
@@ -88,8 +113,10 @@ def AssignPipelineStages : Llmc_Pass<"assign-pipeline-stages"> {
     Layers (calls of block functions) are cut into `pp` contiguous runs so that the largest
     cost is smallest. A cost is the bytes of parameters that a call reads: decode is bound by
     them. The head's count on the last stage; the embedding reads rows, not its table.
-    Needs at least one layer for each stage.
-    Leaves `dist.pipeline_stage` on each value that crosses, and `dist.stage` on calls.
+    With V virtual stages there are `pp` * V runs, the chunks; chunk c of stage p is global
+    stage c * pp + p. Needs at least one layer for each.
+    Leaves `dist.pipeline_stage` on each value that crosses, and `dist.stage` on calls: both
+    name global stages.
 
     Before: `%1 = call @layer(%0, ...)`
     After:  `%x = dist.pipeline_stage %0 to 1`, `%1 = call @layer(%x, ...) {dist.stage = 1}`
@@ -117,6 +144,8 @@ def SplitTrainingStages : Llmc_Pass<"split-training-stages"> {
     `received_activation.N` of the next one's; segments `send_...` and `receive_...` move it.
     Saved values stay on their stage. A tied parameter has a home, the first stage that uses it:
     the others send it their gradient, and it sends the new value back.
+    With virtual stages these segments are made for each chunk of a stage, which attribute
+    `dist.chunk` names; `prologue` and `optimizer` are one for all chunks of a stage.
 
     Before: `@step.forward` with `dist.pipeline_stage`
     After:  `@step.forward.stage0`, `@step.send_activation.stage0`,

@@ -174,7 +174,11 @@ private:
     DenseMap<StringRef, Value> gradients; // by state, exchanged
     for (Operation* op : ops) {
       builder_.setInsertionPoint(op);
-      if (auto square = dyn_cast<llm::SquareSumOp>(op))
+      if (auto send = dyn_cast<dist::SendOp>(op))
+        exchangeBeforeSend(send, gradients);
+      else if (auto receive = dyn_cast<dist::RecvOp>(op))
+        addExchanged(receive, gradients);
+      else if (auto square = dyn_cast<llm::SquareSumOp>(op))
         countOnce(square, gradients);
       else if (auto terms = dyn_cast<llm::SumTermsOp>(op))
         gatherTerms(terms);
@@ -227,6 +231,55 @@ private:
     else
       result = allReduce(own, axes({"dp"}), param.getSymName());
     return result;
+  }
+
+  /// A copy of a tied parameter is added over data ranks before it is sent home, as ZeRO 2
+  /// and 3 do with each micro-batch's: then all stages of ZeRO add in the same order.
+  void exchangeBeforeSend(dist::SendOp send,
+                          DenseMap<StringRef, Value>& gradients) {
+    if (send.getX().getDefiningOp<llm::ReadStateOp>())
+      send.getXMutable().assign(exchanged(send.getX(), gradients));
+  }
+
+  /// At home the same: what is received is added to the home's own exchanged gradient, in
+  /// a state of its own.
+  void addExchanged(dist::RecvOp receive,
+                    DenseMap<StringRef, Value>& gradients) {
+    auto name = receive->getAttrOfType<FlatSymbolRefAttr>(kStateAttr);
+    auto own = name ? symbols_.lookup<llm::StateOp>(name.getValue())
+                    : llm::StateOp();
+    if (!own || ranks_ == 1 || own.getShardAttr())
+      return;
+    Location loc = own.getLoc();
+    std::string sum = own.getSymName().str() + ".exchanged";
+    if (!symbols_.lookup(sum)) {
+      Value first = exchanged(
+          llm::ReadStateOp::create(builder_, loc, own.getType(),
+                                   own.getSymName()),
+          gradients);
+      declareExchanged(own, sum, cast<RankedTensorType>(first.getType()));
+      llm::ZeroStateOp::create(builder_, loc, sum);
+      llm::AccumulateOp::create(builder_, loc, first, sum);
+    }
+    auto state = symbols_.lookup<llm::StateOp>(sum);
+    auto accumulate = cast<llm::AccumulateOp>(*receive->user_begin());
+    receive.getResult().setType(cast<RankedTensorType>(state.getType()));
+    receive->setAttr(kStateAttr, FlatSymbolRefAttr::get(state));
+    accumulate.setState(sum);
+    builder_.setInsertionPointAfter(accumulate);
+    gradients[own.getSymName()] =
+        llm::ReadStateOp::create(builder_, loc, state.getType(), sum);
+  }
+
+  void declareExchanged(llm::StateOp own, StringRef name,
+                        RankedTensorType type) {
+    OpBuilder::InsertionGuard guard(builder_);
+    builder_.setInsertionPointAfter(own);
+    auto state = llm::StateOp::create(
+        builder_, own.getLoc(), name, type, llm::StateRole::gradient,
+        own.getParamAttr(),
+        type == own.getType() ? dist::ShardAttr() : shardOf(paramOf(own)));
+    symbols_.insert(state);
   }
 
   void countOnce(llm::SquareSumOp op, DenseMap<StringRef, Value>& gradients) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts the segments of a training step into one function for each pipeline stage. Layers go
-// to stages as AssignPipelineStages decided for `forward`; `backward` mirrors it. What crosses
-// leaves a segment as `sent_...` and comes into the next as `received_...`; small segments of
-// their own send and receive it, so that a schedule can place them.
+// Cuts the segments of a training step into one function for each pipeline stage, and with
+// virtual stages for each chunk of it. Layers go to stages as AssignPipelineStages decided for
+// `forward`; `backward` mirrors it. What crosses leaves a segment as `sent_...` and comes into
+// the next as `received_...`; small segments of their own send and receive it, so that a
+// schedule can place them. Layers are cut by global stage: chunk * stages + stage.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/SelectTrainingKernels.h"
@@ -26,8 +27,8 @@ constexpr StringLiteral kPassName = "split-training-stages";
 
 class TrainingSplitter {
 public:
-  TrainingSplitter(ModuleOp module, int64_t stages)
-      : module_(module), stages_(stages), symbols_(module),
+  TrainingSplitter(ModuleOp module, int64_t stages, int64_t chunks)
+      : module_(module), stages_(stages), chunks_(chunks), symbols_(module),
         builder_(module.getContext()), used_(stages) {}
 
   LogicalResult run() {
@@ -44,12 +45,12 @@ public:
     if (failed(mirrorStages(forward, backward)))
       return failure();
     assignOps(forward, 0);
-    assignOps(backward, stages_ - 1);
+    assignOps(backward, numGlobal() - 1);
     // What is saved where must be known of all stages first.
-    for (int64_t s = 0; s < stages_; ++s)
-      splitSegment(forward, s, "activation");
-    for (int64_t s = 0; s < stages_; ++s)
-      splitSegment(backward, s, "gradient");
+    for (int64_t g = 0; g < numGlobal(); ++g)
+      splitSegment(forward, g, "activation");
+    for (int64_t g = 0; g < numGlobal(); ++g)
+      splitSegment(backward, g, "gradient");
     findHomes();
     for (int64_t s = 0; s < stages_; ++s) {
       splitPrologue(entries["prologue"], s);
@@ -62,6 +63,8 @@ public:
   }
 
 private:
+  int64_t numGlobal() const { return stages_ * chunks_; }
+
   static int64_t stageOfCall(func::CallOp call) {
     return call->getAttrOfType<IntegerAttr>("dist.stage").getInt();
   }
@@ -74,7 +77,7 @@ private:
     SmallVector<func::CallOp> gradients(backward.getOps<func::CallOp>());
     if (layers.size() != gradients.size())
       return backward.emitError("expects one call for each layer");
-    int64_t current = stages_ - 1;
+    int64_t current = numGlobal() - 1;
     for (auto [layer, call] : llvm::zip(llvm::reverse(layers), gradients)) {
       int64_t stage = stageOfCall(layer);
       call->setAttr("dist.stage", builder_.getI64IntegerAttr(stage));
@@ -92,6 +95,18 @@ private:
         stage = crossing.getStage();
       stageOf_[&op] = stage;
     }
+  }
+
+  /// The function of a segment that each chunk of a stage has its own of.
+  func::FuncOp createChunkFunction(func::FuncOp like, StringRef entry,
+                                   int64_t global) {
+    func::FuncOp func = createFunction(like, entry, global % stages_);
+    if (chunks_ == 1)
+      return func;
+    int64_t chunk = global / stages_;
+    func.setName((func.getName() + ".chunk" + Twine(chunk)).str());
+    func->setAttr("dist.chunk", builder_.getI64IntegerAttr(chunk));
+    return func;
   }
 
   func::FuncOp createFunction(func::FuncOp like, StringRef entry,
@@ -142,16 +157,16 @@ private:
     results_.clear();
   }
 
-  /// A function that only sends or receives what crosses.
+  /// A function that only sends or receives what crosses between two global stages.
   void createTransfer(func::FuncOp like, bool isSend, StringRef what,
-                      ArrayRef<Type> types, int64_t stage, int64_t peer,
+                      ArrayRef<Type> types, int64_t global, int64_t peer,
                       Location loc) {
     std::string entry = (isSend ? "send_" : "receive_") + what.str();
-    func::FuncOp func = createFunction(like, entry, stage);
+    func::FuncOp func = createChunkFunction(like, entry, global);
     auto subject = builder_.getStringAttr(locationName(loc));
     auto pass = builder_.getStringAttr(kPassName);
     auto pp = builder_.getStringAttr("pp");
-    auto to = builder_.getI64IntegerAttr(peer);
+    auto to = builder_.getI64IntegerAttr(peer % stages_);
     for (auto [i, type] : llvm::enumerate(types)) {
       std::string number = "." + std::to_string(i);
       if (isSend) {
@@ -167,10 +182,11 @@ private:
     finish(func);
   }
 
+  /// `stage` is global here.
   void splitSegment(func::FuncOp entry, int64_t stage, StringRef what) {
     StringRef name =
         entry->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
-    func::FuncOp func = createFunction(entry, name, stage);
+    func::FuncOp func = createChunkFunction(entry, name, stage);
     IRMapping mapping;
     SmallVector<Type> sent, received;
     Location loc = entry.getLoc();
@@ -219,7 +235,7 @@ private:
       builder_.setInsertionPointToEnd(&func.getBody().front());
       builder_.clone(op, mapping);
       if (auto accumulate = dyn_cast<llm::AccumulateOp>(op))
-        used_[stage].insert(accumulate.getState());
+        used_[stage % stages_].insert(accumulate.getState());
     }
     finish(func);
     if (!sent.empty())
@@ -388,13 +404,15 @@ private:
   }
 
   ModuleOp module_;
-  int64_t stages_;
+  int64_t stages_, chunks_; // chunks of a stage
   SymbolTable symbols_;
   OpBuilder builder_;
+  // By global stage.
   DenseMap<Operation*, int64_t> stageOf_;
   llvm::StringMap<int64_t> savedBy_;
   std::map<std::pair<std::string, int64_t>, std::string> renamed_;
-  std::vector<llvm::StringSet<>> used_; // gradient states of a stage
+  // By stage.
+  std::vector<llvm::StringSet<>> used_; // its gradient states
   std::map<std::string, SmallVector<int64_t>> holders_; // of a gradient
   SmallVector<std::string> argNames_, resultNames_;
   SmallVector<Value> results_;
@@ -404,7 +422,9 @@ struct SplitTrainingStagesPass
     : impl::SplitTrainingStagesBase<SplitTrainingStagesPass> {
   void runOnOperation() override {
     int64_t stages = meshAxisSize(getOperation(), "pp");
-    if (stages > 1 && failed(TrainingSplitter(getOperation(), stages).run()))
+    int64_t chunks = Options::read(getOperation()).virtualStages;
+    if (stages > 1 &&
+        failed(TrainingSplitter(getOperation(), stages, chunks).run()))
       signalPassFailure();
   }
 };

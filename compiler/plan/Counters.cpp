@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/plan/Counters.h"
 
+#include "runtime/kernels/KernelAbi.h"
+#include "runtime/plan/KernelFlops.h"
+
 #include "llvm/ADT/StringMap.h"
 
 #include <map>
@@ -70,24 +73,6 @@ int64_t fullRows(plan::WordAttr rows, plan::EntryOp entry,
   }
 }
 
-double flopsOf(plan::RunOp op, StringRef handTuned, int64_t rows,
-               plan::EntryOp entry) {
-  auto word = [&](StringRef name) {
-    return static_cast<double>(integerWord(op, wordIndex(handTuned, name)));
-  };
-  if (handTuned == "linear") {
-    double outputs = 0;
-    for (int i = 0; i < static_cast<int>(word("count")); ++i)
-      outputs += word("N" + std::to_string(i));
-    return 2.0 * rows * word("K") * outputs;
-  }
-  if (handTuned == "attention") {
-    double tokens = entry.getPages() * 64.0;
-    return 4.0 * rows * word("H") * word("D") * tokens;
-  }
-  return 0;
-}
-
 } // namespace
 
 std::vector<MemoryCounter> countMemory(plan::StageOp stage) {
@@ -132,7 +117,13 @@ ProgramCounter countProgram(ModuleOp module, plan::ProgramOp program,
       ++counter.launches;
       int64_t rows = fullRows(run.getGridRows(), entry, axes, axisSizes);
       if (!kernel.isGenerated())
-        counter.flops += flopsOf(run, *kernel.getHandTuned(), rows, entry);
+        counter.flops += llmrt::kernelFlops(
+            kernel.getHandTuned()->str(),
+            {rows, static_cast<int64_t>(entry.getPages()) * llmrt::kPageTokens},
+            [&](absl::string_view name) {
+              StringRef word(name.data(), name.size());
+              return integerWord(run, wordIndex(*kernel.getHandTuned(), word));
+            });
       std::set<StringRef> touched;
       for (ArrayAttr names : {run.getReads(), run.getWrites()})
         for (Attribute name : names)

@@ -82,7 +82,8 @@ std::pair<int64_t, int64_t> handTunedTile(StringRef name) {
 
 class Emitter {
 public:
-  explicit Emitter(ModuleOp module) : module_(module), symbols_(module) {}
+  Emitter(ModuleOp module, PlanCode code)
+      : module_(module), planCode_(code), symbols_(module) {}
 
   FailureOr<std::vector<uint8_t>> emit() {
     if (auto mesh = module_.getOps<dist::MeshOp>(); !mesh.empty())
@@ -145,7 +146,8 @@ public:
     plan.add_memory(memory);
     plan.add_costs(costs);
     b_.Finish(plan.Finish(), fb::PlanIdentifier());
-    return llmrt::wrapPlan({b_.GetBufferPointer(), b_.GetSize()});
+    return std::vector<uint8_t>(b_.GetBufferPointer(),
+                                b_.GetBufferPointer() + b_.GetSize());
   }
 
 private:
@@ -171,7 +173,7 @@ private:
   generateCode() {
     SmallVector<plan::KernelOp> generated;
     for (auto kernel : module_.getOps<plan::KernelOp>())
-      if (kernel.isGenerated())
+      if (kernel.isGenerated() && planCode_ == PlanCode::Generate)
         generated.push_back(kernel);
     std::vector<flatbuffers::Offset<fb::CodeObject>> offsets;
     if (!generated.empty()) {
@@ -566,15 +568,18 @@ private:
     };
     int64_t parameters = 0;
     for (auto param : module_.getOps<llm::ParamOp>())
-      parameters += cast<RankedTensorType>(param.getType()).getNumElements();
+      if (param.getWeightSet() != kReferenceSet)
+        parameters += cast<RankedTensorType>(param.getType()).getNumElements();
     auto family = text("family"), source = text("source"),
-         tokenizer = text("tokenizer"), chat = text("chat_template");
+         tokenizer = text("tokenizer"), chat = text("chat_template"),
+         config = text("config");
     return fb::CreateModelCard(b_, family, number("vocab_size"),
                                number("context_length"), source, tokenizer,
-                               chat, parameters);
+                               chat, parameters, config);
   }
 
   ModuleOp module_;
+  PlanCode planCode_;
   SymbolTable symbols_;
   flatbuffers::FlatBufferBuilder b_{1 << 20};
   std::vector<std::string> axes_;
@@ -590,8 +595,8 @@ private:
 
 } // namespace
 
-FailureOr<std::vector<uint8_t>> emitPlan(ModuleOp module) {
-  return Emitter(module).emit();
+FailureOr<std::vector<uint8_t>> emitPlan(ModuleOp module, PlanCode code) {
+  return Emitter(module, code).emit();
 }
 
 } // namespace llmc

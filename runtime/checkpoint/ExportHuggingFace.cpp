@@ -58,6 +58,66 @@ bool hasGguf(const std::string& folder) {
   return false;
 }
 
+std::string noteOf(const Checkpoint& checkpoint, absl::string_view name) {
+  for (const auto& [key, value] : checkpoint.meta().notes)
+    if (key == name)
+      return value;
+  return "";
+}
+
+/// What a checkpoint without a Hugging Face source says of itself.
+struct OwnConfig {
+  nlohmann::ordered_json config;
+  std::string tokenizer; // folder or file; may be empty
+};
+
+absl::StatusOr<OwnConfig> readOwnConfig(const Checkpoint& checkpoint) {
+  OwnConfig own;
+  own.config = nlohmann::ordered_json::parse(noteOf(checkpoint, kConfigNote),
+                                             nullptr,
+                                             /*allow_exceptions=*/false);
+  if (!own.config.is_object())
+    return makeError(ErrorCode::ConfigCorrupt,
+                     absl::StrCat("the config that ", checkpoint.path(),
+                                  " notes is no JSON object"),
+                     "name a Hugging Face folder with --source=DIR");
+  own.tokenizer = noteOf(checkpoint, kTokenizerNote);
+  return own;
+}
+
+/// Gives tensors of a GGUF file the names, and rows of heads the order, that
+/// they have in a Hugging Face folder: the logical ones.
+absl::Status nameAsHuggingFace(std::vector<ExportTensor>& tensors,
+                               nlohmann::ordered_json& config) {
+  bool isGguf = std::any_of(
+      tensors.begin(), tensors.end(), [](const ExportTensor& tensor) {
+        return tensor.name == "token_embd.weight";
+      });
+  bool isInterleaved = config.value("rope_interleaved", false);
+  config.erase("rope_interleaved");
+  config.erase("transposed_weights");
+  if (!isGguf)
+    return absl::OkStatus();
+  if (config.value("model_type", "") == "gpt2")
+    return sourceUnsupported("a gpt2 from a GGUF file has other tensors than "
+                             "transformers' class");
+  int64_t heads = config.value("num_attention_heads", int64_t{0});
+  int64_t width = config.value("hidden_size", int64_t{0});
+  int64_t headRows =
+      config.value("head_dim", heads > 0 ? width / heads : int64_t{0});
+  for (ExportTensor& tensor : tensors) {
+    if (tensor.pieces.size() != 1 || headRows < 2)
+      return sourceUnsupported(absl::StrCat(
+          "cannot give ", tensor.name, " the form of a Hugging Face tensor"));
+    tensor.name = tensor.pieces[0].tensor->name;
+    for (const char* end : {"q_proj.weight", "k_proj.weight", "q_proj.bias",
+                            "k_proj.bias"})
+      if (isInterleaved && absl::EndsWith(tensor.name, end))
+        tensor.headRows = headRows;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> findSourceFolder(const std::string& source) {
   if (isFile(source)) {
     if (absl::EndsWith(source, ".gguf"))
@@ -66,6 +126,9 @@ absl::StatusOr<std::string> findSourceFolder(const std::string& source) {
     std::string parent = fs::path(source).parent_path().string();
     return findSourceFolder(parent.empty() ? "." : parent);
   }
+  if (source.empty())
+    return sourceUnsupported(
+        "the checkpoint does not say which folder its training started from");
   if (isFile(source + "/config.json"))
     return source;
   return sourceUnsupported(absl::StrCat(
@@ -113,6 +176,8 @@ private:
   absl::Status writeFile(const std::string& path,
                          const std::vector<const ExportTensor*>& tensors);
   absl::Status writePiece(const SourcePiece& piece, const ExportTensor& tensor,
+                          SafetensorsWriter& writer);
+  absl::Status writeHeads(const SourcePiece& piece, const ExportTensor& tensor,
                           SafetensorsWriter& writer);
   absl::Status writeTransposed(const ExportTensor& tensor,
                                SafetensorsWriter& writer);
@@ -186,9 +251,30 @@ WeightExport::writeFile(const std::string& path,
   return writer.finish();
 }
 
+// llama.cpp's converter puts the two halves of a head's rows in turn; here
+// they come one after the other again.
+absl::Status WeightExport::writeHeads(const SourcePiece& piece,
+                                      const ExportTensor& tensor,
+                                      SafetensorsWriter& writer) {
+  int64_t numRows = piece.tensor->shape[0], half = tensor.headRows / 2;
+  std::vector<float> row(*countElements(piece.tensor->shape) / numRows);
+  auto width = static_cast<int64_t>(row.size());
+  for (int64_t r = 0; r < numRows; ++r) {
+    int64_t inHead = r % tensor.headRows;
+    int64_t from =
+        r - inHead + (inHead < half ? 2 * inHead : 2 * (inHead - half) + 1);
+    LLMRT_RETURN_IF_ERROR(checkpoint_.read(piece.tensor->name, from * width,
+                                           absl::MakeSpan(row)));
+    LLMRT_RETURN_IF_ERROR(append(row, tensor.dtype, writer));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WeightExport::writePiece(const SourcePiece& piece,
                                       const ExportTensor& tensor,
                                       SafetensorsWriter& writer) {
+  if (tensor.headRows > 0)
+    return writeHeads(piece, tensor, writer);
   int64_t numElements = *countElements(piece.tensor->shape);
   std::vector<float> values(std::min(numElements, kBlockElements));
   for (int64_t done = 0; done < numElements; done += kBlockElements) {
@@ -244,16 +330,20 @@ absl::Status WeightExport::append(absl::Span<const float> values,
   return absl::OkStatus();
 }
 
-// transformers converts weights to the type that config.json names.
-absl::Status writeConfig(const std::string& from, const std::string& to,
-                         const char* dtype) {
-  LLMRT_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(from));
+absl::StatusOr<nlohmann::ordered_json> readConfig(const std::string& path) {
+  LLMRT_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(path));
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(
       file.bytes().begin(), file.bytes().end(), nullptr,
       /*allow_exceptions=*/false);
   if (!config.is_object())
-    return makeError(ErrorCode::ConfigCorrupt, "not a JSON object: " + from,
+    return makeError(ErrorCode::ConfigCorrupt, "not a JSON object: " + path,
                      "download the model again");
+  return config;
+}
+
+// transformers converts weights to the type that config.json names.
+absl::Status writeConfig(nlohmann::ordered_json config, const std::string& to,
+                         const char* dtype) {
   bool hasNewName = config.contains("dtype");
   if (hasNewName)
     config["dtype"] = dtype;
@@ -307,16 +397,36 @@ absl::Status compareWithSource(const std::vector<ExportTensor>& tensors,
 }
 
 absl::Status fillFolder(const std::string& folder,
-                        const std::string& sourceFolder,
-                        WeightExport& weights) {
+                        const std::string& filesFolder,
+                        nlohmann::ordered_json config, WeightExport& weights) {
   LLMRT_RETURN_IF_ERROR(weights.write(folder));
   for (const char* name : kCopiedFiles)
-    if (std::string from = absl::StrCat(sourceFolder, "/", name); isFile(from))
+    if (std::string from = absl::StrCat(filesFolder, "/", name);
+        !filesFolder.empty() && isFile(from))
       LLMRT_RETURN_IF_ERROR(copyFile(from, absl::StrCat(folder, "/", name)));
-  LLMRT_RETURN_IF_ERROR(writeConfig(sourceFolder + "/config.json",
-                                    folder + "/config.json",
-                                    weights.configDtype()));
+  LLMRT_RETURN_IF_ERROR(writeConfig(
+      std::move(config), folder + "/config.json", weights.configDtype()));
   return syncFolder(folder);
+}
+
+/// The folder of a tokenizer whose files have Hugging Face's names; else "",
+/// and a message.
+std::string tokenizerFolder(const std::string& tokenizer,
+                            ExportResult& result) {
+  fs::path path(tokenizer);
+  for (const char* name : kCopiedFiles) {
+    if (isFile(absl::StrCat(tokenizer, "/", name)))
+      return tokenizer;
+    if (path.filename() == name && isFile(tokenizer))
+      return path.has_parent_path() ? path.parent_path().string() : ".";
+  }
+  result.messages.push_back(
+      tokenizer.empty()
+          ? "the tokenizer is not known: add its files to the folder"
+          : absl::StrCat("the tokenizer is not copied: name it with "
+                         "--tokenizer=",
+                         tokenizer));
+  return "";
 }
 
 // "a/b/" is "a/b", whose hidden twin is "a/.b.partial".
@@ -333,8 +443,6 @@ absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request) {
     return absl::InvalidArgumentError("export writes f32 and bf16");
   const std::string out = withoutTrailingSlash(request.out);
   LLMRT_RETURN_IF_ERROR(checkTarget(out));
-  LLMRT_ASSIGN_OR_RETURN(std::string sourceFolder,
-                         findSourceFolder(request.source));
   ExportResult result;
   LLMRT_ASSIGN_OR_RETURN(result.checkpoint,
                          findCheckpoint(request.checkpoint, result));
@@ -342,11 +450,24 @@ absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request) {
                          Checkpoint::open(result.checkpoint));
   LLMRT_ASSIGN_OR_RETURN(std::vector<ExportTensor> tensors,
                          invertSources(*checkpoint));
-  for (const ExportTensor& tensor : tensors)
-    if (tensor.name == "token_embd.weight")
-      return sourceUnsupported("the model that was trained came from a GGUF "
-                               "file, whose tensors have other names");
-  LLMRT_RETURN_IF_ERROR(compareWithSource(tensors, request.source));
+  absl::StatusOr<std::string> source = findSourceFolder(request.source);
+  nlohmann::ordered_json config;
+  std::string filesFolder;
+  if (!source.ok() && !noteOf(*checkpoint, kConfigNote).empty()) {
+    LLMRT_ASSIGN_OR_RETURN(OwnConfig own, readOwnConfig(*checkpoint));
+    config = std::move(own.config);
+    LLMRT_RETURN_IF_ERROR(nameAsHuggingFace(tensors, config));
+    filesFolder = tokenizerFolder(own.tokenizer, result);
+  } else {
+    LLMRT_RETURN_IF_ERROR(source.status());
+    filesFolder = *source;
+    LLMRT_ASSIGN_OR_RETURN(config, readConfig(filesFolder + "/config.json"));
+    for (const ExportTensor& tensor : tensors)
+      if (tensor.name == "token_embd.weight")
+        return sourceUnsupported("the model that was trained came from a GGUF "
+                                 "file, whose tensors have other names");
+    LLMRT_RETURN_IF_ERROR(compareWithSource(tensors, request.source));
+  }
   WeightExport weights(*checkpoint, request, std::move(tensors));
   result.numTensors = weights.numTensors();
   result.sizeBytes = weights.totalBytes();
@@ -359,7 +480,7 @@ absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request) {
   std::error_code ignored;
   fs::remove_all(partial, ignored);
   LLMRT_RETURN_IF_ERROR(makeFolders(partial));
-  absl::Status status = fillFolder(partial, sourceFolder, weights);
+  absl::Status status = fillFolder(partial, filesFolder, std::move(config), weights);
   if (status.ok() && std::rename(partial.c_str(), out.c_str()) != 0)
     status = errno == ENOTEMPTY || errno == EEXIST
                  ? checkTarget(out)

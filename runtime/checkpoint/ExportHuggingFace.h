@@ -10,11 +10,17 @@
 
 namespace llmrt {
 
+/// Notes of a checkpoint whose training began with no Hugging Face folder:
+/// config.json as text, and the tokenizer's folder or file (may be empty).
+inline constexpr const char* kConfigNote = "config";
+inline constexpr const char* kTokenizerNote = "tokenizer";
+
 struct ExportRequest {
   /// A checkpoint step-..., or a folder of them: then the newest whole one.
   std::string checkpoint;
   /// The Hugging Face folder that training started from, or its
-  /// model.safetensors: gives config.json and the tokenizer.
+  /// model.safetensors: gives config.json and the tokenizer. Not needed, and
+  /// not used, if it has no config.json and the checkpoint has a note of one.
   std::string source;
   /// Made by the export; may exist if it is empty.
   std::string out;
@@ -33,11 +39,12 @@ struct ExportResult {
 };
 
 /// Writes the parameters under the names, shapes and transpositions of the
-/// source: the inverse of CheckpointMeta::sources. Logical tensors that are
+/// source: the inverse of CheckpointMeta::sources; of a GGUF file under their
+/// Hugging Face names, with the rows of queries and keys in that order. Logical tensors that are
 /// rows of one source tensor are put together again; a tied weight is written
 /// once. `out` appears whole or not at all.
-/// Errors  ExportTargetNotEmpty, ExportSourceUnsupported (GGUF, no
-///         config.json), ExportMapInvalid, ConfigCorrupt, FileNotReadable,
+/// Errors  ExportTargetNotEmpty, ExportSourceUnsupported (no
+///         config.json; gpt2 from GGUF), ExportMapInvalid, ConfigCorrupt, FileNotReadable,
 ///         FileNotWritable, DiskFull, those of Checkpoint; InvalidArgument for
 ///         a dtype that is not F32 or BF16.
 absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request);

@@ -21,6 +21,7 @@ struct ExportTensor {
   SourceType dtype = SourceType::F32;
   std::vector<int64_t> shape; // as stored: [in, out] if transposed
   bool isTransposed = false;
+  int64_t headRows = 0; // >0: of heads whose halves are in turn, to be parted
   std::vector<SourcePiece> pieces; // in row order, without gaps
 };
 

@@ -151,6 +151,14 @@ bool isTransient(const fb::Buffer& buffer) {
   }
 }
 
+bool isTransfer(const fb::Program& program) {
+  int64_t count = numCommands(program);
+  for (int64_t i = 0; i < count; ++i)
+    if (program.commands()->Get(i)->stream() == 0)
+      return false;
+  return count > 0;
+}
+
 std::vector<Lifetime> lifetimesOf(const fb::Program& program,
                                   const fb::Stage& stage) {
   std::map<int, Lifetime> lifetimes;
@@ -176,8 +184,9 @@ checkLifetimes(const fb::Program& program, const fb::Stage& stage,
                absl::FunctionRef<std::string(int64_t command)> describe) {
   if (!stage.buffers())
     return absl::OkStatus();
-  absl::Status status = checkApart(program, stage, describe);
-  return status.ok() ? checkWaits(program, stage, describe) : status;
+  LLMRT_RETURN_IF_ERROR(checkApart(program, stage, describe));
+  return isTransfer(program) ? absl::OkStatus()
+                             : checkWaits(program, stage, describe);
 }
 
 } // namespace llmrt

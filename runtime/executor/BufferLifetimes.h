@@ -21,6 +21,10 @@ void forEachBuffer(const fb::Command& command,
 /// lie at the same place before and after.
 bool isTransient(const fb::Buffer& buffer);
 
+/// Whether all commands of a program belong to the communication stream: the
+/// schedule orders it with the others by the slots that they share.
+bool isTransfer(const fb::Program& program);
+
 /// A transient buffer is used by commands `first` to `last` of a program. An
 /// asynchronous collective uses its buffers until the compute stream has waited
 /// for it; `last` is the number of commands if it never does.

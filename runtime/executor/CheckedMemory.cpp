@@ -206,7 +206,7 @@ absl::StatusOr<int> CheckedMemory::addProgram(const fb::Program& program,
   return programs_.size() - 1;
 }
 
-int CheckedMemory::addSchedule(absl::Span<const int> actions) {
+int CheckedMemory::addSchedule(const std::vector<const fb::Action*>& actions) {
   constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *stage_.programs())
@@ -216,6 +216,8 @@ int CheckedMemory::addSchedule(absl::Span<const int> actions) {
   lifetimes.deaths.resize(actions.size());
 
   // What a slot holds lives while actions of one micro-batch follow each other.
+  // A transfer goes on after it was enqueued: only who uses the slot next has
+  // waited for it.
   struct Use {
     int microBatch;
     size_t last;
@@ -223,7 +225,7 @@ int CheckedMemory::addSchedule(absl::Span<const int> actions) {
 
   std::map<int, Use> uses; // by part
   for (size_t i = 0; i < actions.size(); ++i) {
-    const fb::Action* action = stage_.schedule()->Get(actions[i]);
+    const fb::Action* action = actions[i];
     auto useBuffer = [&](int buffer) {
       const fb::Buffer& b = *stage_.buffers()->Get(buffer);
       if (!isSlotted(b))
@@ -237,7 +239,8 @@ int CheckedMemory::addSchedule(absl::Span<const int> actions) {
           uses.try_emplace(part, Use{action->micro_batch(), i});
       Use& use = place->second;
       if (!isNew && use.microBatch != action->micro_batch()) {
-        lifetimes.deaths[use.last].push_back(part);
+        if (!isTransfer(*byEntry[actions[use.last]->entry()]))
+          lifetimes.deaths[use.last].push_back(part);
         use.microBatch = action->micro_batch();
         isNew = true;
       }
@@ -251,7 +254,8 @@ int CheckedMemory::addSchedule(absl::Span<const int> actions) {
         forEachBuffer(*command, useBuffer);
   }
   for (const auto& [part, use] : uses)
-    lifetimes.deaths[use.last].push_back(part);
+    if (!isTransfer(*byEntry[actions[use.last]->entry()]))
+      lifetimes.deaths[use.last].push_back(part);
   schedules_.push_back(std::move(lifetimes));
   return schedules_.size() - 1;
 }
@@ -266,13 +270,19 @@ void CheckedMemory::beginCall() {
 }
 
 void CheckedMemory::beginAction(int schedule, int64_t action) {
-  for (int part : schedules_[schedule].births[action])
+  for (int part : schedules_[schedule].births[action]) {
+    if (parts_[part].isOpen)
+      close(part, /*mustBeWritten=*/true);
     open(part);
+    parts_[part].isOpen = true;
+  }
 }
 
 void CheckedMemory::endAction(int schedule, int64_t action) {
-  for (int part : schedules_[schedule].deaths[action])
+  for (int part : schedules_[schedule].deaths[action]) {
     close(part, /*mustBeWritten=*/true);
+    parts_[part].isOpen = false;
+  }
 }
 
 void CheckedMemory::beforeCommand(int program, int64_t command) {
@@ -298,7 +308,10 @@ absl::Status CheckedMemory::endCall() {
   for (size_t i = 0; i < parts_.size(); ++i) {
     Part& part = parts_[i];
     const fb::Buffer& b = *stage_.buffers()->Get(part.buffer);
-    if (isKept(part)) {
+    if (part.isOpen) { // behind a transfer
+      close(i, /*mustBeWritten=*/true);
+      part.isOpen = false;
+    } else if (isKept(part)) {
       lookAtKept(part);
     } else if (b.memory_class() == fb::MemoryClass::Outputs) {
       checkSlack(part, kPattern);

@@ -34,9 +34,9 @@ public:
   /// for the initialise program. Errors  MemoryMisuse.
   absl::StatusOr<int> addProgram(const fb::Program& program,
                                  const fb::Entry* entry);
-  /// Prepares the lifetimes of slots in these actions of the stage's schedule,
-  /// and returns its number.
-  int addSchedule(absl::Span<const int> actions);
+  /// Prepares the lifetimes of slots in actions that run one after another, and
+  /// returns their number.
+  int addSchedule(const std::vector<const fb::Action*>& actions);
 
   // In the order of a run. A call is one execute() or one step.
   void beginCall();
@@ -69,6 +69,7 @@ private:
     int64_t pagesBytes;
     int64_t requiredBytes; // what follows is padding: nobody has to touch it
     int64_t touched = 0;   // the most bytes from its begin
+    bool isOpen = false;   // of a slot
   };
 
   struct CheckedProgram {

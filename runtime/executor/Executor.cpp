@@ -7,12 +7,14 @@
 #include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
+#include "runtime/executor/StepOrder.h"
 #include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
 #include <chrono>
 #include <map>
 #include <numeric>
+#include <optional>
 
 namespace llmrt {
 namespace {
@@ -22,21 +24,17 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
               : absl::string_view();
 }
 
-/// Whether an evaluation runs an entry of a training step. Virtual stages have
-/// "forward.chunk1" and the like.
-bool isOfEvaluation(absl::string_view entry) {
-  entry = entry.substr(0, entry.find('.'));
-  for (absl::string_view name : {"prologue", "forward", "send_activation",
-                                 "receive_activation", "loss"})
-    if (entry == name)
-      return true;
-  return false;
-}
+/// An action of a schedule, prepared.
+struct PreparedAction {
+  Program* program;
+  Stream stream;
+  std::optional<EventId> waitsFor; // what the other stream has to do before
+  std::optional<EventId> done;     // recorded behind it
+};
 
 /// Actions of the schedule that run one after another.
 struct ActionList {
-  std::vector<Program*> actions;
-  std::vector<int> numbers; // of the actions in the schedule
+  std::vector<PreparedAction> actions;
   int checkedSchedule = -1; // number in the check of memory
 };
 
@@ -182,12 +180,17 @@ private:
     return runCall(statistics, [&] {
       int64_t commands = 0;
       for (size_t i = 0; i < run.actions.size(); ++i) {
+        const PreparedAction& action = run.actions[i];
+        if (action.waitsFor)
+          device_->wait(action.stream, *action.waitsFor);
         if (rank_.checked)
           rank_.checked->beginAction(run.checkedSchedule, i);
-        run.actions[i]->enqueue(0);
+        action.program->enqueue(0);
         if (rank_.checked)
           rank_.checked->endAction(run.checkedSchedule, i);
-        commands += run.actions[i]->numCommands();
+        if (action.done)
+          device_->record(*action.done, action.stream);
+        commands += action.program->numCommands();
       }
       return commands;
     });
@@ -229,6 +232,8 @@ private:
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
+  absl::Status prepareActions(const std::vector<const fb::Action*>& actions,
+                              ActionList& list);
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -367,39 +372,44 @@ absl::Status PlanExecutor::preparePrograms() {
 }
 
 absl::Status PlanExecutor::prepareSchedule() {
+  std::vector<const fb::Action*> all, evaluation;
+  for (const fb::Action* action : *rank_.stage.schedule()) {
+    all.push_back(action);
+    const fb::Entry* entry = rank_.plan.entries()->Get(action->entry());
+    if (isOfEvaluation(viewOf(entry->name())))
+      evaluation.push_back(action);
+  }
+  LLMRT_RETURN_IF_ERROR(prepareActions(all, step_));
+  return prepareActions(evaluation, evaluation_);
+}
+
+absl::Status
+PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
+                             ActionList& list) {
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *rank_.stage.programs())
     byEntry[program->entry()] = program;
-  int number = 0;
-  for (const fb::Action* action : *rank_.stage.schedule()) {
-    Slots slots;
-    slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =
-        action->micro_batch();
-    constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
-    for (unsigned i = 0; action->slots() && i < action->slots()->size(); ++i)
-      slots.byKind[kFirst + i] = action->slots()->Get(i);
-    std::unique_ptr<Program>& program =
-        slotPrograms_[{action->entry(), slots.byKind}];
+  std::vector<ActionOrder> order = orderActions(rank_.stage, actions);
+  for (size_t i = 0; i < actions.size(); ++i) {
+    int entry = actions[i]->entry();
+    Slots slots = slotsOf(*actions[i]);
+    std::unique_ptr<Program>& program = slotPrograms_[{entry, slots.byKind}];
     if (!program) {
       LLMRT_ASSIGN_OR_RETURN(
           program,
-          Program::create(*byEntry.at(action->entry()),
-                          rank_.plan.entries()->Get(action->entry()), rank_,
-                          slots));
+          Program::create(*byEntry.at(entry), rank_.plan.entries()->Get(entry),
+                          rank_, slots));
     }
-    auto add = [&](ActionList& list) {
-      list.actions.push_back(program.get());
-      list.numbers.push_back(number);
-    };
-    add(step_);
-    if (isOfEvaluation(
-            viewOf(rank_.plan.entries()->Get(action->entry())->name())))
-      add(evaluation_);
-    ++number;
+    PreparedAction action{program.get(), order[i].stream, std::nullopt,
+                          std::nullopt};
+    if (order[i].waitsFor >= 0)
+      action.waitsFor = list.actions[order[i].waitsFor].done;
+    if (order[i].isAwaited)
+      action.done = device_->createEvent();
+    list.actions.push_back(action);
   }
   if (rank_.checked)
-    for (ActionList* list : {&step_, &evaluation_})
-      list->checkedSchedule = rank_.checked->addSchedule(list->numbers);
+    list.checkedSchedule = rank_.checked->addSchedule(actions);
   return absl::OkStatus();
 }
 

@@ -282,12 +282,12 @@ absl::Status verifyStage(const fb::Plan& plan, const fb::Stage& stage,
         at, "its pages do not fit its buffer");
   }
   LLMRT_RETURN_IF_ERROR(verifyStates(plan, stage, place));
-  LLMRT_RETURN_IF_ERROR(verifySchedule(plan, stage, place));
   LLMRT_RETURN_IF_ERROR(
       verifyEntryBuffers(plan, stage, stage.inputs(), true, place));
   LLMRT_RETURN_IF_ERROR(
       verifyEntryBuffers(plan, stage, stage.outputs(), false, place));
-  return verifyPrograms(plan, stage, place);
+  LLMRT_RETURN_IF_ERROR(verifyPrograms(plan, stage, place));
+  return verifySchedule(plan, stage, place);
 }
 
 // Bytes of the arenas that buffers of a class cover, each counted once.

@@ -6,6 +6,7 @@
 #include "runtime/kernels/KernelAbi.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -48,37 +49,58 @@ absl::Status verifyStates(const fb::Plan& plan, const fb::Stage& stage,
 
 namespace {
 
-// The most slots of each kind that the buffers of the stage have room for.
-std::vector<int64_t> fewestSlots(const fb::Stage& stage) {
-  std::vector<int64_t> fewest(static_cast<int>(fb::SlotKind::MAX) + 1,
-                              kMaxSlots);
-  for (int64_t i = 0; i < lengthOf(stage.buffers()); ++i) {
-    const fb::Buffer* buffer = stage.buffers()->Get(i);
+// By SlotKind: slots that exist in every buffer of that kind that a program
+// names. Chunks of a stage may have different numbers of saved values.
+using SlotCounts = std::vector<int64_t>;
+
+SlotCounts fewestSlots(const fb::Stage& stage, const fb::Program& program) {
+  SlotCounts fewest(static_cast<int>(fb::SlotKind::MAX) + 1, kMaxSlots);
+  auto name = [&](int number) {
+    if (number < 0)
+      return;
+    const fb::Buffer* buffer = stage.buffers()->Get(number);
     int64_t& slots = fewest[static_cast<int>(buffer->slot_kind())];
     slots = std::min<int64_t>(slots, buffer->slots());
+  };
+  auto nameAll = [&](const auto* words) {
+    for (int64_t i = 0; i < lengthOf(words); ++i)
+      if (words->Get(i)->kind() == fb::WordKind::Address)
+        name(words->Get(i)->index());
+  };
+  for (int64_t i = 0; i < lengthOf(program.commands()); ++i) {
+    const fb::Command* command = program.commands()->Get(i);
+    name(command->send_buffer());
+    name(command->recv_buffer());
+    nameAll(command->words());
+    for (int64_t s = 0; s < lengthOf(command->slots()); ++s)
+      nameAll(command->slots()->Get(s)->words());
   }
   return fewest;
 }
 
 } // namespace
 
+// Needs verified programs.
 absl::Status verifySchedule(const fb::Plan& plan, const fb::Stage& stage,
                             const Place& outer) {
-  std::set<int> entries;
-  for (int64_t i = 0; i < lengthOf(stage.programs()); ++i)
-    entries.insert(stage.programs()->Get(i)->entry());
+  std::map<int, SlotCounts> counts; // by entry
+  for (int64_t i = 0; i < lengthOf(stage.programs()); ++i) {
+    const fb::Program* program = stage.programs()->Get(i);
+    counts[program->entry()] = fewestSlots(stage, *program);
+  }
   bool isTraining = textOf(plan.mode()) == "train";
   Place all{&outer, "schedule"};
   LLMRT_PLAN_CHECK(isTraining == (lengthOf(stage.schedule()) > 0), all,
                    "only a training step has one");
-  std::vector<int64_t> slots = fewestSlots(stage);
   constexpr int kMicroBatch = static_cast<int>(fb::SlotKind::MicroBatch);
   constexpr int kFirst = static_cast<int>(fb::SlotKind::Saved);
   for (int64_t i = 0; i < lengthOf(stage.schedule()); ++i) {
     const fb::Action* action = stage.schedule()->Get(i);
     Place place{&outer, "schedule", i};
-    LLMRT_PLAN_CHECK(entries.count(action->entry()), place,
+    auto found = counts.find(action->entry());
+    LLMRT_PLAN_CHECK(found != counts.end(), place,
                      "the stage has no program for its entry");
+    const SlotCounts& slots = found->second;
     LLMRT_PLAN_CHECK(isWithin(action->micro_batch(), -1,
                               std::min<int64_t>(plan.micro_batches(),
                                                 slots[kMicroBatch]) -

@@ -2,6 +2,7 @@
 #include "runtime/training/TrainingCheckpoint.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/checkpoint/ExportHuggingFace.h"
 #include "runtime/checkpoint/Checkpoint.h"
 
 #include "absl/container/flat_hash_set.h"
@@ -77,6 +78,10 @@ CheckpointMeta metaOf(const fb::Plan& plan, const LogicalTensors& tensors,
                 {kSequencesNote, absl::StrCat(identity.sequencesPerEpoch)},
                 {kSourceNote, identity.source},
                 {kSkippedNote, absl::StrCat(at.skipped)}};
+  if (!identity.config.empty()) {
+    meta.notes.push_back({kConfigNote, identity.config});
+    meta.notes.push_back({kTokenizerNote, identity.tokenizer});
+  }
   meta.sources = listSources(tensors);
   return meta;
 }

@@ -269,7 +269,7 @@ TEST_F(BadInput, MeshesThatDoNotFit) {
 TEST_F(BadInput, WhatThisVersionCannotDo) {
   std::string compile = "llmc compile model.mlir -o plan.fb ";
   for (const char* option :
-       {"--mode=train --schedule=interleaved", "--target=cuda", "--target=cuda:sm_90", "--weights-format=q4_0"})
+       {"--target=cuda", "--target=cuda:sm_90", "--weights-format=q4_0"})
     expectError(compile + option, "LLMC-E1003");
   for (const char* option :
        {"--seq=-1", "--seq=99999999", "--batch=0", "--batch=9999999",

@@ -77,6 +77,7 @@ std::vector<Case> cases() {
       {"--mesh=tp=2"},
       {"--mesh=pp=2", "--microbatches=2"},
       {"--mesh=pp=3", "--microbatches=2", "--schedule=zero-bubble"},
+      {"--mesh=pp=2", "--microbatches=2", "--schedule=interleaved"},
       {"--mesh=dp=2", "--zero=0", "--reference-zero=3"},
       {"--mesh=dp=2", "--zero=3"},
       {"--mesh=dp=2", "--zero=3", "--reference-zero=3", "--recompute=full"},
@@ -86,6 +87,9 @@ std::vector<Case> cases() {
     all.push_back({"llama-deep/dpo", options});
   for (const char* mesh : {"--mesh=pp=2", "--mesh=dp=2,tp=2"})
     all.push_back({"llama-deep/dpo-ipo", {mesh, "--reference=precompute"}});
+  all.push_back({"llama-deep/dpo-ipo",
+                 {"--mesh=pp=2", "--microbatches=4", "--schedule=interleaved",
+                  "--reference=precompute"}});
   return all;
 }
 

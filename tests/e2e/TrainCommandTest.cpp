@@ -57,7 +57,7 @@ protected:
   void SetUp() override {
     ASSERT_EQ(writeByteModel(workspace), ""); // its tokenizer
     ToolEnd end = workspace.run(
-        "llmc import --new=llama,layers=3,hidden=72,heads=6,kv_heads=2,"
+        "llmc import --new=llama,layers=4,hidden=72,heads=6,kv_heads=2,"
         "intermediate=100,vocab=257,context=512 -o model.mlir");
     ASSERT_EQ(end.status, 0) << end.errors;
     workspace.write("train.jsonl", trainingLines());
@@ -144,6 +144,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "--mesh=dp=2 --zero=1 --microbatches=2",
                     "--mesh=dp=3 --zero=2", "--mesh=dp=2,tp=2 --zero=3",
                     "--mesh=pp=2 --microbatches=4",
+                    "--mesh=pp=2 --schedule=interleaved --microbatches=4",
                     "--mesh=dp=2,tp=2,pp=2 --zero=1 --microbatches=2"),
     [](const testing::TestParamInfo<const char*>& info) {
       std::string name = info.param;
@@ -202,6 +203,26 @@ TEST_F(TrainCommand, SigtermSavesAndHasAnExitStatusOfItsOwn) {
     EXPECT_GT(lines.back().step, done);
     done = lines.back().step;
     EXPECT_EQ(lines.size(), static_cast<size_t>(done));
+  }
+}
+
+TEST_F(TrainCommand, ThreadsAndProcessesHaveTheSameLosses) {
+  if (mpiLauncher(1).empty())
+    GTEST_SKIP() << "no mpirun on this machine";
+  for (auto [numRanks, options] :
+       {std::pair{2, "--mesh=pp=2 --schedule=interleaved --microbatches=4"},
+        {4, "--mesh=pp=2,tp=2 --schedule=zero-bubble --microbatches=3"},
+        {4, "--mesh=dp=2,pp=2 --schedule=interleaved --zero=3 "
+            "--microbatches=2"}}) {
+    compile("plan.fb", options);
+    ToolEnd end = train("plan.fb", "--steps=5 --metrics=threads.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    end = workspace.run(mpiLauncher(numRanks) + " run plan.fb " + kRun +
+                            "--comm=mpi --steps=5 --metrics=processes.jsonl",
+                        100);
+    ASSERT_EQ(end.status, 0) << end.errors;
+    EXPECT_EQ(metrics("threads.jsonl").size(), 5u);
+    EXPECT_EQ(metrics("processes.jsonl"), metrics("threads.jsonl")) << options;
   }
 }
 
@@ -265,6 +286,66 @@ TEST_F(TrainCommand, ExportsAModel) {
   EXPECT_GT(workspace.read("base.npy").size(), 5u * 127 * 4);
   EXPECT_TRUE(workspace.read("base.npy") == workspace.read("out.npy"));
   EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
+}
+
+// A new model and one of a GGUF file have no config.json: the compiler writes
+// it. Queries and keys of a GGUF llama have another order of rows.
+TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
+  const char* source = std::getenv("LLMC_SOURCE_DIR");
+  ASSERT_NE(source, nullptr);
+  ASSERT_EQ(workspace
+                .run(std::string("mkdir ascii; cp '") + source +
+                     "'/tests/fixtures/llama-f32-gguf/*.gguf base.gguf")
+                .status,
+            0);
+  Json tokenizer = Json::parse(byteTokenizerJson());
+  Json& vocabulary = tokenizer["model"]["vocab"];
+  for (auto it = vocabulary.begin(); it != vocabulary.end();)
+    it = *it >= 126 ? vocabulary.erase(it) : std::next(it);
+  for (Json& added : tokenizer["added_tokens"])
+    added["id"] = 126;
+  workspace.write("ascii/tokenizer.json", tokenizer.dump());
+  const std::string steps = " --data=train.jsonl --steps=2 --quiet "
+                            "--learning-rate=0 --tokenizer=ascii "
+                            "--checkpoint-dir=";
+  for (const char* spec :
+       {"llama,kv_heads=2", "gpt2", "qwen3,kv_heads=4", "gemma3,kv_heads=1"}) {
+    ToolEnd end = workspace.run(
+        std::string("rm -rf run out; llmc import --new=") + spec +
+        ",layers=2,hidden=48,heads=4,intermediate=40,vocab=127,context=64 -o "
+        "new.mlir && llmc compile new.mlir --mode=train --seq=24 --batch=4 -o "
+        "train.fb && llmrt run train.fb --weights=random:3" +
+        steps +
+        "run && llmrt export run -o out && llmc compile out -o out.fb && "
+        "llmc compile new.mlir -o new.fb && llmrt run new.fb "
+        "--weights=random:3 --tokens=1,5,9,80,33 --output-logits=new.npy && "
+        "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
+    ASSERT_EQ(end.status, 0) << spec << end.errors;
+    EXPECT_TRUE(workspace.read("new.npy") == workspace.read("out.npy")) << spec;
+    EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
+  }
+  ToolEnd end = workspace.run(
+      "rm -rf out; llmc compile base.gguf --mode=train --seq=24 --batch=4 -o "
+      "train.fb && llmrt run train.fb" +
+      steps +
+      "run2 && llmrt export run2 -o out && llmc compile out -o out.fb && "
+      "llmc compile base.gguf -o base.fb && llmrt run base.fb "
+      "--tokens=1,5,9,80,33 --output-logits=base.npy && "
+      "llmrt run out.fb --tokens=1,5,9,80,33 --output-logits=out.npy");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  // Rotations and sums run over other neighbours.
+  std::string base = workspace.read("base.npy"), out = workspace.read("out.npy");
+  ASSERT_EQ(base.size(), out.size());
+  constexpr size_t kBytes = 5 * 127 * sizeof(float);
+  ASSERT_GT(base.size(), kBytes);
+  const auto* x = reinterpret_cast<const float*>(base.data() + base.size() - kBytes);
+  const auto* y = reinterpret_cast<const float*>(out.data() + out.size() - kBytes);
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < kBytes / sizeof(float); ++i) {
+    difference += std::pow(double{x[i]} - y[i], 2);
+    norm += std::pow(x[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / norm), 1e-6);
 }
 
 TEST_F(TrainCommand, EvaluatesHeldOutDataWholeOnEveryMesh) {

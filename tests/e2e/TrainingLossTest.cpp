@@ -15,7 +15,8 @@ namespace {
 using testing::readTrainingFixture;
 using testing::TrainingFixture;
 
-void expectLosses(const TrainingFixture& fixture, const TrainingResult& result) {
+void expectLosses(const TrainingFixture& fixture,
+                  const TrainingResult& result) {
   ASSERT_EQ(result.losses.size(), fixture.losses.size());
   for (size_t i = 0; i < result.losses.size(); ++i) {
     EXPECT_NEAR(result.losses[i], fixture.losses[i],
@@ -45,20 +46,22 @@ std::string nameOf(const ::testing::TestParamInfo<const char*>& info) {
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Pretrain, Families,
-    ::testing::Values("llama2/pretrain", "llama3/pretrain",
-                      "llama-9q3kv/pretrain", "llama-deep/pretrain",
-                      "mistral/pretrain", "qwen2/pretrain", "qwen3/pretrain",
-                      "gemma2/pretrain", "gemma3/pretrain", "gpt2/pretrain"),
-    nameOf);
+INSTANTIATE_TEST_SUITE_P(Pretrain, Families,
+                         ::testing::Values("llama2/pretrain", "llama3/pretrain",
+                                           "llama-9q3kv/pretrain",
+                                           "llama-deep/pretrain",
+                                           "mistral/pretrain", "qwen2/pretrain",
+                                           "qwen3/pretrain", "gemma2/pretrain",
+                                           "gemma3/pretrain", "gpt2/pretrain"),
+                         nameOf);
 
-INSTANTIATE_TEST_SUITE_P(
-    Sft, Families,
-    ::testing::Values("llama2/sft", "llama3/sft", "llama-9q3kv/sft",
-                      "llama-deep/sft", "mistral/sft", "qwen2/sft",
-                      "qwen3/sft", "gemma2/sft", "gemma3/sft", "gpt2/sft"),
-    nameOf);
+INSTANTIATE_TEST_SUITE_P(Sft, Families,
+                         ::testing::Values("llama2/sft", "llama3/sft",
+                                           "llama-9q3kv/sft", "llama-deep/sft",
+                                           "mistral/sft", "qwen2/sft",
+                                           "qwen3/sft", "gemma2/sft",
+                                           "gemma3/sft", "gpt2/sft"),
+                         nameOf);
 
 /// A way to cut a step, as options of llmc compile.
 struct Arrangement {
@@ -76,14 +79,52 @@ TEST_P(Arrangements, TenLossesAreThoseOfPyTorch) {
   expectLosses(*fixture, *result);
 }
 
+constexpr const char* kSchedules[] = {"gpipe", "1f1b", "interleaved",
+                                      "zero-bubble"};
+
+/// Pipelines; llama-deep is tied and has nine layers, which neither 2, 4, 6 nor
+/// 8 divides; qwen2 is not tied and has five.
+void addPipelines(std::vector<Arrangement>& all) {
+  for (std::string schedule : kSchedules)
+    for (std::string pp : {"2", "4"}) {
+      all.push_back(
+          {"llama-deep/pretrain",
+           {"--mesh=pp=" + pp, "--schedule=" + schedule, "--microbatches=4"}});
+      for (std::string zero : {"0", "1", "2", "3"})
+        all.push_back({"llama-deep/sft",
+                       {"--mesh=dp=3,pp=" + pp, "--schedule=" + schedule,
+                        "--microbatches=4", "--zero=" + zero}});
+    }
+  for (const char* pp : {"pp=2", "pp=3"})
+    all.push_back(
+        {"gemma2/sft", {std::string("--mesh=") + pp, "--microbatches=3"}});
+  for (const char* fixture : {"qwen2/pretrain", "qwen2/sft"})
+    for (const char* recompute : {"none", "full"})
+      all.push_back(
+          {fixture,
+           {"--mesh=pp=2", "--schedule=interleaved", "--microbatches=4",
+            std::string("--recompute=") + recompute}});
+  // Chunks of one and two layers, a last group of micro-batches, many in
+  // flight.
+  all.push_back({"llama-deep/sft",
+                 {"--mesh=pp=2", "--schedule=interleaved", "--virtual-stages=3",
+                  "--microbatches=6"}});
+  all.push_back({"llama-deep/sft",
+                 {"--mesh=pp=3", "--schedule=interleaved", "--virtual-stages=3",
+                  "--microbatches=12"}});
+  all.push_back({"llama-deep/sft",
+                 {"--mesh=pp=3", "--schedule=interleaved", "--virtual-stages=1",
+                  "--microbatches=2"}});
+}
+
 std::vector<Arrangement> arrangements() {
   std::vector<Arrangement> all;
   for (const char* fixture : {"llama3/pretrain", "gpt2/sft"}) {
     for (const char* dp : {"dp=4", "dp=3"})
       for (const char* zero : {"0", "1", "2", "3"})
-        all.push_back({fixture,
-                       {std::string("--mesh=") + dp,
-                        std::string("--zero=") + zero}});
+        all.push_back(
+            {fixture,
+             {std::string("--mesh=") + dp, std::string("--zero=") + zero}});
     for (const char* m : {"2", "4"})
       all.push_back({fixture, {std::string("--microbatches=") + m}});
   }
@@ -92,15 +133,7 @@ std::vector<Arrangement> arrangements() {
       all.push_back(
           {fixture,
            {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
-  for (const char* schedule : {"gpipe", "1f1b", "zero-bubble"})
-    for (const char* pp : {"pp=2", "pp=4"})
-      all.push_back({"llama-deep/pretrain",
-                     {std::string("--mesh=") + pp,
-                      std::string("--schedule=") + schedule,
-                      "--microbatches=4"}});
-  for (const char* pp : {"pp=2", "pp=3"})
-    all.push_back({"gemma2/sft",
-                   {std::string("--mesh=") + pp, "--microbatches=3"}});
+  addPipelines(all);
   for (const char* zero : {"0", "3"})
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
@@ -108,7 +141,15 @@ std::vector<Arrangement> arrangements() {
   for (const char* zero : {"0", "1", "2", "3"})
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
+                    "--schedule=interleaved", "--microbatches=2"}});
+  for (const char* zero : {"0", "1", "2", "3"})
+    all.push_back({"llama-deep/sft",
+                   {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--microbatches=2"}});
+  for (const char* rows : {"true", "false"})
+    all.push_back(
+        {"llama-deep/pretrain",
+         {"--mesh=tp=2", std::string("--sequence-parallel=") + rows}});
   all.push_back({"llama-deep/pretrain", {"--mesh=tp=4"}});
   all.push_back({"llama3/sft", {"--mesh=tp=4"}});
   all.push_back({"llama-9q3kv/sft", {"--mesh=tp=2,dp=2", "--zero=3"}});
@@ -163,6 +204,26 @@ TEST(Zero, StagesAgreeToTheLastBit) {
   EXPECT_EQ(several[2].losses, several[3].losses);
 }
 
+TEST(Zero, StagesAgreeOnATiedParameterOfTwoPipelineStages) {
+  for (const char* name : {"llama-deep/sft", "gpt2/sft"}) {
+    auto fixture = readTrainingFixture(name);
+    ASSERT_TRUE(fixture.ok()) << fixture.status();
+    for (const char* mesh :
+         {"--mesh=dp=2,pp=2", "--mesh=dp=3,pp=2", "--mesh=dp=2,pp=2,tp=2"}) {
+      auto one = runStages(*fixture, {mesh});
+      for (int stage : {1, 2, 3}) {
+        EXPECT_EQ(one[0].losses, one[stage].losses) << name << mesh << stage;
+        EXPECT_EQ(one[0].norms, one[stage].norms) << name << mesh << stage;
+      }
+      expectLosses(*fixture, one[0]);
+    }
+    auto several =
+        runStages(*fixture, {"--mesh=dp=2,pp=2", "--microbatches=2"});
+    EXPECT_EQ(several[0].losses, several[1].losses) << name;
+    EXPECT_EQ(several[2].losses, several[3].losses) << name;
+  }
+}
+
 TEST(Bf16, LossesStayNearThoseOfF32) {
   auto fixture = readTrainingFixture("llama3/pretrain");
   ASSERT_TRUE(fixture.ok()) << fixture.status();
@@ -187,6 +248,49 @@ TEST(Bf16, LossesStayNearThoseOfF32) {
     EXPECT_EQ(stages[1].losses, stages[stage].losses) << stage;
 }
 
+TEST(Schedules, ChangeNoBit) {
+  auto fixture = readTrainingFixture("llama-deep/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  std::vector<TrainingResult> results;
+  for (std::string schedule : kSchedules)
+    for (std::string recompute : {"none", "selective", "full"}) {
+      if (recompute != "none" && schedule != "interleaved")
+        continue;
+      auto result =
+          runTraining(*fixture, {.options = {"--mesh=pp=2", "--microbatches=4",
+                                             "--schedule=" + schedule,
+                                             "--recompute=" + recompute}});
+      ASSERT_TRUE(result.ok()) << result.status();
+      EXPECT_EQ(result->losses,
+                results.empty() ? result->losses : results.front().losses)
+          << schedule << " " << recompute;
+      EXPECT_EQ(result->norms,
+                results.empty() ? result->norms : results.front().norms)
+          << schedule << " " << recompute;
+      results.push_back(*result);
+    }
+}
+
+// Transfers run beside the segments. If one of them did not wait for another,
+// a slow link would show it.
+TEST(Schedules, SlowLinkChangesNoBit) {
+  auto fixture = readTrainingFixture("llama-deep/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (std::string schedule : kSchedules) {
+    TrainingRequest request;
+    request.options = {"--mesh=pp=4", "--microbatches=4",
+                       "--schedule=" + schedule};
+    request.numSteps = 3;
+    auto fast = runTraining(*fixture, request);
+    ASSERT_TRUE(fast.ok()) << fast.status();
+    request.link.latencySeconds = 0.002;
+    auto slow = runTraining(*fixture, request);
+    ASSERT_TRUE(slow.ok()) << slow.status();
+    EXPECT_EQ(fast->losses, slow->losses) << schedule;
+    EXPECT_EQ(fast->norms, slow->norms) << schedule;
+  }
+}
+
 TEST(Recomputation, ChangesNoBit) {
   for (const char* name : {"llama3/pretrain", "gemma3/sft", "gpt2/sft"})
     for (const char* mesh : {"--mesh=dp=1", "--mesh=tp=2"}) {
@@ -195,8 +299,7 @@ TEST(Recomputation, ChangesNoBit) {
       std::vector<TrainingResult> results;
       for (const char* mode : {"none", "selective", "full"}) {
         auto result = runTraining(
-            *fixture,
-            {.options = {mesh, std::string("--recompute=") + mode}});
+            *fixture, {.options = {mesh, std::string("--recompute=") + mode}});
         ASSERT_TRUE(result.ok()) << result.status();
         results.push_back(*result);
       }

@@ -4,6 +4,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/executor/Executor.h"
+#include "runtime/executor/LogicalTensors.h"
 #include "runtime/plan/Mesh.h"
 #include "tests/e2e/PlanRunner.h"
 
@@ -11,8 +12,10 @@
 
 #include <atomic>
 #include <cmath>
-#include <filesystem>
 #include <cstring>
+#include <filesystem>
+#include <map>
+#include <mutex>
 #include <thread>
 
 namespace llmrt {
@@ -43,6 +46,66 @@ void fillHyper(const testing::TrainingFixture& fixture, int step,
                            1 - o.beta2};
   std::copy(std::begin(values), std::end(values), hyper);
 }
+
+/// First moments of all ranks, by checkpoint name, before they are turned.
+class Moments {
+public:
+  /// Adds what one rank has to write.
+  absl::Status add(const LogicalTensors& tensors) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return tensors.write([&](int number, const LogicalBox& box,
+                             const float* values, int64_t rowStride) {
+      const LogicalTensor& tensor = tensors.tensors()[number];
+      if (tensor.role != LogicalRole::Moment1)
+        return absl::OkStatus();
+      const fb::Parameter& p = *tensor.source;
+      Whole& whole =
+          wholes_[p.source() && p.source()->size() > 0 ? p.source()->str()
+                                                       : tensor.parameter];
+      whole.isTurned = p.transposed();
+      whole.numCols = tensor.shape.back();
+      int64_t numRows = tensor.shape.size() == 1 ? 1 : tensor.shape[0];
+      int64_t begin = std::max<int64_t>(p.source_row_begin(), 0);
+      if (tensor.shape.size() == 1) // rows of a vector are its elements
+        return whole.put(begin + box.colBegin, begin + whole.numCols, box,
+                         values, rowStride);
+      return whole.put((begin + box.rowBegin) * whole.numCols + box.colBegin,
+                       (begin + numRows) * whole.numCols, box, values,
+                       rowStride);
+    });
+  }
+
+  testing::GradientsByName inCheckpointLayout() const {
+    testing::GradientsByName all;
+    for (const auto& [name, whole] : wholes_) {
+      std::vector<float>& values = all[name] = whole.values;
+      int64_t numRows = values.size() / whole.numCols;
+      for (int64_t r = 0; whole.isTurned && r < numRows; ++r)
+        for (int64_t c = 0; c < whole.numCols; ++c)
+          values[c * numRows + r] = whole.values[r * whole.numCols + c];
+    }
+    return all;
+  }
+
+private:
+  struct Whole {
+    std::vector<float> values;
+    int64_t numCols = 1;
+    bool isTurned = false;
+
+    absl::Status put(int64_t at, int64_t end, const LogicalBox& box,
+                     const float* from, int64_t rowStride) {
+      values.resize(std::max<size_t>(values.size(), end), NAN);
+      for (int64_t r = 0; r < box.numRows; ++r)
+        std::copy_n(from + r * rowStride, box.numCols,
+                    values.data() + at + r * numCols);
+      return absl::OkStatus();
+    }
+  };
+
+  std::mutex mutex_;
+  std::map<std::string, Whole> wholes_;
+};
 
 /// One rank of a run.
 class RankRun {
@@ -122,7 +185,8 @@ private:
 
 absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
                      const testing::TrainingFixture& fixture,
-                     const TrainingRequest& request, TrainingResult& result) {
+                     const TrainingRequest& request, Moments& moments,
+                     TrainingResult& result) {
   ExecutorOptions options;
   options.numThreads = request.numThreads;
   options.weights = {{"model", fixture.checkpoint}};
@@ -137,8 +201,11 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     LLMRT_RETURN_IF_ERROR(run.computeReference(request.numSteps));
   for (int step = 0; step < request.numSteps; ++step)
     LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
-  return request.checkMemory ? checkTouchedMemory(*executor)
-                             : absl::OkStatus();
+  if (request.checkMemory)
+    LLMRT_RETURN_IF_ERROR(checkTouchedMemory(*executor));
+  if (request.readMoments)
+    return moments.add(LogicalTensors::create(plan, *executor));
+  return absl::OkStatus();
 }
 
 } // namespace
@@ -159,15 +226,17 @@ runTraining(const testing::TrainingFixture& fixture,
   LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
   const fb::Plan& plan = *read;
   int numRanks = llmrt::numRanks(plan);
-  auto fabrics =
-      createLocalFabrics(numRanks, {.timeoutSeconds = 60, .threadsPerRank = 1});
+  auto fabrics = createLocalFabrics(
+      numRanks,
+      {.timeoutSeconds = 60, .threadsPerRank = 1, .link = request.link});
   std::vector<TrainingResult> results(numRanks);
   std::vector<absl::Status> statuses(numRanks);
+  Moments moments;
   std::vector<std::thread> threads;
   for (int r = 0; r < numRanks; ++r)
     threads.emplace_back([&, r] {
       statuses[r] =
-          runRank(plan, *fabrics[r], fixture, request, results[r]);
+          runRank(plan, *fabrics[r], fixture, request, moments, results[r]);
       if (!statuses[r].ok())
         fabrics[r]->abort(statuses[r]);
     });
@@ -181,6 +250,7 @@ runTraining(const testing::TrainingFixture& fixture,
   for (const TrainingResult& result : results)
     if (result.losses != results[0].losses || result.norms != results[0].norms)
       return absl::InternalError("ranks disagree about the loss or the norm");
+  results[0].moments = moments.inCheckpointLayout();
   return results[0];
 }
 

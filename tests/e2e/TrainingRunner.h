@@ -3,6 +3,7 @@
 // tests of training compare.
 #pragma once
 
+#include "runtime/comm/Communicator.h"
 #include "tests/support/TrainingFixture.h"
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,8 @@ struct TrainingRequest {
   int numSteps = 10;
   int numThreads = 1; // of each rank
   bool checkMemory = true;
+  SimulatedLink link; // of the fabric
+  bool readMoments = false;
 };
 
 struct TrainingResult {
@@ -26,6 +29,9 @@ struct TrainingResult {
   // Of preference optimisation, by step: means over pairs.
   std::vector<double> chosenRewards;
   std::vector<double> rejectedRewards;
+  // Adam's first moments after the last step if the request reads them, by
+  // checkpoint name and in checkpoint layout, put together from all ranks.
+  testing::GradientsByName moments;
 };
 
 /// Imports the fixture's checkpoint, compiles a training plan and runs its steps.

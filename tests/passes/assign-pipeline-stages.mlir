@@ -104,3 +104,51 @@ module {
     return %0 : tensor<2x6xf32>
   }
 }
+
+// -----
+
+// Two stages of two chunks: global stages 0 and 2 are the chunks of stage 0.
+// CHECK-LABEL: func.func @step.forward
+// CHECK: %[[V0:.*]] = call @layer({{.*}}) {dist.stage = 0 : i64}
+// CHECK: dist.pipeline_stage %[[V0]] to 1
+// CHECK: call @layer({{.*}}) {dist.stage = 1 : i64}
+// CHECK: dist.pipeline_stage %{{.*}} to 2
+// CHECK: call @layer({{.*}}) {dist.stage = 2 : i64}
+// CHECK: dist.pipeline_stage %{{.*}} to 3
+// CHECK: call @layer({{.*}}) {dist.stage = 3 : i64}
+module attributes {llm.options = {mode = "train", schedule = "interleaved", virtual_stages = 2 : i64}} {
+  dist.mesh @mesh ["dp", "pp", "tp"] [1, 2, 1]
+  llm.param @w : tensor<6x6xf32>
+  func.func private @layer(%x: tensor<2x6xf32>, %w: tensor<6x6xf32>) -> tensor<2x6xf32> attributes {llm.block} {
+    %0 = llm.linear %x, %w : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    return %0 : tensor<2x6xf32>
+  }
+  func.func @step.forward(%x: tensor<2x6xf32>) -> tensor<2x6xf32> attributes {llm.entry = "forward"} {
+    %w = llm.get_param @w : tensor<6x6xf32>
+    %0 = call @layer(%x, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    %1 = call @layer(%0, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    %2 = call @layer(%1, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    %3 = call @layer(%2, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    return %3 : tensor<2x6xf32>
+  }
+}
+
+// -----
+
+// Fewer layers than chunks.
+module attributes {llm.options = {mode = "train", schedule = "interleaved", virtual_stages = 2 : i64}} {
+  dist.mesh @mesh ["dp", "pp", "tp"] [1, 2, 1]
+  llm.param @w : tensor<6x6xf32>
+  func.func private @layer(%x: tensor<2x6xf32>, %w: tensor<6x6xf32>) -> tensor<2x6xf32> attributes {llm.block} {
+    %0 = llm.linear %x, %w : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    return %0 : tensor<2x6xf32>
+  }
+  // expected-error @+1 {{LLMC-E1002: pp=2 with 2 virtual stages for a model of 3 layers; use at most 1}}
+  func.func @step.forward(%x: tensor<2x6xf32>) -> tensor<2x6xf32> attributes {llm.entry = "forward"} {
+    %w = llm.get_param @w : tensor<6x6xf32>
+    %0 = call @layer(%x, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    %1 = call @layer(%0, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    %2 = call @layer(%1, %w) : (tensor<2x6xf32>, tensor<6x6xf32>) -> tensor<2x6xf32>
+    return %2 : tensor<2x6xf32>
+  }
+}

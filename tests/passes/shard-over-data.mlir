@@ -197,3 +197,75 @@ module attributes {llm.options = {zero = 2 : i64}} {
     return %4 : tensor<4xf32>
   }
 }
+
+// -----
+
+// A tied parameter on two stages, ZeRO 1: each copy is exchanged, then the run of the copy is
+// sent home and added to the home's.
+// CHECK: llm.state @w.gradient : tensor<70x18xf32> role  gradient of @w{{$}}
+// CHECK-NEXT: llm.state @w.gradient.exchanged : tensor<1152xf32> role  gradient of @w shard #dist.shard<["dp"], 1152>
+// CHECK-LABEL: func.func @step.optimizer.stage0
+// CHECK: %[[OWN:.*]] = llm.read_state @w.gradient : tensor<70x18xf32>
+// CHECK-NEXT: %[[PART:.*]] = dist.reduce_scatter %[[OWN]] ["dp"] {{.*}} -> tensor<1152xf32>
+// CHECK-NEXT: llm.zero_state @w.gradient.exchanged
+// CHECK-NEXT: llm.accumulate %[[PART]] into @w.gradient.exchanged
+// CHECK-NEXT: %[[TERM:.*]] = dist.recv "pp" peer 1 {llm.state = @w.gradient.exchanged, {{.*}}} : tensor<1152xf32>
+// CHECK-NEXT: llm.accumulate %[[TERM]] into @w.gradient.exchanged
+// CHECK-NEXT: %[[SUM:.*]] = llm.read_state @w.gradient.exchanged : tensor<1152xf32>
+// CHECK: llm.square_sum %[[SUM]] into @norm_terms[0]
+// CHECK-LABEL: func.func @step.optimizer.stage1
+// CHECK: %[[COPY:.*]] = llm.read_state @w.gradient : tensor<70x18xf32>
+// CHECK-NEXT: %[[SENT:.*]] = dist.reduce_scatter %[[COPY]] ["dp"]
+// CHECK-NEXT: dist.send %[[SENT]] "pp" peer 0 {{.*}} : tensor<1152xf32>
+module attributes {llm.options = {zero = 1 : i64}} {
+  dist.mesh @mesh ["dp", "pp", "tp"] [2, 2, 1]
+  llm.param @w : tensor<70x18xf32>
+  llm.state @loss : tensor<1xf32> role scalar
+  llm.state @norm_terms : tensor<1xf64> role scalar
+  llm.state @w.gradient : tensor<70x18xf32> role gradient of @w
+  llm.state @w.moment1 : tensor<70x18xf32> role moment1 of @w
+  llm.state @w.moment2 : tensor<70x18xf32> role moment2 of @w
+  func.func @step.optimizer.stage0(%hyper: tensor<16xf32> {llm.name = "hyper"}) attributes {dist.stage = 0 : i64, llm.entry = "optimizer"} {
+    %t = dist.recv "pp" peer 1 {llm.state = @w.gradient, pass = "split-training-stages", subject = "w"} : tensor<70x18xf32>
+    llm.accumulate %t into @w.gradient : tensor<70x18xf32>
+    %0 = llm.read_state @w.gradient : tensor<70x18xf32>
+    llm.square_sum %0 into @norm_terms[0] : tensor<70x18xf32>
+    return
+  }
+  func.func @step.optimizer.stage1(%hyper: tensor<16xf32> {llm.name = "hyper"}) attributes {dist.stage = 1 : i64, llm.entry = "optimizer"} {
+    %0 = llm.read_state @w.gradient : tensor<70x18xf32>
+    dist.send %0 "pp" peer 0 {pass = "split-training-stages", subject = "w"} : tensor<70x18xf32>
+    return
+  }
+}
+
+// -----
+
+// ZeRO 2: the copies are exchanged in backward already.
+// CHECK-NOT: .exchanged
+// CHECK-LABEL: func.func @step.optimizer.stage0
+// CHECK: %[[TERM:.*]] = dist.recv "pp" peer 1 {llm.state = @w.gradient, {{.*}}} : tensor<1152xf32>
+// CHECK-NEXT: llm.accumulate %[[TERM]] into @w.gradient
+// CHECK-NEXT: %[[SUM:.*]] = llm.read_state @w.gradient : tensor<1152xf32>
+// CHECK-NEXT: llm.square_sum %[[SUM]] into @norm_terms[0]
+module attributes {llm.options = {zero = 2 : i64}} {
+  dist.mesh @mesh ["dp", "pp", "tp"] [2, 2, 1]
+  llm.param @w : tensor<70x18xf32>
+  llm.state @loss : tensor<1xf32> role scalar
+  llm.state @norm_terms : tensor<1xf64> role scalar
+  llm.state @w.gradient : tensor<70x18xf32> role gradient of @w
+  llm.state @w.moment1 : tensor<70x18xf32> role moment1 of @w
+  llm.state @w.moment2 : tensor<70x18xf32> role moment2 of @w
+  func.func @step.optimizer.stage0(%hyper: tensor<16xf32> {llm.name = "hyper"}) attributes {dist.stage = 0 : i64, llm.entry = "optimizer"} {
+    %t = dist.recv "pp" peer 1 {llm.state = @w.gradient, pass = "split-training-stages", subject = "w"} : tensor<70x18xf32>
+    llm.accumulate %t into @w.gradient : tensor<70x18xf32>
+    %0 = llm.read_state @w.gradient : tensor<70x18xf32>
+    llm.square_sum %0 into @norm_terms[0] : tensor<70x18xf32>
+    return
+  }
+  func.func @step.optimizer.stage1(%hyper: tensor<16xf32> {llm.name = "hyper"}) attributes {dist.stage = 1 : i64, llm.entry = "optimizer"} {
+    %0 = llm.read_state @w.gradient : tensor<70x18xf32>
+    dist.send %0 "pp" peer 0 {pass = "split-training-stages", subject = "w"} : tensor<70x18xf32>
+    return
+  }
+}

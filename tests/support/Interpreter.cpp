@@ -49,11 +49,13 @@ const std::map<std::string, int64_t>& Interpreter::communications() const {
   return fabric_->counts;
 }
 
-func::FuncOp Interpreter::findEntry(StringRef name, const RankState& state) {
+func::FuncOp Interpreter::findEntry(Segment segment, const RankState& state) {
   for (auto func : module_.getOps<func::FuncOp>()) {
     auto entry = func->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
     auto stage = func->getAttrOfType<IntegerAttr>("dist.stage");
-    if (entry && entry.getValue() == name &&
+    auto chunk = func->getAttrOfType<IntegerAttr>("dist.chunk");
+    if (entry && entry.getValue() == segment.entry &&
+        (chunk ? chunk.getInt() : -1) == segment.chunk &&
         (!stage || stage.getInt() == state.coordinate("pp")))
       return func;
   }
@@ -62,11 +64,20 @@ func::FuncOp Interpreter::findEntry(StringRef name, const RankState& state) {
 
 FailureOr<std::vector<NamedTensors>>
 Interpreter::run(StringRef name, ArrayRef<NamedTensors> inputs) {
+  return runSegments([&](const RankState&) { return Segment{name}; }, inputs);
+}
+
+FailureOr<std::vector<NamedTensors>> Interpreter::runSegments(
+    llvm::function_ref<std::optional<Segment>(const RankState&)> segmentOf,
+    ArrayRef<NamedTensors> inputs) {
   std::vector<Thread> threads;
   for (RankState& state : states_) {
-    func::FuncOp entry = findEntry(name, state);
+    std::optional<Segment> segment = segmentOf(state);
+    if (!segment)
+      continue;
+    func::FuncOp entry = findEntry(*segment, state);
     if (!entry)
-      return module_.emitError("has no entry ") << name;
+      return module_.emitError("has no entry ") << segment->entry;
     threads.push_back({state, entry, {}, std::nullopt, {}});
     if (failed(start(threads.back(), inputs[state.rank()])))
       return failure();
@@ -92,11 +103,11 @@ Interpreter::run(StringRef name, ArrayRef<NamedTensors> inputs) {
     }
   }
   if (fabric_->isAnyPending())
-    return module_.emitError("entry ")
-           << name << " leaves communication that no rank receives";
-  std::vector<NamedTensors> results;
+    return threads.front().entry.emitError(
+        "leaves communication that no rank receives");
+  std::vector<NamedTensors> results(states_.size());
   for (Thread& thread : threads)
-    results.push_back(std::move(thread.results));
+    results[thread.state.rank()] = std::move(thread.results);
   return results;
 }
 
@@ -229,6 +240,17 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
             s.rankAt(recv.getAxis(), recv.getPeer()), s.rank());
         if (message)
           s.set(recv.getResult(), std::move(*message));
+        return message.has_value();
+      })
+      .Case<dist::ReceiveInPlaceOp>([&](auto receive) {
+        std::optional<Tensor> message = fabric_->receive(
+            s.rankAt(receive.getAxis(), receive.getPeer()), s.rank());
+        if (message)
+          memory(s.rank(),
+                 receive.getX()
+                     .template getDefiningOp<llm::GetParamOp>()
+                     .getParam())
+              .values = message->values;
         return message.has_value();
       })
       .Case<dist::SliceRowsOp, dist::ReshardOp>([&](auto slice) {

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 
 namespace llmc {
 
@@ -46,6 +47,19 @@ public:
   mlir::FailureOr<std::vector<NamedTensors>>
   run(llvm::StringRef name, llvm::ArrayRef<NamedTensors> inputs);
 
+  /// A function that a rank runs: an entry, or the entry of one chunk of its
+  /// pipeline stage (chunk -1: of all).
+  struct Segment {
+    llvm::StringRef entry;
+    int64_t chunk = -1;
+  };
+
+  /// As run(), of the ranks to which `segmentOf` gives a segment; the others
+  /// wait and return nothing.
+  mlir::FailureOr<std::vector<NamedTensors>> runSegments(
+      llvm::function_ref<std::optional<Segment>(const RankState&)> segmentOf,
+      llvm::ArrayRef<NamedTensors> inputs);
+
   /// Number of collectives and messages that ranks took part in so far, by
   /// mnemonic.
   const std::map<std::string, int64_t>& communications() const;
@@ -54,7 +68,7 @@ private:
   class Fabric;
   struct Thread;
 
-  mlir::func::FuncOp findEntry(llvm::StringRef name, const RankState& state);
+  mlir::func::FuncOp findEntry(Segment segment, const RankState& state);
   mlir::LogicalResult start(Thread& thread, const NamedTensors& inputs);
   mlir::FailureOr<bool> runUntilBlocked(Thread& thread);
   mlir::FailureOr<bool> step(Thread& thread, mlir::Operation* op);

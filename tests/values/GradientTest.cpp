@@ -368,7 +368,7 @@ TEST_F(GradientTest, OfABlockAddUpOverUses) {
   copy->removeAttr(llm::LlmDialect::kEntryAttr);
   copy.setPrivate();
   module->push_back(copy);
-  Differentiation differentiation(*module, Recomputation::None);
+  Differentiation differentiation(*module);
   auto split = differentiation.splitBlock(copy, [](unsigned) { return true; });
   ASSERT_TRUE(succeeded(split));
   EXPECT_EQ((*split)->gradientOf.size(), 3u);

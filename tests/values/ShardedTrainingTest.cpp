@@ -177,6 +177,13 @@ constexpr const char* kGemma2 =
 constexpr const char* kGpt2 =
     "gpt2,layers=2,hidden=30,heads=5,intermediate=67,vocab=127,context=64";
 
+constexpr const char* kDeep =
+    "llama,layers=7,hidden=20,heads=5,kv_heads=5,intermediate=27,vocab=61,"
+    "context=64";
+constexpr const char* kDeepTied =
+    "llama,layers=7,hidden=20,heads=5,kv_heads=5,intermediate=27,vocab=61,"
+    "context=64,tied=1";
+
 /// 12 sequences of 13 rows.
 TrainingSetup mesh(int64_t dp, int64_t zero, int64_t microbatches = 1) {
   TrainingSetup setup;
@@ -185,6 +192,33 @@ TrainingSetup mesh(int64_t dp, int64_t zero, int64_t microbatches = 1) {
   setup.microbatches = microbatches;
   setup.seq = 13;
   return setup;
+}
+
+/// Stages and chunks; the order of micro-batches changes no value.
+void addPipelines(std::vector<Case>& all) {
+  for (auto [name, model] : {std::pair{"deep", kDeep}, {"tied", kDeepTied}})
+    for (auto [pp, virtualStages] :
+         {std::pair{2, 1}, {4, 1}, {2, 2}, {3, 2}, {2, 3}}) {
+      TrainingSetup setup = mesh(1, 0, 2);
+      setup.pp = pp;
+      setup.virtualStages = virtualStages;
+      all.push_back({std::string(name) + "_pp" + std::to_string(pp) + "_v" +
+                         std::to_string(virtualStages),
+                     model, setup});
+    }
+  TrainingSetup windows = mesh(1, 0, 3);
+  windows.pp = 3;
+  all.push_back({"gemma2_pp3", kGemma2, windows});
+  for (int64_t zero = 0; zero < 4; ++zero)
+    for (int64_t virtualStages : {1, 2}) {
+      TrainingSetup setup = mesh(2, zero, 2);
+      setup.pp = 2;
+      setup.tp = 2;
+      setup.virtualStages = virtualStages;
+      all.push_back({"tied_dp2_pp2_tp2_v" + std::to_string(virtualStages) +
+                         "_zero" + std::to_string(zero),
+                     kDeepTied, setup});
+    }
 }
 
 std::vector<Case> cases() {
@@ -225,6 +259,7 @@ std::vector<Case> cases() {
     all.push_back({"qwen3" + suffix, kQwen3, setup});
     all.push_back({"llama93" + suffix, kLlama93, setup});
   }
+  addPipelines(all);
   return all;
 }
 

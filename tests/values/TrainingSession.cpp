@@ -51,6 +51,7 @@ LogicalResult compileTrainingTo(ModuleOp model, const TrainingSetup& setup,
   options.seq = setup.seq;
   options.zero = setup.zero;
   options.microbatches = setup.microbatches;
+  options.virtualStages = setup.virtualStages;
   options.sequenceParallel = setup.sequenceParallel;
   options.recompute = setup.recompute;
   options.dtype = setup.dtype;
@@ -96,15 +97,55 @@ LogicalResult TrainingSession::accumulate(const TrainingBatch& batch) {
   if (failed(interpreter_.run("prologue", labels)))
     return failure();
   for (int64_t m = 0; m < setup_.microbatches; ++m) {
-    PerRank inputs = inputsOf(batch, m);
-    auto saved = interpreter_.run("forward", inputs);
-    if (failed(saved))
-      return failure();
-    for (int64_t rank = 0; rank < interpreter_.numRanks(); ++rank)
-      inputs[rank].insert((*saved)[rank].begin(), (*saved)[rank].end());
-    if (failed(interpreter_.run("backward", inputs)))
-      return failure();
+    // What the ranks hold for each of their chunks.
+    std::vector<PerRank> held(setup_.virtualStages, inputsOf(batch, m));
+    int64_t last = setup_.pp * setup_.virtualStages - 1;
+    for (int64_t g = 0; g <= last; ++g)
+      if (failed(runOn({{g, "forward"}}, held)) ||
+          (g < last &&
+           failed(runOn({{g, "send_activation"}, {g + 1, "receive_activation"}},
+                        held))))
+        return failure();
+    for (int64_t g = last; g >= 0; --g)
+      if (failed(runOn({{g, "backward"}}, held)) ||
+          (g > 0 &&
+           failed(runOn({{g, "send_gradient"}, {g - 1, "receive_gradient"}},
+                        held))))
+        return failure();
   }
+  return success();
+}
+
+LogicalResult
+TrainingSession::runOn(const std::map<int64_t, StringRef>& segments,
+                       std::vector<PerRank>& held) {
+  auto globalOf = [&](const RankState& state) -> int64_t {
+    for (const auto& [global, entry] : segments)
+      if (global % setup_.pp == state.coordinate("pp"))
+        return global;
+    return -1;
+  };
+  PerRank inputs(interpreter_.numRanks());
+  for (int64_t rank = 0; rank < interpreter_.numRanks(); ++rank)
+    if (int64_t global = globalOf(interpreter_.state(rank)); global >= 0)
+      inputs[rank] = held[global / setup_.pp][rank];
+  using Segment = Interpreter::Segment;
+  auto results = interpreter_.runSegments(
+      [&](const RankState& state) -> std::optional<Segment> {
+        int64_t global = globalOf(state);
+        if (global < 0)
+          return std::nullopt;
+        bool hasChunks = setup_.virtualStages > 1;
+        return Segment{segments.at(global),
+                       hasChunks ? global / setup_.pp : -1};
+      },
+      inputs);
+  if (failed(results))
+    return failure();
+  for (int64_t rank = 0; rank < interpreter_.numRanks(); ++rank)
+    if (int64_t global = globalOf(interpreter_.state(rank)); global >= 0)
+      for (auto& [name, tensor] : (*results)[rank])
+        held[global / setup_.pp][rank][name] = std::move(tensor);
   return success();
 }
 
@@ -138,8 +179,42 @@ static double agreeing(double x, double before) {
   return x == before ? x : NAN;
 }
 
-/// What a rank of the tensor axis computes with, of all data ranks.
+/// Whether the ranks of a stage read the parameter.
+bool TrainingSession::isOnStage(llm::ParamOp param, int64_t stage) {
+  bool isRead = setup_.pp == 1;
+  for (auto func : module_.getOps<func::FuncOp>()) {
+    auto attr = func->getAttrOfType<IntegerAttr>("dist.stage");
+    if (attr && attr.getInt() == stage)
+      for (auto get : func.getOps<llm::GetParamOp>())
+        isRead |= get.getParam() == param.getSymName();
+  }
+  return isRead;
+}
+
+/// What a rank of the tensor axis computes with, of all data ranks. Stages that
+/// share a parameter have equal copies, and each its own terms of the gradient;
+/// other states are at home, on the first of them.
 std::vector<double> TrainingSession::localOf(llm::ParamOp param,
+                                             StringRef suffix,
+                                             int64_t tensorRank) {
+  std::vector<double> local;
+  for (int64_t stage = 0; stage < setup_.pp; ++stage) {
+    bool isHere = local.empty() || suffix.empty() || suffix == ".gradient";
+    if (!isHere || !isOnStage(param, stage))
+      continue;
+    std::vector<double> here = localOn(stage, param, suffix, tensorRank);
+    if (local.empty()) {
+      local = here;
+      continue;
+    }
+    for (size_t i = 0; i < here.size(); ++i)
+      local[i] =
+          suffix.empty() ? agreeing(here[i], local[i]) : local[i] + here[i];
+  }
+  return local;
+}
+
+std::vector<double> TrainingSession::localOn(int64_t stage, llm::ParamOp param,
                                              StringRef suffix,
                                              int64_t tensorRank) {
   std::string symbol = (param.getSymName() + suffix).str();
@@ -152,7 +227,7 @@ std::vector<double> TrainingSession::localOf(llm::ParamOp param,
   std::vector<double> local;
   for (int64_t rank = 0; rank < interpreter_.numRanks(); ++rank) {
     const RankState& where = interpreter_.state(rank);
-    if (where.coordinate("tp") != tensorRank || where.coordinate("pp") != 0)
+    if (where.coordinate("tp") != tensorRank || where.coordinate("pp") != stage)
       continue;
     const std::vector<double>& part = interpreter_.memory(rank, symbol).values;
     if (local.empty() || isShard) {

@@ -11,7 +11,7 @@ namespace llmc {
 
 /// A mesh and the options that matter for values.
 struct TrainingSetup {
-  int64_t dp = 1, pp = 1, tp = 1;
+  int64_t dp = 1, pp = 1, tp = 1, virtualStages = 1;
   int64_t zero = 0, microbatches = 1;
   bool sequenceParallel = true;
   int64_t batch = 12, seq = 29;
@@ -59,8 +59,15 @@ public:
 private:
   using PerRank = std::vector<NamedTensors>;
 
+  /// Runs an entry on each of some global stages (chunk * pp + stage, no two on
+  /// one stage) at once. Inputs and results are in `held`, [chunk][rank].
+  mlir::LogicalResult runOn(const std::map<int64_t, llvm::StringRef>& segments,
+                            std::vector<PerRank>& held);
+  bool isOnStage(llm::ParamOp param, int64_t stage);
   std::vector<double> localOf(llm::ParamOp param, llvm::StringRef suffix,
                               int64_t tensorRank);
+  std::vector<double> localOn(int64_t stage, llm::ParamOp param,
+                              llvm::StringRef suffix, int64_t tensorRank);
   PerRank inputsOf(const llmrt::testing::TrainingBatch& batch,
                    int64_t microbatch);
 

@@ -34,11 +34,11 @@ struct CommandLine {
   std::string memoryLimit;
   std::string compileTo, compileFrom, dumpFolder;
   std::vector<std::string> disabled;
-  bool noSequenceParallel = false;
+  bool noSequenceParallel = false, quiet = false;
   std::string objective, schedule, recompute, freeze;
   std::string preferenceLoss, reference;
   int64_t referenceZero = 0;
-  int64_t microbatches = 1;
+  int64_t microbatches = 1, virtualStages = 1;
   // inspect, check
   std::string outputForm, entry, budget;
   bool updateBudget = false;

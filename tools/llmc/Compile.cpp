@@ -5,16 +5,18 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
-#include "compiler/plan/MemoryLimit.h"
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/base/NearestName.h"
 #include "runtime/io/AtomicFile.h"
+#include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
+#include "tools/llmc/MemoryLimit.h"
 #include "tools/llmc/ModelReport.h"
 #include "tools/llmc/PlanReport.h"
+#include "tools/llmc/StepReport.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -122,13 +124,15 @@ absl::Status checkValues(const CommandLine& line) {
            {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}, {}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b", "zero-bubble"},
-            {"interleaved"}},
+            {"gpipe", "1f1b", "interleaved", "zero-bubble"},
+            {}},
            {"recompute", line.recompute, {"none", "selective", "full"}, {}},
            {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
+  LLMRT_RETURN_IF_ERROR(
+      checkRange("virtual-stages", line.virtualStages, 1, 1 << 16));
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
@@ -152,8 +156,8 @@ absl::Status checkTogether(const CommandLine& line) {
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
   bool isTraining = line.mode == "train" || from != "model";
-  for (const char* option :
-       {"objective", "schedule", "recompute", "freeze", "microbatches"})
+  for (const char* option : {"objective", "schedule", "virtual-stages",
+                             "recompute", "freeze", "microbatches"})
     if (!isTraining && line.given.count(option))
       return contradict("--" + std::string(option) + " with --mode=infer",
                         "add --mode=train");
@@ -165,6 +169,10 @@ absl::Status checkTogether(const CommandLine& line) {
   if (line.given.count("reference-zero") && line.reference == "precompute")
     return contradict("--reference-zero with --reference=precompute",
                       "the reference model is not part of such a plan");
+  if (line.mode == "train" && line.given.count("virtual-stages") &&
+      line.schedule != "interleaved")
+    return contradict("--virtual-stages with --schedule=" + line.schedule,
+                      "only --schedule=interleaved has virtual stages");
   if (line.mode == "train" && line.given.count("chunk"))
     return contradict("--chunk with --mode=train",
                       "a training step runs whole sequences");
@@ -178,8 +186,8 @@ absl::Status checkTogether(const CommandLine& line) {
   for (const char* option :
        {"mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
         "weights-format", "sequence-parallel", "objective", "schedule",
-        "recompute", "freeze", "microbatches", "preference-loss", "reference",
-        "reference-zero"})
+        "virtual-stages", "recompute", "freeze", "microbatches",
+        "preference-loss", "reference", "reference-zero"})
     if (line.given.count(option))
       return contradict("--" + std::string(option) +
                             " with --compile-from=" + from,
@@ -192,7 +200,8 @@ absl::Status checkTogether(const CommandLine& line) {
 }
 
 /// Checks what the mesh asks of the model.
-absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
+absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes,
+                       int64_t virtualStages) {
   auto model =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
   auto number = [&](llvm::StringRef name) {
@@ -210,6 +219,14 @@ absl::Status checkMesh(ModuleOp module, const std::vector<Axis>& axes) {
                            " for a model with " + std::to_string(most) +
                            (isTensor ? " query heads" : " layers"),
                        "use at most " + std::to_string(most));
+    if (axis.name == "pp" && axis.size * virtualStages > most)
+      return makeError(ErrorCode::MeshDoesNotFit,
+                       llvm::formatv("pp={0} with {1} virtual stages for a "
+                                     "model with {2} layers",
+                                     axis.size, virtualStages, most)
+                           .str(),
+                       "give each virtual stage a layer: use a smaller pp or "
+                       "--virtual-stages, or another --schedule");
   }
   return absl::OkStatus();
 }
@@ -302,7 +319,10 @@ absl::Status checkDisabled(const std::vector<std::string>& disabled) {
 /// Writes the command line's options and mesh to a model; a dump has its own.
 absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_ASSIGN_OR_RETURN(std::vector<Axis> axes, parseMesh(line.mesh));
-  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes));
+  bool hasVirtualStages =
+      line.mode == "train" && line.schedule == "interleaved";
+  int64_t virtualStages = hasVirtualStages ? line.virtualStages : 1;
+  LLMRT_RETURN_IF_ERROR(checkMesh(module, axes, virtualStages));
   Options options = Options::read(module);
   options.mode = line.mode;
   options.target = line.target;
@@ -319,6 +339,7 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.referenceZero = line.referenceZero;
   options.freeze = line.freeze;
   options.microbatches = line.microbatches;
+  options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);
@@ -341,6 +362,24 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   return absl::OkStatus();
 }
 
+/// The plan that other options would give, without code and dumps.
+absl::StatusOr<std::vector<uint8_t>> compileTrial(ModuleOp model,
+                                                  const CommandLine& line) {
+  LLMRT_RETURN_IF_ERROR(checkValues(line));
+  LLMRT_RETURN_IF_ERROR(checkTogether(line));
+  OwningOpRef<ModuleOp> module = model.clone();
+  DiagnosticCollector diagnostics(*model.getContext());
+  LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
+  PipelineRequest request;
+  request.disabled = line.disabled;
+  if (failed(runPipeline(*module, request)))
+    return diagnostics.status(ErrorCode::CompileFailed, "");
+  FailureOr<std::vector<uint8_t>> payload = emitPlan(*module, PlanCode::Omit);
+  if (failed(payload))
+    return diagnostics.status(ErrorCode::CompileFailed, "");
+  return *std::move(payload);
+}
+
 absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkValues(line));
   int64_t memoryLimit = 0;
@@ -359,8 +398,17 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                          readModel(line, context));
   LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
-  if (request.from == "model")
+  TrialCompiler compileOther;
+  OwningOpRef<ModuleOp> model;
+  if (request.from == "model") {
+    if (memoryLimit > 0) {
+      model = (*module).clone();
+      compileOther = [&](const CommandLine& other) {
+        return compileTrial(*model, other);
+      };
+    }
     LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
+  }
   request.disabled = line.disabled;
   request.dumpFolder = line.dumpFolder;
   DefaultTimingManager timing;
@@ -375,15 +423,24 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                               "correct the model or the options");
   if (!line.compileTo.empty() && line.compileTo != "plan")
     return writeResult(line.output, printModule(*module));
-  if (memoryLimit > 0)
-    LLMRT_RETURN_IF_ERROR(checkMemoryLimit(*module, memoryLimit));
-  FailureOr<std::vector<uint8_t>> plan = emitPlan(*module);
-  if (failed(plan))
+  FailureOr<std::vector<uint8_t>> payload = emitPlan(*module);
+  if (failed(payload))
     return diagnostics.status(ErrorCode::CompileFailed,
                               "report this with the model");
+  const fb::Plan& plan = *fb::GetPlan(payload->data());
+  if (memoryLimit > 0) {
+    MemoryVerdict verdict =
+        checkMemoryLimit(plan, memoryLimit, line, compileOther);
+    llvm::errs() << verdict.changes;
+    LLMRT_RETURN_IF_ERROR(verdict.status);
+  }
+  std::vector<uint8_t> bytes = llmrt::wrapPlan(*payload);
   LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::AtomicFile::create(line.output));
-  LLMRT_RETURN_IF_ERROR(file.append(absl::MakeConstSpan(*plan)));
-  return file.commit();
+  LLMRT_RETURN_IF_ERROR(file.append(absl::MakeConstSpan(bytes)));
+  LLMRT_RETURN_IF_ERROR(file.commit());
+  if (!line.quiet)
+    llvm::errs() << line.output << ": " << compileReport(plan);
+  return absl::OkStatus();
 }
 
 } // namespace

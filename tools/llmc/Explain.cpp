@@ -25,7 +25,6 @@ namespace {
 using llmrt::ErrorCode;
 using llmrt::makeError;
 
-constexpr size_t kMostBuffers = 10;
 constexpr size_t kMostMatches = 24;
 
 std::string placeOf(const StageProgram& program) {
@@ -39,61 +38,6 @@ std::string commandLine(const fb::Plan& plan, const StageProgram& program,
       "%04d %s", number,
       commandText(plan, *program.holder,
                   *program.program->commands()->Get(number)));
-}
-
-/// "commands 12 to 40 of prefill", for every program that uses the buffer.
-std::string lifetimeText(const fb::Plan& plan, const fb::Stage& stage,
-                         int buffer) {
-  if (isPersistent(stage.buffers()->Get(buffer)->memory_class()))
-    return "always";
-  std::vector<std::string> spans;
-  for (const StageProgram& program : programsOf(plan)) {
-    if (program.holder != &stage)
-      continue;
-    const std::vector<Access> uses = accessesOf(plan, program)[buffer];
-    if (!uses.empty())
-      spans.push_back(absl::StrCat("commands ", uses.front().command, " to ",
-                                   uses.back().command, " of ",
-                                   program.entry.empty() ? "the program that "
-                                                           "runs once"
-                                                         : program.entry));
-  }
-  return spans.empty() ? "never used" : absl::StrJoin(spans, ", ");
-}
-
-std::string explainMemory(const OpenPlan& open) {
-  const fb::Plan& plan = open.plan();
-  std::string text = memoryTable(plan);
-  text += "\nA class marked peak holds buffers that come and go: its bytes are "
-          "the part of the\narena that they ever cover, and classes share "
-          "that part.\n";
-  int stageNumber = 0;
-  for (const fb::Stage* stage : listOf(plan.stages())) {
-    auto buffers = listOf(stage->buffers());
-    std::vector<int> order(buffers.size());
-    for (size_t i = 0; i < order.size(); ++i)
-      order[i] = static_cast<int>(i);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-      return buffers[a]->size_bytes() > buffers[b]->size_bytes();
-    });
-    order.resize(std::min(order.size(), kMostBuffers));
-    absl::StrAppend(&text, "\nlargest buffers of stage ", stageNumber++, "\n");
-    std::map<int, const fb::Parameter*> parameters;
-    for (const fb::Parameter* parameter : listOf(stage->parameters()))
-      parameters[parameter->buffer()] = parameter;
-    for (int i : order) {
-      absl::StrAppendFormat(
-          &text, "  %12s  %-20s %s\n", shortBytes(buffers[i]->size_bytes()),
-          nameOf(buffers[i]->memory_class()), textOf(buffers[i]->name()));
-      if (auto found = parameters.find(i); found != parameters.end())
-        absl::StrAppend(&text, "                ",
-                        parameterText(plan, *found->second), "\n");
-      else
-        absl::StrAppend(&text, "                alive: ",
-                        lifetimeText(plan, *stage, i), "\n");
-    }
-  }
-  return text;
 }
 
 std::string explainCommunication(const fb::Plan& plan) {
@@ -268,7 +212,7 @@ int runExplain(const CommandLine& line) {
   const std::string& what = line.positional[1];
   absl::StatusOr<std::string> text;
   if (what == "memory")
-    text = explainMemory(*open);
+    text = explainMemory(open->plan());
   else if (what == "communication")
     text = explainCommunication(open->plan());
   else

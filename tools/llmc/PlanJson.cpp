@@ -2,6 +2,7 @@
 // Keys are stable: a key may be added, never renamed (docs/reference/llmc.md).
 #include "tools/llmc/PlanCounters.h"
 #include "tools/llmc/PlanViews.h"
+#include "tools/llmc/StepReport.h"
 
 #include "runtime/plan/KernelSignatures.h"
 
@@ -171,13 +172,16 @@ Json parameterJson(const fb::Plan& plan, const fb::Parameter& parameter) {
 Json buffersJson(const fb::Stage& stage) {
   Json list = Json::array();
   for (const fb::Buffer* buffer : listOf(stage.buffers()))
-    list.push_back({{"index", list.size()},
-                    {"name", textOf(buffer->name())},
-                    {"space", nameOf(buffer->space())},
-                    {"class", nameOf(buffer->memory_class())},
-                    {"offset", buffer->offset()},
-                    {"bytes", buffer->size_bytes()},
-                    {"padding_bytes", buffer->padding_bytes()}});
+    list.push_back(
+        {{"index", list.size()},
+         {"name", textOf(buffer->name())},
+         {"space", nameOf(buffer->space())},
+         {"class", nameOf(buffer->memory_class())},
+         {"offset", buffer->offset()},
+         {"bytes", buffer->size_bytes()},
+         {"padding_bytes", buffer->padding_bytes()},
+         {"slot_kind", snakeCase(fb::EnumNameSlotKind(buffer->slot_kind()))},
+         {"slots", buffer->slots()}});
   return list;
 }
 
@@ -268,6 +272,24 @@ Json costsJson(const fb::Plan& plan) {
   return list;
 }
 
+Json stepJson(const fb::Plan& plan) {
+  std::vector<StageStep> steps = stepsOfStages(plan);
+  if (steps.empty())
+    return nullptr;
+  auto bubble = bubbleFraction(plan);
+  Json json = {{"bubble_fraction", bubble.ok() ? Json(*bubble) : Json(nullptr)},
+               {"stages", Json::array()}};
+  for (const StageStep& step : steps) {
+    Json sent = Json::object();
+    for (size_t axis = 0; axis < step.sentBytes.size(); ++axis)
+      sent[textOf(plan.axes()->Get(axis)->name())] = step.sentBytes[axis];
+    json["stages"].push_back({{"stage", json["stages"].size()},
+                              {"flops", step.flops},
+                              {"sent_bytes", sent}});
+  }
+  return json;
+}
+
 } // namespace
 
 std::string planJson(const OpenPlan& open) {
@@ -314,6 +336,7 @@ std::string planJson(const OpenPlan& open) {
                             {"bytes", code->image()->size()}});
   json["memory"] = memoryJson(plan);
   json["costs"] = costsJson(plan);
+  json["step"] = stepJson(plan);
   json["stages"] = Json::array();
   int number = 0;
   for (const fb::Stage* stage : listOf(plan.stages()))

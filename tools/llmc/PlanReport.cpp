@@ -3,6 +3,8 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/io/AtomicFile.h"
+#include "runtime/kernels/KernelAbi.h"
+#include "runtime/plan/KernelFlops.h"
 #include "runtime/plan/KernelSignatures.h"
 
 #include "absl/strings/match.h"
@@ -18,29 +20,9 @@
 namespace llmc {
 namespace {
 
-constexpr int64_t kPageTokens = 64;
-
 bool isUpper(char c) { return c >= 'A' && c <= 'Z'; }
 
 bool isDigit(char c) { return c >= '0' && c <= '9'; }
-
-/// An integer word of a hand-tuned launch by its name in Kernels.def.
-int64_t integerWord(const fb::Kernel& kernel, const fb::Command& command,
-                    absl::string_view name) {
-  const llmrt::KernelSignature* signature =
-      llmrt::findKernelSignature(textOf(kernel.name()), kernel.version());
-  if (!signature || !command.words())
-    return 0;
-  auto found =
-      std::find(signature->words.begin(), signature->words.end(), name);
-  size_t i = found - signature->words.begin();
-  if (i >= command.words()->size())
-    return 0;
-  const fb::Word* word = command.words()->Get(i);
-  if (word->kind() == fb::WordKind::Coordinate)
-    return word->by_coordinate()->values()->Get(0);
-  return word->value();
-}
 
 /// Rows that a launch runs over when every row of the entry is valid.
 int64_t fullRows(const fb::Plan& plan, const fb::Entry& entry,
@@ -272,6 +254,24 @@ Sent sentBy(const fb::Plan& plan, const fb::Command& command) {
   return sent;
 }
 
+int64_t launchWord(const fb::Plan& plan, const fb::Command& command,
+                   absl::string_view name) {
+  const fb::Kernel& kernel = *plan.kernels()->Get(command.kernel());
+  const llmrt::KernelSignature* signature =
+      llmrt::findKernelSignature(textOf(kernel.name()), kernel.version());
+  if (!signature || !command.words())
+    return 0;
+  auto found =
+      std::find(signature->words.begin(), signature->words.end(), name);
+  size_t i = found - signature->words.begin();
+  if (i >= command.words()->size())
+    return 0;
+  const fb::Word* word = command.words()->Get(i);
+  if (word->kind() == fb::WordKind::Coordinate)
+    return word->by_coordinate()->values()->Get(0);
+  return word->value();
+}
+
 double flopsOf(const fb::Plan& plan, const fb::Program& program,
                const fb::Command& command) {
   if (command.kind() != fb::CommandKind::Launch || program.entry() < 0)
@@ -280,21 +280,11 @@ double flopsOf(const fb::Plan& plan, const fb::Program& program,
   if (kernel.kind() != fb::KernelKind::HandTuned)
     return 0;
   const fb::Entry& entry = *plan.entries()->Get(program.entry());
-  double rows = fullRows(plan, entry, *command.grid_rows());
-  auto word = [&](absl::string_view name) {
-    return static_cast<double>(integerWord(kernel, command, name));
-  };
-  std::string name = textOf(kernel.name());
-  if (name == "linear") {
-    double outputs = 0;
-    for (int i = 0; i < static_cast<int>(word("count")); ++i)
-      outputs += word(absl::StrCat("N", i));
-    return 2 * rows * word("K") * outputs;
-  }
-  if (name == "attention")
-    return 4 * rows * word("H") * word("D") *
-           static_cast<double>(entry.pages_per_sequence() * kPageTokens);
-  return 0;
+  return llmrt::kernelFlops(
+      textOf(kernel.name()),
+      {fullRows(plan, entry, *command.grid_rows()),
+       entry.pages_per_sequence() * llmrt::kPageTokens},
+      [&](absl::string_view name) { return launchWord(plan, command, name); });
 }
 
 std::vector<int> buffersOf(const fb::Command& command) {

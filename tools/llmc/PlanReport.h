@@ -111,7 +111,12 @@ struct Sent {
 
 Sent sentBy(const fb::Plan& plan, const fb::Command& command);
 
-/// FLOPs of a launch over full rows: products and attention over a full cache.
+/// An integer word of a hand-tuned launch by its name in Kernels.def; 0 if it
+/// has none.
+int64_t launchWord(const fb::Plan& plan, const fb::Command& command,
+                   absl::string_view name);
+
+/// FLOPs of a launch over full rows, as llmrt::kernelFlops counts them.
 double flopsOf(const fb::Plan& plan, const fb::Program& program,
                const fb::Command& command);
 

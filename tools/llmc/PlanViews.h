@@ -39,4 +39,12 @@ absl::StatusOr<std::string> commandGraph(const fb::Plan& plan,
 /// Memory table of every stage, for summary and explain.
 std::string memoryTable(const fb::Plan& plan);
 
+/// "commands 12 to 40 of prefill", for every program that uses the buffer.
+std::string lifetimeText(const fb::Plan& plan, const fb::Stage& stage,
+                         int buffer);
+
+/// Memory table, the largest buffers of each stage with what they hold and how
+/// long; for training, what papers predict.
+std::string explainMemory(const fb::Plan& plan);
+
 } // namespace llmc

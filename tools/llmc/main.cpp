@@ -90,6 +90,11 @@ cl::opt<std::string> schedule("schedule",
                               cl::desc("compile: gpipe, 1f1b, interleaved or "
                                        "zero-bubble"),
                               cl::init("1f1b"), cl::cat(category));
+cl::opt<int64_t> virtualStages(
+    "virtual-stages",
+    cl::desc("compile: parts of the model on each pipeline stage, for "
+             "--schedule=interleaved (2)"),
+    cl::init(2), cl::cat(category));
 cl::opt<std::string> recompute("recompute",
                                cl::desc("compile: none, selective or full"),
                                cl::init("none"), cl::cat(category));
@@ -115,6 +120,9 @@ cl::opt<std::string> dumpFolder("dump-compilation-phases-to",
 cl::list<std::string> disabled("disable", cl::CommaSeparated,
                                cl::desc("compile: switch optimisations off"),
                                cl::value_desc("pass,..."), cl::cat(category));
+cl::opt<bool> quiet("quiet",
+                    cl::desc("compile: do not print what the plan needs"),
+                    cl::cat(category));
 cl::opt<bool> listPhases("list-phases", cl::desc("compile: print the phases"),
                          cl::cat(category));
 cl::opt<bool> listPasses("list-passes", cl::desc("compile: print the passes"),
@@ -152,8 +160,9 @@ const std::map<std::string, std::set<std::string>> kAccepted = {
      {"o", "mode", "target", "mesh", "zero", "batch", "seq", "chunk", "dtype",
       "weights-format", "memory-limit", "sequence-parallel", "objective",
       "preference-loss", "reference", "reference-zero", "schedule",
-      "recompute", "freeze", "microbatches", "compile-to",
-      "compile-from", "dump-compilation-phases-to", "disable", "list-phases",
+      "virtual-stages", "recompute", "freeze", "microbatches", "compile-to",
+      "compile-from", "dump-compilation-phases-to", "disable", "quiet",
+      "list-phases",
       "list-passes"}},
     {"inspect", {"output", "o", "entry"}},
     {"explain", {}},
@@ -335,12 +344,14 @@ int main(int argc, char** argv) {
   line.noSequenceParallel = !sequenceParallel;
   line.objective = objective;
   line.schedule = schedule;
+  line.virtualStages = virtualStages;
   line.recompute = recompute;
   line.preferenceLoss = preferenceLoss;
   line.reference = reference;
   line.referenceZero = referenceZero;
   line.freeze = freezePattern;
   line.microbatches = microbatches;
+  line.quiet = quiet;
   line.outputForm = outputForm;
   line.entry = entry;
   line.budget = budget;

@@ -44,12 +44,6 @@ absl::Status runExport(const ExportOptions& options) {
                            Checkpoint::open(request.checkpoint));
     request.source = sourceFolderOf(checkpoint->meta());
   }
-  if (request.source.empty())
-    return makeError(ErrorCode::ExportSourceUnsupported,
-                     absl::StrCat(request.checkpoint,
-                                  " does not say which folder its training "
-                                  "started from"),
-                     "name it with --source=DIR");
   request.out = options.out;
   if (options.dtype != "as-is")
     request.dtype =

@@ -57,6 +57,25 @@ std::string sourceFolder(const fb::Plan& plan, const SessionOptions& session) {
   return error ? source : full.lexically_normal().string();
 }
 
+/// config.json of a model whose source has none.
+std::string configOf(const fb::Plan& plan) {
+  return plan.model() && plan.model()->config() ? plan.model()->config()->str()
+                                                : "";
+}
+
+std::string tokenizerOf(const fb::Plan& plan, const RunOptions& options) {
+  std::string path = options.tokenizer;
+  if (path.empty() && plan.model() && plan.model()->tokenizer() &&
+      plan.model()->tokenizer()->size() > 0)
+    path = besidePlan(options.session.planPath,
+                      plan.model()->tokenizer()->str());
+  if (path.empty())
+    return "";
+  std::error_code error;
+  std::filesystem::path full = std::filesystem::absolute(path, error);
+  return error ? path : full.lexically_normal().string();
+}
+
 /// One process's part of a run.
 class Training {
 public:
@@ -130,6 +149,8 @@ private:
         .identity = {.seed = static_cast<uint64_t>(options_.sampling.seed),
                      .data = data.fingerprint,
                      .source = sourceFolder(plan, options_.session),
+                     .config = configOf(plan),
+                     .tokenizer = tokenizerOf(plan, options_),
                      .commandLine = options_.commandLine},
         .checkpointFolder = o.checkpointFolder,
         .saveEvery = o.saveEvery,

@@ -104,7 +104,20 @@ INSTANTIATE_TEST_SUITE_P(
                 "--reference=precompute --reference-zero=3",
                 2, "LLMC-E0106", "not part of such a plan"},
         Mistake{"llmc compile m.mlir --mode=train --schedule=interleaved", 1,
-                "LLMC-E1003", "--schedule=interleaved"},
+                "LLMC-E1002", "use at least 2 stages"},
+        Mistake{"llmc compile m.mlir --mode=train --mesh=pp=2 "
+                "--schedule=interleaved --microbatches=3 --batch=3 --seq=8",
+                1, "LLMC-E1002", "use --microbatches=4"},
+        Mistake{"llmc compile m.mlir --mode=train --mesh=pp=2 "
+                "--schedule=interleaved --virtual-stages=3",
+                1, "LLMC-E1002", "pp=2 with 3 virtual stages"},
+        Mistake{"llmc compile m.mlir --mode=train --virtual-stages=2", 2,
+                "LLMC-E0106", "--virtual-stages with --schedule=1f1b"},
+        Mistake{"llmc compile m.mlir --virtual-stages=2", 2, "LLMC-E0106",
+                "add --mode=train"},
+        Mistake{"llmc compile m.mlir --mode=train --schedule=interleaved "
+                "--virtual-stages=0",
+                2, "LLMC-E0102", "--virtual-stages=0"},
         Mistake{"llmc compile m.mlir --mode=train --schedule=1f1", 2,
                 "LLMC-E0102", "did you mean 1f1b"},
         Mistake{"llmc compile m.mlir --mode=train --microbatches=0", 2,

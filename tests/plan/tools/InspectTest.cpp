@@ -158,7 +158,7 @@ TEST_F(Inspect, ModelDisassemblyIsTheModel) {
 }
 
 TEST_F(Inspect, EveryDumpCanBeInspected) {
-  output("llmc compile p.mlir -o q --mesh=pp=2,tp=2 "
+  output("llmc compile p.mlir -o q --quiet --mesh=pp=2,tp=2 "
          "--dump-compilation-phases-to=d");
   for (const char* dump :
        {"00-model", "01-step", "02-sharded", "03-kernels", "04-plan"}) {

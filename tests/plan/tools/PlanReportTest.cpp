@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names, sent bytes, accesses and counters of plans made by hand: expected
 // numbers are worked out in the comments, not taken from the compiler.
+#include "runtime/plan/KernelFlops.h"
 #include "tests/plan/PlanBuilder.h"
 #include "tools/llmc/PlanCounters.h"
 #include "tools/llmc/PlanViews.h"
@@ -10,6 +11,7 @@
 
 #include <cstdio>
 #include <fstream>
+#include <map>
 
 namespace llmc {
 namespace {
@@ -89,6 +91,25 @@ TEST_F(Collectives, ReduceScatterSendsOnePartToEachOfThreePeers) {
 
 TEST_F(Collectives, AllReduceSendsThreeQuartersTwice) {
   EXPECT_EQ(sent(fb::CommandKind::AllReduce), 2 * kBytes * 3 / 4);
+}
+
+TEST(KernelFlops, AttentionCountsTheKeysThatRowsSee) {
+  // Two sequences of 8 rows, 3 heads of 5: all 36 pairs, or with a window of 3
+  // keys 1 + 2 + 6 * 3 = 21.
+  std::map<std::string, int64_t> words = {
+      {"R", 8}, {"H", 3}, {"D", 5}, {"window", 0}};
+  auto flops = [&](absl::string_view kernel, int64_t gridRows) {
+    return llmrt::kernelFlops(
+        kernel, {gridRows, /*cacheTokens=*/64},
+        [&](absl::string_view name) { return words[std::string(name)]; });
+  };
+  EXPECT_EQ(flops("attention_rows", 16), 2 * 36 * 15 * 4);
+  EXPECT_EQ(flops("attention_gradient", 2), 2 * 36 * 15 * 10);
+  EXPECT_EQ(flops("attention", 16), 16 * 64 * 15 * 4);
+  words["window"] = 3;
+  EXPECT_EQ(flops("attention_rows", 16), 2 * 21 * 15 * 4);
+  EXPECT_EQ(flops("attention_gradient", 2), 2 * 21 * 15 * 10);
+  EXPECT_EQ(flops("adamw", 2), 0);
 }
 
 /// logits = embedding(ids) * w^T, two entries, one rank.
