@@ -66,8 +66,11 @@ absl::Status checkEnvelope(absl::Span<const uint8_t> file,
                      "use a newer llmrt, or compile with this version's llmc");
   if (version != kPlanSchemaVersion || load<uint32_t>(file.data() + 12) != 0)
     return makeError(ErrorCode::PlanCorrupt,
-                     absl::StrCat("the header of the plan has schema version ",
-                                  version, " or reserved bytes set"),
+                     version != kPlanSchemaVersion
+                         ? absl::StrCat("the plan has schema version ", version,
+                                        " of an older llmc, this program reads ",
+                                        kPlanSchemaVersion)
+                         : "the header of the plan has reserved bytes set",
                      kAdvice);
   return absl::OkStatus();
 }
