@@ -9,6 +9,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/TrainingForward.h"
 #include "compiler/plan/Counters.h"
+#include "compiler/plan/OutsideMemory.h"
 #include "dialects/plan/Plan.h"
 #include "runtime/plan/PlanFile.h"
 
@@ -183,6 +184,8 @@ private:
       for (const CodeObject& object : *objects) {
         b_.ForceVectorAlignment(object.image.size(), 1, 64);
         auto image = b_.CreateVector(object.image);
+        largestImageBytes_ = std::max<int64_t>(largestImageBytes_,
+                                               object.image.size());
         offsets.push_back(fb::CreateCodeObject(b_, str(object.target),
                                                object.level, image));
       }
@@ -527,11 +530,19 @@ private:
   flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::MemoryRow>>>
   emitMemory() {
     std::vector<flatbuffers::Offset<fb::MemoryRow>> rows;
-    for (auto [i, stage] : llvm::enumerate(module_.getOps<plan::StageOp>()))
+    for (auto [i, stage] : llvm::enumerate(module_.getOps<plan::StageOp>())) {
       for (const MemoryCounter& m : countMemory(stage))
         rows.push_back(fb::CreateMemoryRow(b_, i, memoryClass(m.memoryClass),
                                            m.bytes, m.paddingBytes,
                                            m.isPeak));
+      // Bounds of what lies outside the arena.
+      rows.push_back(fb::CreateMemoryRow(
+          b_, i, fb::MemoryClass::Code,
+          largestImageBytes_ + countArgumentBytes(stage)));
+      rows.push_back(fb::CreateMemoryRow(
+          b_, i, fb::MemoryClass::Library,
+          countScratchBytes(module_, stage, axes_, axisSizes_)));
+    }
     return b_.CreateVector(rows);
   }
 
@@ -580,6 +591,7 @@ private:
   flatbuffers::FlatBufferBuilder b_{1 << 20};
   std::vector<std::string> axes_;
   std::vector<int64_t> axisSizes_;
+  int64_t largestImageBytes_ = 0;
   llvm::StringMap<int> kernelIndex_, entryIndex_, bufferIndex_;
   llvm::StringMap<Type> bufferType_;
   std::map<std::tuple<std::string, std::string, std::string>, int>

@@ -5,6 +5,7 @@
 // one thread.
 #pragma once
 
+#include "runtime/device/GuardedMemory.h"
 #include "runtime/kernels/KernelAbi.h"
 
 #include "absl/functional/function_ref.h"
@@ -91,6 +92,10 @@ public:
   virtual absl::StatusOr<void*>
   allocate(MemorySpace space, MemoryClass memoryClass, int64_t sizeBytes) = 0;
   virtual void release(void* memory) = 0;
+  /// Returns closed pages for the check of lifetimes, in no class.
+  /// Errors  OutOfMemory; DeviceUnsupported.
+  virtual absl::StatusOr<std::unique_ptr<GuardedMemory>>
+  allocateGuarded(int64_t sizeBytes) = 0;
   /// Counts bytes that a library holds (negative: holds no longer).
   virtual void countBytes(MemoryClass memoryClass, int64_t sizeBytes) = 0;
   virtual BytesByClass bytesByClass() const = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Commands of communication: one call of a communicator, on either stream. A
 // failure aborts the fabric, so that no rank waits for this one.
-#include "runtime/executor/Command.h"
+#include "runtime/executor/Program.h"
 
 #include <chrono>
 #include <cstring>
@@ -26,12 +26,15 @@ struct CollectiveArgs {
 class CollectiveCommand final : public Command, public StreamCall {
 public:
   CollectiveCommand(Rank& rank, Stream stream, const CollectiveArgs& args,
-                    const CollectiveTag& tag)
-      : rank_(rank), stream_(stream), args_(args), tag_(tag) {}
+                    const CollectiveTag& tag, int checkedProgram)
+      : rank_(rank), stream_(stream), args_(args), tag_(tag),
+        checkedProgram_(checkedProgram) {}
 
   void enqueue() override { rank_.device.call(stream_, *this); }
 
   absl::Status run() override {
+    if (rank_.checked && stream_ == Stream::Communication)
+      rank_.checked->markCommunication(checkedProgram_, tag_.command);
     auto begin = std::chrono::steady_clock::now();
     rank_.communicationRecorder.begin(tag_);
     absl::Status status = args_.communicator ? communicate() : stayAlone();
@@ -97,6 +100,7 @@ private:
   Stream stream_;
   CollectiveArgs args_;
   CollectiveTag tag_;
+  int checkedProgram_;
 };
 
 /// The parts of a bucket: the command's own buffers, then three words for each
@@ -145,7 +149,7 @@ CommandPtr prepareCollective(const fb::Command& command,
   args.parts = partsOf(command, args, context);
   return std::make_unique<CollectiveCommand>(
       context.rank, static_cast<Stream>(command.stream()), args,
-      tagOf(command, context));
+      tagOf(command, context), context.program.checkedNumber());
 }
 
 } // namespace llmrt

@@ -4,14 +4,14 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/executor/LoadWeights.h"
-#include "runtime/executor/Poison.h"
+#include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/executor/StepOrder.h"
+#include "runtime/executor/Stopwatch.h"
 #include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -24,40 +24,18 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
               : absl::string_view();
 }
 
-/// Whether an evaluation runs an entry of a training step. Virtual stages have
-/// "forward.chunk1" and the like.
-bool isOfEvaluation(absl::string_view entry) {
-  entry = entry.substr(0, entry.find('.'));
-  for (absl::string_view name : {"prologue", "forward", "send_activation",
-                                 "receive_activation", "loss"})
-    if (entry == name)
-      return true;
-  return false;
-}
+/// An action of a schedule, prepared.
+struct PreparedAction {
+  Program* program;
+  Stream stream;
+  std::optional<EventId> waitsFor; // what the other stream has to do before
+  std::optional<EventId> done;     // recorded behind it
+};
 
-/// Measures what runs between its making and read(), which follows a
-/// synchronize().
-class Stopwatch {
-public:
-  explicit Stopwatch(const Rank& rank)
-      : rank_(rank), waited_(rank.device.waitSeconds()),
-        communicated_(rank.communicationSeconds) {}
-
-  ExecuteStatistics read(int64_t commands) const {
-    std::chrono::duration<double> elapsed =
-        std::chrono::steady_clock::now() - begin_;
-    return {.seconds = elapsed.count(),
-            .waitSeconds = rank_.device.waitSeconds() - waited_,
-            .communicationSeconds = rank_.communicationSeconds - communicated_,
-            .commands = commands};
-  }
-
-private:
-  const Rank& rank_;
-  double waited_;
-  double communicated_;
-  std::chrono::steady_clock::time_point begin_ =
-      std::chrono::steady_clock::now();
+/// Actions of the schedule that run one after another.
+struct ActionList {
+  std::vector<PreparedAction> actions;
+  int checkedSchedule = -1; // number in the check of memory
 };
 
 class PlanExecutor final : public Executor {
@@ -76,7 +54,9 @@ public:
               {},
               {},
               FlightRecorder(fabric.rank()),
-              FlightRecorder(fabric.rank())} {}
+              FlightRecorder(fabric.rank()),
+              0,
+              nullptr} {}
 
   ~PlanExecutor() override { (void)device_->synchronize(); }
 
@@ -89,15 +69,18 @@ public:
                         rank_.communicators.reservedBytes());
     LLMRT_RETURN_IF_ERROR(loadKernels());
     LLMRT_RETURN_IF_ERROR(allocateArenas());
-    return preparePrograms();
+    LLMRT_RETURN_IF_ERROR(preparePrograms());
+    return checkMemoryBounds(rank_, stage(), options_.numThreads);
   }
 
   absl::Status initialise() override {
     return abortOnError([&]() -> absl::Status {
       LLMRT_RETURN_IF_ERROR(loadWeights(rank_, options_));
+      if (rank_.checked)
+        rank_.checked->beginCall();
       if (initialise_)
         initialise_->enqueue(0);
-      return device_->synchronize();
+      return endCall();
     }());
   }
 
@@ -127,25 +110,21 @@ public:
     if (validRows < 0 || validRows > rows)
       return absl::InvalidArgumentError(
           absl::StrCat(validRows, " valid rows of ", rows));
-    Stopwatch watch(rank_);
-    if (options_.poison)
-      poison_.fillDeadMemory(*device_);
-    programs_[entry]->enqueue(validRows);
-    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
-    if (statistics)
-      *statistics = watch.read(programs_[entry]->numCommands());
-    return absl::OkStatus();
+    return runCall(statistics, [&] {
+      programs_[entry]->enqueue(validRows);
+      return programs_[entry]->numCommands();
+    });
   }
 
   absl::Status executeStep(ExecuteStatistics* statistics) override {
-    if (actions_.empty())
+    if (step_.actions.empty())
       return makeError(ErrorCode::Unsupported, "the plan holds no training step",
                        "compile with --mode=train");
-    return runActions(actions_, statistics);
+    return runActions(step_, statistics);
   }
 
   absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
-    if (actions_.empty())
+    if (step_.actions.empty())
       return makeError(ErrorCode::Unsupported, "the plan holds no training step",
                        "compile with --mode=train");
     if (findEntry("loss") < 0)
@@ -159,34 +138,6 @@ public:
   reloadWeights(const std::vector<WeightLocation>& weights) override {
     options_.weights = weights;
     return initialise();
-  }
-
-  /// An action of a schedule, prepared.
-  struct Action {
-    Program* program;
-    Stream stream;
-    std::optional<EventId> waitsFor; // what the other stream has to do before
-    std::optional<EventId> done;     // recorded behind it
-  };
-
-  absl::Status runActions(const std::vector<Action>& actions,
-                          ExecuteStatistics* statistics) {
-    Stopwatch watch(rank_);
-    if (options_.poison)
-      poison_.fillDeadMemory(*device_);
-    int64_t commands = 0;
-    for (const Action& action : actions) {
-      if (action.waitsFor)
-        device_->wait(action.stream, *action.waitsFor);
-      action.program->enqueue(0);
-      if (action.done)
-        device_->record(*action.done, action.stream);
-      commands += action.program->numCommands();
-    }
-    LLMRT_RETURN_IF_ERROR(abortOnError(device_->synchronize()));
-    if (statistics)
-      *statistics = watch.read(commands);
-    return absl::OkStatus();
   }
 
   absl::Span<uint8_t> stepInput(absl::string_view name) override {
@@ -225,10 +176,50 @@ public:
   MemoryReport memory() const override;
 
 private:
+  absl::Status runActions(const ActionList& run,
+                          ExecuteStatistics* statistics) {
+    return runCall(statistics, [&] {
+      int64_t commands = 0;
+      for (size_t i = 0; i < run.actions.size(); ++i) {
+        const PreparedAction& action = run.actions[i];
+        if (action.waitsFor)
+          device_->wait(action.stream, *action.waitsFor);
+        if (rank_.checked)
+          rank_.checked->beginAction(run.checkedSchedule, i);
+        action.program->enqueue(0);
+        if (rank_.checked)
+          rank_.checked->endAction(run.checkedSchedule, i);
+        if (action.done)
+          device_->record(*action.done, action.stream);
+        commands += action.program->numCommands();
+      }
+      return commands;
+    });
+  }
+
+  /// Runs what `enqueue` enqueues; it returns the number of commands.
+  absl::Status runCall(ExecuteStatistics* statistics,
+                       absl::FunctionRef<int64_t()> enqueue) {
+    Stopwatch watch(rank_);
+    if (rank_.checked)
+      rank_.checked->beginCall();
+    int64_t commands = enqueue();
+    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
+    if (statistics)
+      *statistics = watch.read(commands);
+    return absl::OkStatus();
+  }
+
   absl::Status abortOnError(absl::Status status) {
     if (!status.ok())
       rank_.fabric.abort(status);
     return status;
+  }
+
+  /// Waits for all that was enqueued, and says whether it kept to its memory.
+  absl::Status endCall() {
+    LLMRT_RETURN_IF_ERROR(device_->synchronize());
+    return rank_.checked ? rank_.checked->endCall() : absl::OkStatus();
   }
 
   absl::Status agreeOnCodeLevel();
@@ -237,7 +228,7 @@ private:
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
   absl::Status prepareActions(const std::vector<const fb::Action*>& actions,
-                              std::vector<Action>& prepared);
+                              ActionList& list);
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -269,9 +260,8 @@ private:
   // order in which the actions of a step run them.
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
       slotPrograms_;
-  std::vector<Action> actions_;
-  std::vector<Action> evaluation_; // those up to the loss
-  Poison poison_;
+  ActionList step_;
+  ActionList evaluation_; // those up to the loss
 };
 
 // Kernels of different levels give different bits, so all ranks take the
@@ -336,6 +326,13 @@ absl::Status PlanExecutor::loadKernels() {
 }
 
 absl::Status PlanExecutor::allocateArenas() {
+  if (options_.checkMemory) {
+    LLMRT_ASSIGN_OR_RETURN(rank_.checked,
+                           CheckedMemory::create(
+                               rank_.plan, rank_.stage, rank_.coordinates,
+                               rank_.fabric.rank(), *device_));
+    return absl::OkStatus();
+  }
   for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
        ++i) {
     const fb::Arena* arena = rank_.stage.arenas()->Get(i);
@@ -348,8 +345,6 @@ absl::Status PlanExecutor::allocateArenas() {
     rank_.arenas[static_cast<int>(arena->space())] =
         static_cast<uint8_t*>(memory);
   }
-  if (options_.poison)
-    poison_ = Poison(rank_);
   return absl::OkStatus();
 }
 
@@ -379,13 +374,13 @@ absl::Status PlanExecutor::prepareSchedule() {
     if (isOfEvaluation(viewOf(entry->name())))
       evaluation.push_back(action);
   }
-  LLMRT_RETURN_IF_ERROR(prepareActions(all, actions_));
+  LLMRT_RETURN_IF_ERROR(prepareActions(all, step_));
   return prepareActions(evaluation, evaluation_);
 }
 
 absl::Status
 PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
-                             std::vector<Action>& prepared) {
+                             ActionList& list) {
   std::map<int, const fb::Program*> byEntry;
   for (const fb::Program* program : *rank_.stage.programs())
     byEntry[program->entry()] = program;
@@ -400,13 +395,16 @@ PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
           Program::create(*byEntry.at(entry), rank_.plan.entries()->Get(entry),
                           rank_, slots));
     }
-    Action action{program.get(), order[i].stream, std::nullopt, std::nullopt};
+    PreparedAction action{program.get(), order[i].stream, std::nullopt,
+                          std::nullopt};
     if (order[i].waitsFor >= 0)
-      action.waitsFor = prepared[order[i].waitsFor].done;
+      action.waitsFor = list.actions[order[i].waitsFor].done;
     if (order[i].isAwaited)
       action.done = device_->createEvent();
-    prepared.push_back(action);
+    list.actions.push_back(action);
   }
+  if (rank_.checked)
+    list.checkedSchedule = rank_.checked->addSchedule(actions);
   return absl::OkStatus();
 }
 
@@ -437,7 +435,13 @@ MemoryReport PlanExecutor::memory() const {
   if (rank_.stage.arenas())
     for (const fb::Arena* arena : *rank_.stage.arenas())
       report.arenaBytes += arena->size_bytes();
-  report.outside[static_cast<int>(MemoryClass::Workspace)] -= report.arenaBytes;
+  if (rank_.checked) {
+    report.touched = rank_.checked->touchedBytes();
+    report.highestTouched = rank_.checked->highestOffset();
+  } else {
+    report.outside[static_cast<int>(MemoryClass::Workspace)] -=
+        report.arenaBytes;
+  }
   if (rank_.plan.memory())
     for (const fb::MemoryRow* row : *rank_.plan.memory())
       if (row->stage() == stage())

@@ -28,9 +28,10 @@ struct WeightLocation {
 struct ExecutorOptions {
   int numThreads = 1; // of this rank
   std::vector<WeightLocation> weights;
-  // Before each execute(), fills the arena outside persistent buffers with
-  // values that spoil every result computed from them.
-  bool poison = false;
+  // Checks that commands use memory as the plan says (LLMC-E0806 if not), and
+  // measures what they touch; slower, and needs more memory. See
+  // docs/howto/check-memory.md.
+  bool checkMemory = false;
 };
 
 /// Time and counters of one execute() or executeStep(). The share of

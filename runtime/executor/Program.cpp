@@ -77,6 +77,10 @@ Program::create(const fb::Program& program, const fb::Entry* entry, Rank& rank,
       void* memory,
       rank.device.allocate(MemorySpace::Device, MemoryClass::Code, sizeBytes));
   prepared->deviceWords_ = static_cast<uint64_t*>(memory);
+  if (rank.checked) {
+    LLMRT_ASSIGN_OR_RETURN(prepared->checkedNumber_,
+                           rank.checked->addProgram(program, entry));
+  }
   for (int i = 0; i < program.num_events(); ++i)
     prepared->events_.push_back(rank.device.createEvent());
   int64_t numCommands = program.commands() ? program.commands()->size() : 0;
@@ -158,8 +162,20 @@ void Program::setRows(int64_t validRows) {
                       words_.size() * sizeof(uint64_t));
 }
 
+void Program::enqueueChecked(int64_t validRows) {
+  bool isFull = !entry_ || rowWords_.empty() ||
+                validRows == entry_->sequences() * entry_->rows_per_sequence();
+  for (int64_t i = 0; i < numCommands(); ++i) {
+    rank_.checked->beforeCommand(checkedNumber_, i);
+    commands_[i]->enqueue();
+    rank_.checked->afterCommand(checkedNumber_, i, isFull);
+  }
+}
+
 void Program::enqueue(int64_t validRows) {
   setRows(validRows);
+  if (rank_.checked)
+    return enqueueChecked(validRows);
   for (const CommandPtr& command : commands_)
     command->enqueue();
 }

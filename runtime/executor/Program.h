@@ -27,6 +27,9 @@ public:
 
   int64_t numCommands() const { return commands_.size(); }
 
+  /// Its number in the check of memory, if there is one.
+  int checkedNumber() const { return checkedNumber_; }
+
   // For preparing launches.
   /// Takes the next `numWords` words of argument memory and returns the first's
   /// number.
@@ -60,6 +63,7 @@ private:
       : rank_(rank), entry_(entry), slots_(slots) {}
 
   void setRows(int64_t validRows);
+  void enqueueChecked(int64_t validRows);
 
   Rank& rank_;
   const fb::Entry* entry_;
@@ -72,6 +76,7 @@ private:
   std::vector<RowWord> rowWords_;
   std::vector<EventId> events_;
   int64_t validRows_ = -1; // that the words are set for
+  int checkedNumber_ = -1;
 };
 
 } // namespace llmrt

@@ -4,6 +4,7 @@
 
 #include "runtime/comm/FlightRecorder.h"
 #include "runtime/device/Device.h"
+#include "runtime/executor/CheckedMemory.h"
 #include "runtime/executor/Communicators.h"
 #include "runtime/plan/Mesh.h"
 
@@ -32,7 +33,11 @@ struct Rank {
       communicationRecorder; // written by the thread that communicates
   double communicationSeconds = 0; // in collectives; by that thread too
 
+  std::unique_ptr<CheckedMemory> checked; // instead of the arenas; else null
+
   uint8_t* address(int buffer) const {
+    if (checked)
+      return checked->address(buffer, 0);
     const fb::Buffer* b = stage.buffers()->Get(buffer);
     return arenas[static_cast<int>(b->space())] + b->offset();
   }
@@ -41,6 +46,8 @@ struct Rank {
   uint8_t* address(int buffer, const Slots& slots) const {
     const fb::Buffer* b = stage.buffers()->Get(buffer);
     int slot = slots.byKind[static_cast<int>(b->slot_kind())];
+    if (checked)
+      return checked->address(buffer, slot);
     return address(buffer) +
            std::max(slot, 0) * (b->size_bytes() / std::max(b->slots(), 1));
   }

@@ -10,16 +10,16 @@ namespace {
 
 constexpr int kFirstKind = static_cast<int>(fb::SlotKind::Saved);
 
-bool isTransfer(const fb::Program& program) {
-  return program.commands() && program.commands()->size() > 0 &&
-         std::all_of(program.commands()->begin(), program.commands()->end(),
-                     [](const fb::Command* command) {
-                       return static_cast<Stream>(command->stream()) ==
-                              Stream::Communication;
-                     });
-}
-
 } // namespace
+
+bool isOfEvaluation(absl::string_view entry) {
+  entry = entry.substr(0, entry.find('.'));
+  for (absl::string_view name : {"prologue", "forward", "send_activation",
+                                 "receive_activation", "loss"})
+    if (entry == name)
+      return true;
+  return false;
+}
 
 Slots slotsOf(const fb::Action& action) {
   Slots slots;

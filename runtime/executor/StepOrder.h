@@ -20,11 +20,16 @@ struct ActionOrder {
   bool isAwaited = false; ///< a later one waits for it
 };
 
+/// Whether an evaluation runs an entry of a training step. Virtual stages have
+/// "forward.chunk1" and the like.
+bool isOfEvaluation(absl::string_view entry);
+
 /// Returns the slots of an action, by kind.
 Slots slotsOf(const fb::Action& action);
 
-/// Returns the order of each of `actions`, some or all of the stage's schedule. An action whose
-/// program has commands of the communication stream alone is a transfer.
+/// Returns the order of each of `actions`, some or all of the stage's schedule.
+/// An action whose program has commands of the communication stream alone is a
+/// transfer.
 std::vector<ActionOrder>
 orderActions(const fb::Stage& stage,
              const std::vector<const fb::Action*>& actions);

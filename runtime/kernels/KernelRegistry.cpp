@@ -2,7 +2,7 @@
 // The hand-tuned kernels by name and version: Kernels.def, expanded.
 #include "runtime/kernels/KernelRegistry.h"
 
-#include "runtime/kernels/Scratch.h"
+#include "runtime/kernels/ScratchFormulas.h"
 
 #include <cstdlib>
 #include <vector>
@@ -38,28 +38,6 @@ std::vector<KernelArg> parseWords(std::string_view words) {
   return args;
 }
 
-using ScratchFormula = int64_t (*)(const uint64_t*);
-
-ScratchFormula scratchFormula(std::string_view name) {
-  if (name == "linear")
-    return linearScratchBytes;
-  if (name == "attention")
-    return attentionScratchBytes;
-  if (name == "attention_rows")
-    return attentionRowsScratchBytes;
-  if (name == "attention_gradient")
-    return attentionGradientScratchBytes;
-  if (name == "linear_input_gradient")
-    return inputGradientScratchBytes;
-  if (name == "linear_weight_gradient")
-    return weightGradientScratchBytes;
-  if (name == "rope_append")
-    return ropeAppendScratchBytes;
-  if (name == "sample")
-    return sampleScratchBytes;
-  return [](const uint64_t*) -> int64_t { return 0; };
-}
-
 KernelInfo makeKernel(std::string_view name, int64_t version, int64_t rowTile,
                       int64_t colTile, absl::Span<const KernelArg> args,
                       LlmrtKernelFn baselineFn, LlmrtKernelFn avx2Fn,
@@ -70,7 +48,7 @@ KernelInfo makeKernel(std::string_view name, int64_t version, int64_t rowTile,
           colTile,
           args,
           {baselineFn, avx2Fn, avx512Fn},
-          scratchFormula(name)};
+          scratchFormulaOf(name)};
 }
 
 CpuLevel machineLevel() {

@@ -82,7 +82,7 @@ protected:
     r.tokens = tokens_;
     r.prefill = 41;
     r.score = score;
-    r.poison = true;
+    r.checkMemory = true;
     auto result = runPlan(r);
     std::filesystem::remove(plan);
     if (!result.ok())

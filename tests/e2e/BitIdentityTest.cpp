@@ -2,7 +2,7 @@
 // The arithmetic contract (docs/design/architecture.md, section 8): a row's
 // logits have the same bits whatever the chunk size, the number of sequences in
 // flight, what the other sequences are, the threads of a rank, the entry that
-// computes it, poisoned memory, and each optimisation. Everything is compared
+// computes it, checked memory, and each optimisation. Everything is compared
 // with one scoring run.
 #include "tests/e2e/PlanRunner.h"
 #include "tests/e2e/Workspace.h"
@@ -152,14 +152,15 @@ TEST_P(BitIdentity, Batches) {
   }
 }
 
-TEST_P(BitIdentity, ThreadsAndPoison) {
+TEST_P(BitIdentity, ThreadsAndCheckedMemory) {
   for (int threads : {1, 2, 3, 5})
-    for (bool poison : {false, true}) {
+    for (bool isChecked : {false, true}) {
       RunRequest r = request(workspace_.path("first.fb"));
       r.numThreads = threads;
-      r.poison = poison;
+      r.checkMemory = isChecked;
       std::string name =
-          std::to_string(threads) + " threads" + (poison ? ", poison" : "");
+          std::to_string(threads) + " threads" +
+                         (isChecked ? ", checked memory" : "");
       r.prefill = 40;
       expectKnown(r, name);
       r.score = true;

@@ -54,7 +54,7 @@ protected:
     r.plan = plan_;
     r.weights = model_;
     r.tokens = tokens_;
-    r.poison = true;
+    r.checkMemory = true;
     return r;
   }
 

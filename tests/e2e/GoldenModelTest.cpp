@@ -377,7 +377,7 @@ protected:
       r.weights = folder_ + "/probed.safetensors";
       r.tokens.assign(ids_.begin() + b * kRows, ids_.begin() + (b + 1) * kRows);
       r.score = true;
-      r.poison = true;
+      r.checkMemory = true;
       LLMRT_ASSIGN_OR_RETURN(RunResult result, runPlan(r));
       for (const std::vector<float>& row : result.logits)
         values.insert(values.end(), row.begin(), row.end());

@@ -139,7 +139,7 @@ protected:
     r.plan = plan_;
     r.weights = folder_;
     r.tokens = tokens_;
-    r.poison = true;
+    r.checkMemory = true;
     return r;
   }
 

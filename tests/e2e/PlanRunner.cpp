@@ -29,7 +29,7 @@ public:
     ExecutorOptions options;
     options.numThreads = request_.numThreads;
     options.weights = {{"model", request_.weights}};
-    options.poison = request_.poison;
+    options.checkMemory = request_.checkMemory;
     LLMRT_ASSIGN_OR_RETURN(executor_,
                            Executor::create(plan_, fabric_, options));
     LLMRT_RETURN_IF_ERROR(executor_->initialise());
@@ -271,6 +271,27 @@ Logits readLogits(const std::string& path) {
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+absl::Status checkTouchedMemory(const Executor& executor) {
+  MemoryReport report = executor.memory();
+  std::string text;
+  for (int c = 0; c < kNumMemoryClasses; ++c) {
+    auto memoryClass = static_cast<MemoryClass>(c);
+    bool isOfArena = memoryClass != MemoryClass::Code &&
+                     memoryClass != MemoryClass::Library;
+    if (isOfArena && report.touched[c] != report.planned[c])
+      absl::StrAppend(&text, " ", memoryClassName(memoryClass), " ",
+                      report.touched[c], " of ", report.planned[c]);
+  }
+  int64_t unused = report.arenaBytes - report.highestTouched;
+  if (unused < 0 || unused >= kBufferAlignment)
+    absl::StrAppend(&text, " arena ", report.highestTouched, " of ",
+                    report.arenaBytes);
+  return text.empty()
+             ? absl::OkStatus()
+             : absl::InternalError(absl::StrCat("bytes touched, planned:", text,
+                                                " on stage ", executor.stage()));
 }
 
 double relativeError(const Logits& a, const Logits& reference) {

@@ -44,7 +44,7 @@ struct RunRequest {
   bool score = false; // all tokens through score instead
   int64_t greedy = 0; // then so many greedy tokens
   int numThreads = 1; // of each rank
-  bool poison = false;
+  bool checkMemory = false;
   int64_t chunk = 0; // rows of a prefill or score call at most; 0: the entry's
   int64_t slot = 0;  // where the sequence is among those of the decode entry
   bool hasCompanions = false; // other slots decode sequences of their own
@@ -64,6 +64,10 @@ absl::StatusOr<RunResult> runPlan(const RunRequest& request);
 std::vector<int32_t> readTokens(const std::string& path, const char* key);
 /// Reads a float32 .npy matrix.
 Logits readLogits(const std::string& path);
+
+/// Returns Internal if what a rank touched of any class is not what the plan's
+/// table says, or reaches higher than the arena.
+absl::Status checkTouchedMemory(const Executor& executor);
 
 /// Largest difference over the largest reference magnitude.
 double relativeError(const Logits& a, const Logits& reference);

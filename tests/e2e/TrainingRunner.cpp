@@ -192,7 +192,7 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
   options.weights = {{"model", fixture.checkpoint}};
   if (!fixture.dpo.reference.empty())
     options.weights.push_back({"reference", fixture.dpo.reference});
-  options.poison = request.poison;
+  options.checkMemory = request.checkMemory;
   LLMRT_ASSIGN_OR_RETURN(auto executor,
                          Executor::create(plan, fabric, options));
   LLMRT_RETURN_IF_ERROR(executor->initialise());
@@ -201,6 +201,8 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     LLMRT_RETURN_IF_ERROR(run.computeReference(request.numSteps));
   for (int step = 0; step < request.numSteps; ++step)
     LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
+  if (request.checkMemory)
+    LLMRT_RETURN_IF_ERROR(checkTouchedMemory(*executor));
   if (request.readMoments)
     return moments.add(LogicalTensors::create(plan, *executor));
   return absl::OkStatus();

@@ -18,7 +18,7 @@ struct TrainingRequest {
   std::vector<std::string> options; // of llmc compile, beyond batch and seq
   int numSteps = 10;
   int numThreads = 1; // of each rank
-  bool poison = true;
+  bool checkMemory = true;
   SimulatedLink link; // of the fabric
   bool readMoments = false;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/llmc/PlanCounters.h"
 
+#include "tools/llmc/StepReport.h"
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -85,7 +87,7 @@ void countMemory(const fb::Plan& plan, std::vector<Counter>& counters) {
       if (row->stage() != stageNumber)
         continue;
       std::string name = nameOf(row->memory_class());
-      if (isLargest)
+      if (isLargest && !isOutside(row->memory_class()))
         total.contributors[name] += row->size_bytes();
       auto [found, isNew] = classes.try_emplace(row->memory_class());
       Counter& counter = found->second;

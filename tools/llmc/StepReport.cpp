@@ -167,12 +167,6 @@ std::string stagesText(const fb::Plan& plan, const std::vector<int>& stages) {
                       ranksText(stages), " (", list, ")");
 }
 
-/// What is not part of the arena.
-bool isOutside(fb::MemoryClass memoryClass) {
-  return memoryClass == fb::MemoryClass::Code ||
-         memoryClass == fb::MemoryClass::Library;
-}
-
 struct MemoryLine {
   std::string name;
   std::vector<int64_t> bytes; // by stage
@@ -313,6 +307,11 @@ std::vector<fb::MemoryClass> reportedClasses(const fb::Plan& plan) {
         classes.end())
       classes.push_back(row->memory_class());
   return classes;
+}
+
+bool isOutside(fb::MemoryClass memoryClass) {
+  return memoryClass == fb::MemoryClass::Code ||
+         memoryClass == fb::MemoryClass::Library;
 }
 
 int64_t classBytes(const fb::Plan& plan, int stage,

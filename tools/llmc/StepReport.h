@@ -26,6 +26,9 @@ absl::StatusOr<double> bubbleFraction(const fb::Plan& plan);
 /// The classes that every report lists, then those that the plan has besides.
 std::vector<fb::MemoryClass> reportedClasses(const fb::Plan& plan);
 
+/// Whether a class is not part of the arena.
+bool isOutside(fb::MemoryClass memoryClass);
+
 /// Predicted bytes of a class on a rank of a stage; 0 if it has none.
 int64_t classBytes(const fb::Plan& plan, int stage,
                    fb::MemoryClass memoryClass);

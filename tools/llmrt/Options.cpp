@@ -189,6 +189,12 @@ CLI::App* addRunCommand(CLI::App& app, RunOptions& options) {
                   "write when each rank ran which entry, for chrome://tracing")
       ->type_name("OUT.json")
       ->group(kInference);
+  run->add_option("--memory-report", options.memoryReportPath,
+                  "write what each rank was to hold and what it held")
+      ->type_name("OUT.json");
+  run->add_flag("--check-memory", options.session.checksMemory,
+                "check that every command keeps to the memory that the plan "
+                "gives it; slower");
   run->add_flag("--quiet", options.isQuiet,
                 "print no progress on standard error");
   addTrainingOptions(run, options.training);

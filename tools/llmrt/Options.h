@@ -32,6 +32,7 @@ struct RunOptions {
   std::string logitsPath;
   std::string logitsEntry = "score";
   std::string tracePath;
+  std::string memoryReportPath;
   bool isQuiet = false;
   TrainingRunOptions training;
   // The first option given that belongs to one mode alone; "" if none.

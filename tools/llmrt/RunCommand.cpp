@@ -9,6 +9,7 @@
 #include "tools/llmrt/BatchClient.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/MemoryReportFile.h"
 #include "tools/llmrt/TextClient.h"
 #include "tools/llmrt/Trace.h"
 
@@ -199,6 +200,7 @@ CommandEnd runCommand(const RunOptions& options) {
   Preparation ready;
   SessionOptions session = options.session;
   session.trace = !options.tracePath.empty();
+  session.reportsMemory = !options.memoryReportPath.empty();
   session.prepareRankZero = [&] {
     absl::Status status = prepare(options, ready);
     watchForInterrupt(); // not before standard input is read
@@ -220,6 +222,9 @@ CommandEnd runCommand(const RunOptions& options) {
                        end.traces, launch->rank);
         !status.ok())
       return {status};
+  if (auto status = writeMemoryReport(options.memoryReportPath, *launch, end);
+      !status.ok())
+    return {status};
   return {absl::OkStatus(), *end.how == RunEnd::Interrupted};
 }
 

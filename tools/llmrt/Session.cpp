@@ -5,6 +5,7 @@
 #include "tools/llmrt/Session.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/base/ResidentMemory.h"
 #include "tools/llmrt/Interrupt.h"
 #include "tools/llmrt/RankThreads.h"
 
@@ -29,6 +30,7 @@ constexpr absl::string_view kModelSet = "model";
 constexpr int kMostLocalRanks = 256;
 
 constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
+constexpr CollectiveTag kMemoryTag{-1, "all_gather", "memory report", "llmrt"};
 
 /// What the ranks do: one of the two.
 struct Bodies {
@@ -49,6 +51,7 @@ struct RankTask {
 struct RankRecord {
   std::vector<TraceEvent> trace;
   std::string recorder;
+  MemoryReport memory;
 };
 
 bool hasCode(const absl::Status& status, ErrorCode code) {
@@ -83,11 +86,13 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
   ExecutorOptions executorOptions;
   executorOptions.numThreads = task.numThreads;
   executorOptions.weights = task.weights;
+  executorOptions.checkMemory = task.options.checksMemory;
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
   absl::StatusOr<RunEnd> how = runOnRank(task, fabric, *executor, record);
   if (!how.ok() && hasCode(how.status(), ErrorCode::CollectiveTimeout))
     record.recorder = executor->recorderDump();
+  record.memory = executor->memory();
   return how;
 }
 
@@ -126,13 +131,16 @@ void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
 
 SessionEnd runThreads(RankTask task) {
   int size = numRanks(task.plan);
+  std::optional<ResidentMonitor> monitor;
+  if (task.options.reportsMemory)
+    monitor.emplace();
   FabricOptions fabricOptions;
   fabricOptions.timeoutSeconds = task.options.timeoutSeconds;
   fabricOptions.threadsPerRank = task.numThreads;
   fabricOptions.link = task.options.link;
   std::vector<std::unique_ptr<Fabric>> fabrics =
       createLocalFabrics(size, fabricOptions);
-  SessionEnd end{absl::UnknownError(""), true, {}, {}};
+  SessionEnd end{absl::UnknownError(""), true, {}, {}, {}};
   std::vector<RankRecord> records(size);
   std::vector<absl::StatusOr<RunEnd>> outcomes(size, RunEnd::Finished);
   std::vector<std::thread> threads;
@@ -144,6 +152,10 @@ SessionEnd runThreads(RankTask task) {
   for (std::thread& thread : threads)
     thread.join();
   keepRecords(records, end);
+  if (monitor)
+    for (const RankRecord& record : records)
+      end.memory.push_back(
+          {record.memory, monitor->baselineBytes(), monitor->peakBytes()});
   end.how = outcomes[0];
   // The cause, not its echo on another rank.
   for (const absl::StatusOr<RunEnd>& outcome : outcomes)
@@ -212,7 +224,7 @@ bool isReporterOf(const absl::Status& status, int rank) {
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
                       const Bodies& bodies) {
-  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}};
+  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}, {}};
   if (options.link.bytesPerSecond > 0 || options.link.latencySeconds > 0) {
     end.how = makeError(ErrorCode::OptionsContradict,
                         "--simulated-link and --simulated-latency with ranks "
@@ -229,6 +241,9 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     end.how = fabric.status();
     return end;
   }
+  std::optional<ResidentMonitor> monitor;
+  if (options.reportsMemory)
+    monitor.emplace();
   std::vector<int> ranks((*fabric)->size());
   std::iota(ranks.begin(), ranks.end(), 0);
   absl::StatusOr<std::unique_ptr<Communicator>> all =
@@ -265,6 +280,15 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
   task.times.planRead = secondsSinceStart();
   end.how = runRank(task, **fabric, records[0]);
   keepRecords(records, end);
+  if (monitor && end.how.ok()) {
+    RankMemory own{records[0].memory, monitor->baselineBytes(),
+                   monitor->peakBytes()};
+    end.memory.resize((*fabric)->size());
+    absl::Status gathered = (*all)->allGather(&own, end.memory.data(),
+                                              sizeof(own), kMemoryTag);
+    if (!gathered.ok())
+      end.how = gathered;
+  }
   end.isReporter =
       end.how.ok() || isReporterOf(end.how.status(), (*fabric)->rank());
   return end;
@@ -394,7 +418,7 @@ SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
   if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
     return runProcess(options, launch, bodies);
   auto fail = [&](const absl::Status& status) {
-    return SessionEnd{status, launch.rank == 0, {}, {}};
+    return SessionEnd{status, launch.rank == 0, {}, {}, {}};
   };
   if (options.comm == "local" && launch.worldSize > 1)
     return fail(makeError(ErrorCode::OptionsContradict,

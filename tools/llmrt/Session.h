@@ -25,6 +25,8 @@ struct SessionOptions {
   SimulatedLink link; // between ranks that are threads
   int64_t chunkTokens = 0;
   bool trace = false;
+  bool checksMemory = false;  // ExecutorOptions::checkMemory
+  bool reportsMemory = false; // fills SessionEnd::memory
   /// Runs on rank 0 before the ranks start; its error is an error of all of
   /// them.
   std::function<absl::Status()> prepareRankZero;
@@ -34,6 +36,15 @@ struct SessionOptions {
 struct StartTimes {
   double planRead = 0;
   double weightsLoaded = 0;
+};
+
+/// What a rank held when it ended. Plain, so that ranks can exchange it.
+struct RankMemory {
+  MemoryReport report;
+  // Anonymous resident memory of its process, which local ranks share: before
+  // the plan was read, and the most since.
+  int64_t baselineBytes = 0;
+  int64_t peakBytes = 0;
 };
 
 /// What rank 0's body works with.
@@ -68,6 +79,8 @@ struct SessionEnd {
   std::vector<std::vector<TraceEvent>> traces;
   /// After a collective that timed out: what each rank was doing.
   std::vector<std::string> recorders;
+  /// By rank, of all ranks; empty unless the run was to report it.
+  std::vector<RankMemory> memory;
 };
 
 /// A plan file in memory.

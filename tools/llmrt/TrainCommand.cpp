@@ -3,6 +3,7 @@
 // the weights are loaded, so that mistakes show at once.
 #include "runtime/base/Error.h"
 #include "tools/llmrt/Commands.h"
+#include "tools/llmrt/MemoryReportFile.h"
 #include "tools/llmrt/ReferenceModel.h"
 #include "tools/llmrt/TrainingData.h"
 #include "tools/llmrt/TrainingReporter.h"
@@ -167,6 +168,7 @@ private:
 CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
   Training training(options);
   SessionOptions session = options.session;
+  session.reportsMemory = !options.memoryReportPath.empty();
   session.prepareRankZero = [&] { return training.prepare(); };
   SessionEnd end = runEveryRank(session, launch, [&](RankContext& rank) {
     return training.runRank(rank);
@@ -175,6 +177,9 @@ CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
     return {absl::OkStatus(), true, end.isReporter};
   if (!end.how.ok())
     return {end.how.status(), false, end.isReporter, end.recorders};
+  if (auto status = writeMemoryReport(options.memoryReportPath, launch, end);
+      !status.ok())
+    return {status};
   CommandEnd result{absl::OkStatus(), *end.how == RunEnd::Interrupted};
   if (!options.training.checkpointFolder.empty())
     result.interruptedStatus = kSavedStatus;

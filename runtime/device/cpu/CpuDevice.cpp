@@ -8,6 +8,7 @@
 #include "runtime/device/cpu/CodeImage.h"
 #include "runtime/device/cpu/CommunicationThread.h"
 #include "runtime/device/cpu/CpuMemory.h"
+#include "runtime/device/cpu/GuardedPages.h"
 #include "runtime/device/cpu/ThreadPool.h"
 #include "runtime/kernels/KernelRegistry.h"
 
@@ -82,6 +83,14 @@ public:
   }
 
   void release(void* memory) override { memory_.release(memory); }
+
+  // Not counted: most of its pages are never there.
+  absl::StatusOr<std::unique_ptr<GuardedMemory>>
+  allocateGuarded(int64_t sizeBytes) override {
+    LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<GuardedPages> pages,
+                           GuardedPages::create(sizeBytes));
+    return pages;
+  }
 
   void countBytes(MemoryClass memoryClass, int64_t sizeBytes) override {
     memory_.count(memoryClass, sizeBytes);

@@ -116,21 +116,17 @@ TEST(Executor, MemoryIsWhatThePlanSays) {
   }));
 }
 
-TEST(Executor, PoisonSpoilsWhatNobodyWrote) {
-  PlanBuilder b = test::tinyModel();
-  b.program(1).commands.erase(b.program(1).commands.begin()); // no embedding
-  for (bool poison : {false, true}) {
-    RunOptions options = randomWeights();
-    options.executor.poison = poison;
-    test::expectAllOk(runRanks(b.plan, options, [&](Executor& e) {
-      absl::Status status = e.execute(1, 1, nullptr);
-      EXPECT_EQ(std::isnan(outputAs<float>(e, 1, "logits")[0]), poison);
-      // A complete program is not spoilt.
-      status.Update(e.execute(0, 3, nullptr));
-      for (float logit : outputAs<float>(e, 0, "logits"))
-        EXPECT_FALSE(std::isnan(logit));
-      return status;
-    }));
+TEST(Executor, RefusesMoreThanThePlanAllows) {
+  for (auto [memoryClass, name] :
+       {std::pair(fb::MemoryClass::Code, "code"),
+        std::pair(fb::MemoryClass::Library, "library")}) {
+    PlanBuilder b = test::tinyModel();
+    auto row = std::make_unique<fb::MemoryRowT>();
+    row->memory_class = memoryClass;
+    row->size_bytes = 100;
+    b.plan.memory.push_back(std::move(row));
+    EXPECT_THAT(runRanks(b.plan, {}, {})[0].message(),
+                ::testing::AllOf(HasSubstr("LLMC-E0807"), HasSubstr(name)));
   }
 }
 
