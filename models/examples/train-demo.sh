@@ -23,7 +23,7 @@ llmc import -o "$out/model.mlir" \
   --new=llama,layers=4,hidden=192,heads=6,kv_heads=6,intermediate=512,vocab=1024,context=512,tied=1
 llmc compile "$out/model.mlir" --mode=train --batch=8 --seq=256 -o "$out/train.fb"
 llmrt run "$out/train.fb" --weights=random:1 --tokenizer="$out/tokenizer.json" \
-  --data="$out/documents.jsonl" --steps="${STEPS:-900}" --learning-rate=2e-3 --warmup=50 \
+  --data="$out/documents.jsonl" --steps="${STEPS:-700}" --learning-rate=2e-3 --warmup=50 \
   --min-lr=1e-4 --beta2=0.99 --weight-decay=0.1 \
   --checkpoint-dir="$out/checkpoints" --keep=1 --metrics="$out/metrics.jsonl" --resume
 rm -rf "$out/model"
