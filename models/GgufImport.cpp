@@ -265,7 +265,11 @@ describeGguf(const llmrt::WeightSource& weights) {
   LLMRT_RETURN_IF_ERROR(addRope(weights, arch, config));
   LLMRT_RETURN_IF_ERROR(refuseUnsupported(file, arch, *family, config));
 
-  std::string text = config.dump();
+  json shownConfig = config; // in transformers' words but for the order of rows
+  shownConfig.erase("transposed_weights");
+  if (!config["rope_interleaved"].get<bool>())
+    shownConfig.erase("rope_interleaved");
+  std::string text = shownConfig.dump();
   ModelDescription description{
       family,
       ConfigReader(std::move(config), weights.path(), std::move(shown))};

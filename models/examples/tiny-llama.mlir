@@ -2,7 +2,7 @@
 // A Llama of two layers, small enough to read and to edit. Made with
 //   llmc import --new=llama,layers=2,hidden=64,heads=4,kv_heads=2,intermediate=128,vocab=256,context=256,tied=1 -o tiny-llama.mlir
 // and compiled with llmc compile tiny-llama.mlir; weights: llmrt run --weights=random:SEED.
-module attributes {llm.model = {context_length = 256 : i64, family = "llama", head_dim = 16 : i64, heads = 4 : i64, hidden_size = 64 : i64, kv_heads = 2 : i64, layers = 2 : i64, vocab_size = 256 : i64}} {
+module attributes {llm.model = {config = "{\22hidden_size\22:64,\22intermediate_size\22:128,\22max_position_embeddings\22:256,\22num_attention_heads\22:4,\22num_hidden_layers\22:2,\22num_key_value_heads\22:2,\22rms_norm_eps\22:1e-05,\22tie_word_embeddings\22:true,\22vocab_size\22:256,\22model_type\22:\22llama\22,\22architectures\22:[\22LlamaForCausalLM\22]}", context_length = 256 : i64, family = "llama", head_dim = 16 : i64, heads = 4 : i64, hidden_size = 64 : i64, kv_heads = 2 : i64, layers = 2 : i64, vocab_size = 256 : i64}} {
   llm.param @model.embed_tokens.weight : tensor<256x64xf32> split <dim = 0> init <normal, 2.000000e-02>
   llm.param @model.layers.0.input_layernorm.weight : tensor<64xf32> init <ones>
   llm.param @model.layers.0.self_attn.q_proj.weight : tensor<64x64xf32> split <dim = 0, unit = 16> init <normal, 2.000000e-02>
