@@ -187,14 +187,7 @@ std::vector<Case> cases() {
 }
 
 std::string nameOf(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = info.param.fixture;
-  for (const std::string& option : info.param.options)
-    name += option;
-  std::erase_if(name, [](char c) { return c == '-'; });
-  for (char& c : name)
-    if (!std::isalnum(c))
-      c = '_';
-  return name;
+  return caseName(info.param.fixture, info.param.options);
 }
 
 INSTANTIATE_TEST_SUITE_P(Step, LogProbabilities, ::testing::ValuesIn(cases()),

@@ -164,14 +164,7 @@ std::vector<Arrangement> arrangements() {
 
 std::string
 nameOfArrangement(const ::testing::TestParamInfo<Arrangement>& info) {
-  std::string name = info.param.fixture;
-  for (const std::string& option : info.param.options)
-    name += option;
-  std::erase_if(name, [](char c) { return c == '-'; });
-  for (char& c : name)
-    if (!std::isalnum(c))
-      c = '_';
-  return name;
+  return caseName(info.param.fixture, info.param.options);
 }
 
 INSTANTIATE_TEST_SUITE_P(Step, Arrangements,

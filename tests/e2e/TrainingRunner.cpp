@@ -254,4 +254,16 @@ runTraining(const testing::TrainingFixture& fixture,
   return results[0];
 }
 
+std::string caseName(std::string fixture,
+                     const std::vector<std::string>& options) {
+  std::string name = std::move(fixture);
+  for (const std::string& option : options)
+    name += option;
+  std::erase_if(name, [](char c) { return c == '-'; });
+  for (char& c : name)
+    if (!std::isalnum(c))
+      c = '_';
+  return name;
+}
+
 } // namespace llmrt

@@ -42,4 +42,8 @@ absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);
 
+/// Returns the name of a parametrised case: letters, digits and '_'.
+std::string caseName(std::string fixture,
+                     const std::vector<std::string>& options);
+
 } // namespace llmrt
