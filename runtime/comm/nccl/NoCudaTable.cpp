@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// In place of CudaRuntimeTable.cu where the CUDA toolkit was not found.
+// In place of CudaRuntimeTable.cpp where the CUDA toolkit was not found.
 #include "runtime/comm/nccl/CudaTable.h"
 
 #include "runtime/base/Error.h"

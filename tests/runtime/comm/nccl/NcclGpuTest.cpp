@@ -47,7 +47,7 @@ TEST(NcclGpu, CapturedCallsAreReplayedWithTheirMarks) {
     auto comm = fabric.createCommunicator({0});
     ASSERT_TRUE(comm.ok()) << comm.status();
     cudaStream_t stream = nullptr;
-    float* data = nullptr;
+    void* data = nullptr;
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
               cudaSuccess);
     ASSERT_EQ(cudaMalloc(&data, 4000), cudaSuccess);

@@ -4,21 +4,13 @@
 #include "runtime/comm/nccl/CudaTable.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/comm/nccl/MarkKernel.h"
 
-#include <cuda_runtime.h>
+#include <cstring>
+#include <cuda_runtime_api.h>
 
 namespace llmrt {
 namespace {
-
-// One thread. The count stays on the device: reading it over the bus would take
-// longer than all the rest.
-__global__ void markProgress(volatile uint64_t* word, uint32_t* count,
-                             uint32_t number) {
-  uint32_t next = *count + 1;
-  *count = next;
-  *word = (uint64_t{next} << 32) | number;
-  __threadfence_system();
-}
 
 cudaStream_t streamOf(void* stream) {
   return static_cast<cudaStream_t>(stream);
@@ -30,7 +22,7 @@ cudaEvent_t eventOf(void* event) { return static_cast<cudaEvent_t>(event); }
 template <typename Work>
 int onDevice(int device, Work work) {
   cudaError_t error = cudaSetDevice(device);
-  return error == cudaSuccess ? work() : error;
+  return error == cudaSuccess ? static_cast<int>(work()) : error;
 }
 
 int streamCreate(int device, void** stream) {
@@ -96,7 +88,7 @@ int allocatePinned(int device, void** memory, int64_t sizeBytes) {
     cudaError_t error = cudaHostAlloc(
         memory, sizeBytes, cudaHostAllocPortable | cudaHostAllocMapped);
     if (error == cudaSuccess)
-      memset(*memory, 0, sizeBytes);
+      std::memset(*memory, 0, sizeBytes);
     return error;
   });
 }
@@ -129,10 +121,8 @@ int copy(int device, void* stream, void* to, const void* from,
 
 int mark(int device, void* stream, uint64_t* word, uint32_t* count,
          uint32_t number) {
-  return onDevice(device, [&] {
-    markProgress<<<1, 1, 0, streamOf(stream)>>>(word, count, number);
-    return cudaGetLastError();
-  });
+  return onDevice(device,
+                  [&] { return launchMark(stream, word, count, number); });
 }
 
 const char* errorText(int code) {
