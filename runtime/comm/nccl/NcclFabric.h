@@ -7,7 +7,7 @@
 
 #include "runtime/comm/Communicator.h"
 #include "runtime/comm/Launch.h"
-#include "runtime/comm/nccl/CudaTable.h"
+#include "runtime/comm/cuda/CudaTable.h"
 #include "runtime/comm/nccl/NcclTable.h"
 #include "runtime/comm/rendezvous/Rendezvous.h"
 

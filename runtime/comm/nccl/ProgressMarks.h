@@ -6,7 +6,7 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
-#include "runtime/comm/nccl/CudaTable.h"
+#include "runtime/comm/cuda/CudaTable.h"
 
 #include <map>
 #include <memory>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "tests/runtime/comm/CommunicatorSuite.h"
-#include "tests/runtime/comm/nccl/FakeCuda.h"
+#include "tests/runtime/comm/cuda/FakeCuda.h"
 #include "tests/runtime/comm/nccl/FakeNcclControl.h"
 
 #include "runtime/comm/nccl/NcclTable.h"

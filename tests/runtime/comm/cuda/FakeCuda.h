@@ -3,8 +3,8 @@
 // host's, and a stream can be captured and replayed.
 #pragma once
 
-#include "runtime/comm/nccl/CudaTable.h"
-#include "tests/runtime/comm/nccl/FakeStream.h"
+#include "runtime/comm/cuda/CudaTable.h"
+#include "tests/runtime/comm/cuda/FakeStream.h"
 
 #include <condition_variable>
 #include <deque>

@@ -5,6 +5,9 @@
 // `device` current themselves.
 #pragma once
 
+#include "runtime/comm/cuda/SumLimits.h"
+#include "runtime/kernels/KernelAbi.h"
+
 #include "absl/status/statusor.h"
 
 #include <cstdint>
@@ -40,6 +43,13 @@ struct CudaTable {
   /// at once.
   int (*mark)(int device, void* stream, uint64_t* word, uint32_t* count,
               uint32_t number) = nullptr;
+  /// Enqueues out[i] = (blocks[0][i] + blocks[1][i]) + ... in f32, as
+  /// runtime/comm/RankOrderSum.h does, bit for bit: up to kMaxSummands blocks
+  /// of F32 or BF16 in memory that the device reaches. `blocks` itself is read
+  /// before it returns. `out` may be one of the blocks.
+  int (*addInRankOrder)(int device, void* stream, void* out,
+                        const void* const* blocks, int numBlocks,
+                        int64_t numElements, DType dtype) = nullptr;
   const char* (*errorText)(int code) = nullptr;
 
   /// The one translation of the table's results. `doing` is "waiting for ...".

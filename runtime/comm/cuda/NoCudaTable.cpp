@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // In place of CudaRuntimeTable.cpp where the CUDA toolkit was not found.
-#include "runtime/comm/nccl/CudaTable.h"
+#include "runtime/comm/cuda/CudaTable.h"
 
 #include "runtime/base/Error.h"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table over the CUDA runtime, which is linked statically and finds the
 // driver by itself: a program with it starts on machines without a GPU.
-#include "runtime/comm/nccl/CudaTable.h"
+#include "runtime/comm/cuda/CudaTable.h"
 
 #include "runtime/base/Error.h"
-#include "runtime/comm/nccl/MarkKernel.h"
+#include "runtime/comm/cuda/CommKernels.h"
 
 #include <cstring>
 #include <cuda_runtime_api.h>
@@ -125,6 +125,15 @@ int mark(int device, void* stream, uint64_t* word, uint32_t* count,
                   [&] { return launchMark(stream, word, count, number); });
 }
 
+int addInRankOrder(int device, void* stream, void* out,
+                   const void* const* blocks, int numBlocks,
+                   int64_t numElements, DType dtype) {
+  return onDevice(device, [&] {
+    return launchAddInRankOrder(stream, out, blocks, numBlocks, numElements,
+                                dtype == DType::BF16);
+  });
+}
+
 const char* errorText(int code) {
   return cudaGetErrorString(static_cast<cudaError_t>(code));
 }
@@ -161,6 +170,7 @@ absl::StatusOr<CudaTable> loadCudaTable(int device) {
   table.freeDevice = freeDevice;
   table.copy = copy;
   table.mark = mark;
+  table.addInRankOrder = addInRankOrder;
   table.errorText = errorText;
   return table;
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/runtime/comm/nccl/FakeCuda.h"
+#include "tests/runtime/comm/cuda/FakeCuda.h"
+
+#include "runtime/comm/RankOrderSum.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -177,6 +179,14 @@ CudaTable fakeCudaTable() {
     return 0;
   };
   table.mark = mark;
+  table.addInRankOrder = [](int, void* stream, void* out,
+                            const void* const* blocks, int numBlocks,
+                            int64_t numElements, DType dtype) {
+    std::vector<const void*> all(blocks, blocks + numBlocks);
+    streamOf(stream).enqueue(
+        [=] { llmrt::addInRankOrder(out, all, numElements, dtype); });
+    return 0;
+  };
   table.errorText = [](int) { return "fake CUDA error"; };
   return table;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/comm/nccl/CudaTable.h"
+#include "runtime/comm/cuda/CudaTable.h"
 
 #include "runtime/base/Error.h"
 
