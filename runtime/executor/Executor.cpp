@@ -3,13 +3,13 @@
 #include "runtime/executor/Executor.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/executor/LoadKernels.h"
 #include "runtime/executor/LoadWeights.h"
 #include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/executor/StepOrder.h"
 #include "runtime/executor/Stopwatch.h"
-#include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
 #include <map>
@@ -27,6 +27,7 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
 /// An action of a schedule, prepared.
 struct PreparedAction {
   Program* program;
+  int entry;
   Stream stream;
   std::optional<EventId> waitsFor; // what the other stream has to do before
   std::optional<EventId> done;     // recorded behind it
@@ -56,7 +57,8 @@ public:
               FlightRecorder(fabric.rank()),
               FlightRecorder(fabric.rank()),
               0,
-              nullptr} {}
+              nullptr,
+              options.keepTimeline ? std::make_unique<Timeline>() : nullptr} {}
 
   ~PlanExecutor() override { (void)device_->synchronize(); }
 
@@ -67,7 +69,7 @@ public:
         Communicators::create(rank_.plan, rank_.fabric, rank_.coordinates));
     device_->countBytes(MemoryClass::Communication,
                         rank_.communicators.reservedBytes());
-    LLMRT_RETURN_IF_ERROR(loadKernels());
+    LLMRT_ASSIGN_OR_RETURN(rank_.kernels, loadKernels(rank_.plan, *device_));
     LLMRT_RETURN_IF_ERROR(allocateArenas());
     LLMRT_RETURN_IF_ERROR(preparePrograms());
     return checkMemoryBounds(rank_, stage(), options_.numThreads);
@@ -110,10 +112,13 @@ public:
     if (validRows < 0 || validRows > rows)
       return absl::InvalidArgumentError(
           absl::StrCat(validRows, " valid rows of ", rows));
-    return runCall(statistics, [&] {
+    auto begin = std::chrono::steady_clock::now();
+    absl::Status status = runCall(statistics, [&] {
       programs_[entry]->enqueue(validRows);
       return programs_[entry]->numCommands();
     });
+    addEntry(entry, validRows, begin);
+    return status;
   }
 
   absl::Status executeStep(ExecuteStatistics* statistics) override {
@@ -175,7 +180,20 @@ public:
 
   MemoryReport memory() const override;
 
+  std::unique_ptr<Timeline> takeTimeline() override {
+    return std::move(rank_.timeline);
+  }
+
 private:
+  void addEntry(int entry, int64_t validRows,
+                std::chrono::steady_clock::time_point begin) {
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Entries, /*isWait=*/false,
+                           rank_.plan.entries()->Get(entry)->name()->c_str(),
+                           "", "", validRows, begin,
+                           std::chrono::steady_clock::now()});
+  }
+
   absl::Status runActions(const ActionList& run,
                           ExecuteStatistics* statistics) {
     return runCall(statistics, [&] {
@@ -186,7 +204,10 @@ private:
           device_->wait(action.stream, *action.waitsFor);
         if (rank_.checked)
           rank_.checked->beginAction(run.checkedSchedule, i);
+        auto begin = std::chrono::steady_clock::now();
         action.program->enqueue(0);
+        if (action.stream == Stream::Compute)
+          addEntry(action.entry, 0, begin);
         if (rank_.checked)
           rank_.checked->endAction(run.checkedSchedule, i);
         if (action.done)
@@ -223,7 +244,6 @@ private:
   }
 
   absl::Status agreeOnCodeLevel();
-  absl::Status loadKernels();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
@@ -279,49 +299,6 @@ absl::Status PlanExecutor::agreeOnCodeLevel() {
   LLMRT_RETURN_IF_ERROR(
       world->allGather(&mine, levels.data(), sizeof(mine), tag));
   device_->limitCodeLevel(*std::min_element(levels.begin(), levels.end()));
-  return absl::OkStatus();
-}
-
-absl::Status PlanExecutor::loadKernels() {
-  const fb::Plan& plan = rank_.plan;
-  const fb::CodeObject* best = nullptr;
-  int lowest = INT32_MAX;
-  for (unsigned i = 0; plan.code() && i < plan.code()->size(); ++i) {
-    const fb::CodeObject* code = plan.code()->Get(i);
-    lowest = std::min(lowest, code->level());
-    if (code->level() <= device_->codeLevel() &&
-        (!best || code->level() > best->level()))
-      best = code;
-  }
-  std::optional<CodeId> code;
-  if (best) {
-    LLMRT_ASSIGN_OR_RETURN(code,
-                           device_->loadCode(absl::Span<const uint8_t>(
-                               best->image()->data(), best->image()->size())));
-  }
-  for (unsigned i = 0; plan.kernels() && i < plan.kernels()->size(); ++i) {
-    const fb::Kernel* kernel = plan.kernels()->Get(i);
-    absl::string_view name = viewOf(kernel->name());
-    bool isGenerated = kernel->kind() == fb::KernelKind::Generated;
-    if (isGenerated && !code) {
-      auto levelName = [](int level) {
-        return std::string(cpuLevelName(static_cast<CpuLevel>(level)));
-      };
-      return makeError(ErrorCode::CpuTooOld,
-                       absl::StrCat("the plan has code for ", levelName(lowest),
-                                    " and better, the ranks have ",
-                                    levelName(device_->codeLevel())),
-                       "compile for this machine, or unset LLMRT_CPU_LEVEL");
-    }
-    KernelId id;
-    if (isGenerated) {
-      LLMRT_ASSIGN_OR_RETURN(id, device_->findKernel(*code, name));
-    } else {
-      LLMRT_ASSIGN_OR_RETURN(
-          id, device_->findHandTunedKernel(name, kernel->version()));
-    }
-    rank_.kernels.push_back(id);
-  }
   return absl::OkStatus();
 }
 
@@ -395,7 +372,7 @@ PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
           Program::create(*byEntry.at(entry), rank_.plan.entries()->Get(entry),
                           rank_, slots));
     }
-    PreparedAction action{program.get(), order[i].stream, std::nullopt,
+    PreparedAction action{program.get(), entry, order[i].stream, std::nullopt,
                           std::nullopt};
     if (order[i].waitsFor >= 0)
       action.waitsFor = list.actions[order[i].waitsFor].done;

@@ -7,6 +7,7 @@
 
 #include "runtime/comm/Communicator.h"
 #include "runtime/executor/MemoryReport.h"
+#include "runtime/executor/Timeline.h"
 #include "runtime/plan/PlanFile.h"
 
 #include "absl/status/statusor.h"
@@ -32,6 +33,7 @@ struct ExecutorOptions {
   // measures what they touch; slower, and needs more memory. See
   // docs/howto/check-memory.md.
   bool checkMemory = false;
+  bool keepTimeline = false; // for timeline(); a little slower
 };
 
 /// Time and counters of one execute() or executeStep(). The share of
@@ -119,6 +121,10 @@ public:
   virtual absl::Span<const int> coordinates() const = 0;
   /// Text of the flight recorder.
   virtual std::string recorderDump() const = 0;
+
+  /// Returns what this rank did so far; null unless the options ask for it. The
+  /// executor must be idle.
+  virtual std::unique_ptr<Timeline> takeTimeline() { return nullptr; }
 
   /// Returns the bytes of this rank by class.
   virtual MemoryReport memory() const { return {}; }

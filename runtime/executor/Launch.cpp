@@ -18,9 +18,15 @@ public:
     launch_.rows = static_cast<int64_t>(*gridRows_);
     if (launch_.rows <= 0 || launch_.cols <= 0)
       return;
+    auto begin = rank_.timeline ? std::chrono::steady_clock::now()
+                                : std::chrono::steady_clock::time_point();
     rank_.computeRecorder.begin(tag_);
     rank_.device.launch(launch_);
     rank_.computeRecorder.end();
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Compute, /*isWait=*/false, tag_.kind,
+                           tag_.subject, tag_.pass, tag_.command, begin,
+                           std::chrono::steady_clock::now()});
   }
 
 private:
