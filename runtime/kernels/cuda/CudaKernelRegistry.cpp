@@ -13,7 +13,7 @@
 namespace llmrt {
 namespace {
 
-/// The most rows that LinearFewRows.cu multiplies.
+/// The most rows that LinearFewRows.cu and LinearSomeRows.cu multiply.
 constexpr int64_t kLinearFewRows = 16;
 /// The most rows of a sequence that AttentionFewRows.cu attends.
 constexpr int64_t kAttentionFewRows = 4;
@@ -71,6 +71,18 @@ CudaLaunchShape plainShape(const CudaKernelInfo& kernel, int64_t rows,
           0};
 }
 
+// What LinearSomeRows.cu reads 16 bytes at a time.
+bool suitsTensorCores(const LinearArgs& a) {
+  auto isAligned = [](const void* p) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  };
+  bool suits =
+      isBf16(a.dtype) && a.K % 8 == 0 && a.ldx % 4 == 0 && isAligned(a.x);
+  for (int64_t j = 0; j < a.count; ++j)
+    suits = suits && isAligned(a.weights[j].w);
+  return suits;
+}
+
 absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
                                             const LinearArgs& a, int64_t rows) {
   if (a.layout != static_cast<int64_t>(WeightLayout::RowMajor))
@@ -79,7 +91,12 @@ absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
       a.weights[2].epilogue)
     return noForm(kernel.name, "has no slots");
   CudaLaunchShape shape = plainShape(kernel, rows, 0);
-  if (rows <= kLinearFewRows) {
+  if (rows > 2 && rows <= kLinearFewRows && suitsTensorCores(a)) {
+    shape.file = "LinearSomeRows";
+    shape.rowTile = rows <= 8 ? 8 : 16;
+    shape.symbol = absl::StrCat("linear_mma_", shape.rowTile);
+    shape.colTile = 16;
+  } else if (rows <= kLinearFewRows) {
     const int64_t M = powerOfTwoFrom(std::min<int64_t>(rows, 8));
     shape.file = "LinearFewRows";
     shape.symbol = absl::StrCat("linear_rows_", M);

@@ -97,7 +97,7 @@ TEST(CudaLinear, fewRows) {
 
 TEST(CudaLinear, longReductions) {
   for (DType dtype : {DType::F32, DType::BF16})
-    for (int64_t rows : {1, 8})
+    for (int64_t rows : {1, 8, 13})
       expectAgreement({rows, rows, 4104, {9}}, dtype, 0);
 }
 
@@ -117,13 +117,14 @@ TEST(CudaLinear, manyRows) {
 
 TEST(CudaLinear, zippedWeights) {
   for (DType dtype : {DType::F32, DType::BF16})
-    for (int64_t rows : {1, 6, 33})
+    for (int64_t rows : {1, 6, 12, 33})
       expectAgreement({rows, rows, 96, {70, 70}, true}, dtype, 0);
 }
 
 TEST(CudaLinear, leavesInvalidRowsAlone) {
   for (DType dtype : {DType::F32, DType::BF16}) {
     expectAgreement({8, 3, 64, {40}}, dtype, 0);
+    expectAgreement({16, 9, 64, {40}}, dtype, 0);
     expectAgreement({200, 37, 64, {40}}, dtype, 0);
   }
 }

@@ -66,12 +66,27 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
   if (std::string(LLMRT_CUDA_REPORT_DIR).empty())
     GTEST_SKIP() << "built without the CUDA toolkit";
   const Report report = readReports();
-  for (const char* kernel :
-       {"linear", "linear_f32", "linear_rows_1", "linear_rows_2",
-        "linear_rows_4", "linear_rows_8", "attention", "attention_bf16_64",
-        "attention_bf16_128", "attention_bf16_256", "attention_rows_1",
-        "attention_rows_2", "attention_rows_4", "attention_rows_8", "embedding",
-        "rope", "rope_append", "kv_append", "sample"}) {
+  for (const char* kernel : {"linear",
+                             "linear_f32",
+                             "linear_rows_1",
+                             "linear_rows_2",
+                             "linear_rows_4",
+                             "linear_rows_8",
+                             "linear_mma_8",
+                             "linear_mma_16",
+                             "attention",
+                             "attention_bf16_64",
+                             "attention_bf16_128",
+                             "attention_bf16_256",
+                             "attention_rows_1",
+                             "attention_rows_2",
+                             "attention_rows_4",
+                             "attention_rows_8",
+                             "embedding",
+                             "rope",
+                             "rope_append",
+                             "kv_append",
+                             "sample"}) {
     auto found = report.find(kernel);
     ASSERT_NE(found, report.end()) << kernel;
     for (const char* architecture : {"sm_80", "sm_90a", "sm_100"}) {
