@@ -149,6 +149,10 @@ public:
                     int64_t sizeBytes) = 0;
   /// Calls of all streams run one at a time, in the order of these calls.
   virtual void call(Stream stream, StreamCall& work) = 0;
+  /// Returns the device's own handle of a stream (a cudaStream_t), for calls
+  /// that enqueue on it (CollectiveTag::stream); null where they run on the
+  /// host.
+  virtual void* nativeStream(Stream stream) const { return nullptr; }
 
   /// Returns the device's own handle of a stream (a cudaStream_t), for calls
   /// that enqueue on it (CollectiveTag::stream); null where they run on the

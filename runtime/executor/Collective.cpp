@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Commands of communication: one call of a communicator, on either stream. A
-// failure aborts the fabric, so that no rank waits for this one.
+// failure aborts the fabric, so that no rank waits for this one. On a device
+// with streams of its own run() only enqueues.
 #include "runtime/executor/Program.h"
 
 #include <chrono>
@@ -97,13 +98,20 @@ private:
                             : 1;
     for (const BucketPart& part : args_.parts)
       if (part.recv != part.send)
-        std::memmove(part.recv, part.send, part.size * unitBytes);
+        move(part.recv, part.send, part.size * unitBytes);
     return absl::OkStatus();
   }
 
   void copyIfApart() {
     if (args_.send && args_.recv && args_.send != args_.recv)
-      std::memmove(args_.recv, args_.send, args_.sizeBytes);
+      move(args_.recv, args_.send, args_.sizeBytes);
+  }
+
+  void move(void* to, const void* from, int64_t sizeBytes) {
+    if (tag_.stream)
+      rank_.device.copy(stream_, to, from, sizeBytes);
+    else
+      std::memmove(to, from, sizeBytes);
   }
 
   Rank& rank_;
@@ -157,10 +165,12 @@ CommandPtr prepareCollective(const fb::Command& command,
   args.peer = command.peer();
   args.recvPeer = command.recv_peer();
   args.parts = partsOf(command, args, context);
-  context.lastCollective = tagOf(command, context);
-  return std::make_unique<CollectiveCommand>(
-      context.rank, static_cast<Stream>(command.stream()), args,
-      context.lastCollective, context.program.checkedNumber());
+  auto stream = static_cast<Stream>(command.stream());
+  CollectiveTag tag = tagOf(command, context);
+  tag.stream = rank.device.nativeStream(stream);
+  context.lastCollective = tag;
+  return std::make_unique<CollectiveCommand>(context.rank, stream, args, tag,
+                                             context.program.checkedNumber());
 }
 
 } // namespace llmrt

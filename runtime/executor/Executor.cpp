@@ -198,7 +198,8 @@ public:
 
   std::string recorderDump() const override {
     return absl::StrCat("kernels\n", rank_.computeRecorder.dump(),
-                        "communication\n", rank_.communicationRecorder.dump());
+                        "communication\n", rank_.communicationRecorder.dump(),
+                        rank_.fabric.streamProgress());
   }
 
   MemoryReport memory() const override;
@@ -262,7 +263,12 @@ private:
 
   /// Waits for all that was enqueued, and says whether it kept to its memory.
   absl::Status endCall() {
-    LLMRT_RETURN_IF_ERROR(device_->synchronize());
+    absl::Status status = device_->synchronize();
+    // What failed on a stream is known to the fabric alone, and explains what
+    // the device says.
+    if (device_->nativeStream(Stream::Compute))
+      LLMRT_RETURN_IF_ERROR(rank_.fabric.abortStatus());
+    LLMRT_RETURN_IF_ERROR(status);
     return rank_.checked ? rank_.checked->endCall() : absl::OkStatus();
   }
 
