@@ -60,6 +60,7 @@ CommandPtr prepareLaunch(const fb::Command& command, PrepareContext& context) {
   launch.kernel = rank.kernels[command.kernel()];
   launch.arguments =
       reinterpret_cast<const uint64_t*>(program.deviceAddress(first));
+  launch.hostArguments = program.hostWord(first);
   launch.rows = 0;
   launch.cols = command.grid_cols();
   launch.rowTile = kernel->row_tile();

@@ -2,47 +2,39 @@
 #include "runtime/executor/LoadKernels.h"
 
 #include "runtime/base/Error.h"
-#include "runtime/kernels/KernelRegistry.h"
 
-#include <algorithm>
 #include <optional>
 
 namespace llmrt {
+namespace {
+
+absl::StatusOr<CodeId> loadCode(const fb::Plan& plan, Device& device) {
+  std::vector<CodeOption> options;
+  for (const fb::CodeObject* code : *plan.code())
+    options.push_back(
+        {code->target()
+             ? absl::string_view(code->target()->data(), code->target()->size())
+             : absl::string_view(),
+         code->level()});
+  LLMRT_ASSIGN_OR_RETURN(int best, device.chooseCode(options));
+  const auto* image = plan.code()->Get(best)->image();
+  return device.loadCode({image->data(), image->size()});
+}
+
+} // namespace
 
 absl::StatusOr<std::vector<KernelId>> loadKernels(const fb::Plan& plan,
                                                   Device& device) {
-  const fb::CodeObject* best = nullptr;
-  int lowest = INT32_MAX;
-  for (unsigned i = 0; plan.code() && i < plan.code()->size(); ++i) {
-    const fb::CodeObject* code = plan.code()->Get(i);
-    lowest = std::min(lowest, code->level());
-    if (code->level() <= device.codeLevel() &&
-        (!best || code->level() > best->level()))
-      best = code;
-  }
   std::optional<CodeId> code;
-  if (best) {
-    LLMRT_ASSIGN_OR_RETURN(code,
-                           device.loadCode(absl::Span<const uint8_t>(
-                               best->image()->data(), best->image()->size())));
-  }
   std::vector<KernelId> kernels;
   for (unsigned i = 0; plan.kernels() && i < plan.kernels()->size(); ++i) {
     const fb::Kernel* kernel = plan.kernels()->Get(i);
     absl::string_view name(kernel->name()->data(), kernel->name()->size());
-    bool isGenerated = kernel->kind() == fb::KernelKind::Generated;
-    if (isGenerated && !code) {
-      auto levelName = [](int level) {
-        return std::string(cpuLevelName(static_cast<CpuLevel>(level)));
-      };
-      return makeError(ErrorCode::CpuTooOld,
-                       absl::StrCat("the plan has code for ", levelName(lowest),
-                                    " and better, the ranks have ",
-                                    levelName(device.codeLevel())),
-                       "compile for this machine, or unset LLMRT_CPU_LEVEL");
-    }
     KernelId id;
-    if (isGenerated) {
+    if (kernel->kind() == fb::KernelKind::Generated) {
+      if (!code) { // the reader has checked that there is some
+        LLMRT_ASSIGN_OR_RETURN(code, loadCode(plan, device));
+      }
       LLMRT_ASSIGN_OR_RETURN(id, device.findKernel(*code, name));
     } else {
       LLMRT_ASSIGN_OR_RETURN(

@@ -13,7 +13,7 @@ namespace llmrt {
 
 /// Loads the best code object that the device runs and returns the kernels by
 /// their number in the plan.
-/// Errors  CpuTooOld, CodeNotLoadable, KernelMissing.
+/// Errors  CpuTooOld, DeviceUnsupported, CodeNotLoadable, KernelMissing.
 absl::StatusOr<std::vector<KernelId>> loadKernels(const fb::Plan& plan,
                                                   Device& device);
 

@@ -45,6 +45,7 @@ struct RankTask {
   int numThreads;
   const Bodies& bodies;
   StartTimes times;
+  int gpu = 0; // of a cuda plan
 };
 
 /// What a rank leaves behind beside its outcome.
@@ -84,6 +85,7 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
                                        RankRecord& record) {
   ExecutorOptions executorOptions;
   executorOptions.numThreads = task.numThreads;
+  executorOptions.gpu = task.gpu;
   executorOptions.weights = task.weights;
   executorOptions.checkMemory = task.options.checksMemory;
   executorOptions.keepTimeline = task.options.keepsTimeline;
@@ -279,6 +281,7 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     return end;
   }
   RankTask task{*plan.plan, options, weights, *threads, bodies, {}};
+  task.gpu = launch.localRank;
   task.times.planRead = secondsSinceStart();
   end.how = runRank(task, **fabric, records[0]);
   keepRecords(records, end);
