@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Communication between ranks. A Fabric is all ranks of a run (threads of one
 // process, or MPI processes); a Communicator is one group of them along some
-// mesh axes. Buffers are host memory here; the CUDA back-ends bring their own
-// implementations. Results are bit-identical on every back-end: reductions add
-// in rank order, by our own algorithm.
+// mesh axes. On host memory results are bit-identical on every back-end:
+// reductions add in rank order, by our own algorithm. On CUDA they are
+// identical from run to run.
 #pragma once
 
 #include "runtime/kernels/KernelAbi.h"
@@ -20,12 +20,17 @@
 namespace llmrt {
 
 /// What a collective is for: named in the error when it times out, and kept by
-/// the flight recorder. The texts live as long as the plan.
+/// the flight recorder. The texts live as long as the plan. And where it runs.
 struct CollectiveTag {
   int64_t command = -1;     // index of the command in its program
   const char* kind = "";    // "all_gather"
   const char* subject = ""; // the parameter or tensor
   const char* pass = "";    // the pass that put it there
+  /// Null: the buffers are host memory, and the call returns when its result is
+  /// complete. Else a stream of the rank's device (a cudaStream_t), on
+  /// back-ends that know it: the buffers are device memory, and the call only
+  /// enqueues; what fails later is in Fabric::abortStatus().
+  void* stream = nullptr;
 };
 
 /// One part of a bucket: what a collective of its own would move.
@@ -37,7 +42,7 @@ struct BucketPart {
 
 /// One group of ranks. Every member makes the same calls in the same order, one
 /// at a time. A call returns when this rank's result is complete and its inputs
-/// may be overwritten.
+/// may be overwritten; a call on a stream, when it is enqueued.
 /// Errors  CollectiveTimeout names the world rank that did not come, and aborts
 ///         the fabric, so that every rank returns the same error;
 ///         CollectiveAborted after abort() of any rank; CollectiveMismatch
@@ -75,9 +80,9 @@ public:
   }
 
   /// As a reduceScatter of each part, bit for bit.
-  virtual absl::Status
-  reduceScatterBucket(absl::Span<const BucketPart> parts, DType dtype,
-                      const CollectiveTag& tag) = 0;
+  virtual absl::Status reduceScatterBucket(absl::Span<const BucketPart> parts,
+                                           DType dtype,
+                                           const CollectiveTag& tag) = 0;
   /// In place; bits equal reduceScatter followed by allGather for any
   /// numElements.
   virtual absl::Status allReduce(void* data, int64_t numElements, DType dtype,
@@ -119,7 +124,7 @@ public:
   virtual ~Fabric() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const char* name() const = 0; // "local", "mpi"
+  virtual const char* name() const = 0; // "local", "mpi", "nccl"
   /// Makes the group of the given world ranks (this rank among them, in group
   /// order). Collective over exactly these ranks; groups are made in the same
   /// order on all.
@@ -132,6 +137,10 @@ public:
   virtual void abort(const absl::Status& reason) = 0;
   /// Returns ok until this rank knows of an abort; then what its calls return.
   virtual absl::Status abortStatus() const = 0;
+
+  /// Returns lines for the flight recorder about calls on streams: where the
+  /// device is in each group. Empty where calls return complete.
+  virtual std::string streamProgress() const { return ""; }
 };
 
 struct FabricOptions {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Commands of communication: one call of a communicator, on either stream. A
-// failure aborts the fabric, so that no rank waits for this one.
+// failure aborts the fabric, so that no rank waits for this one. On a device
+// with streams of its own run() only enqueues.
 #include "runtime/executor/Program.h"
 
 #include <chrono>
@@ -30,7 +31,13 @@ public:
       : rank_(rank), stream_(stream), args_(args), tag_(tag),
         checkedProgram_(checkedProgram) {}
 
-  void enqueue() override { rank_.device.call(stream_, *this); }
+  void enqueue() override {
+    if (!rank_.timeline || stream_ != Stream::Compute)
+      return rank_.device.call(stream_, *this);
+    auto begin = std::chrono::steady_clock::now();
+    rank_.device.call(stream_, *this);
+    addWait(rank_, tag_, begin);
+  }
 
   absl::Status run() override {
     if (rank_.checked && stream_ == Stream::Communication)
@@ -39,9 +46,13 @@ public:
     rank_.communicationRecorder.begin(tag_);
     absl::Status status = args_.communicator ? communicate() : stayAlone();
     rank_.communicationRecorder.end(status.ok());
-    std::chrono::duration<double> elapsed =
-        std::chrono::steady_clock::now() - begin;
-    rank_.communicationSeconds += elapsed.count();
+    auto end = std::chrono::steady_clock::now();
+    rank_.communicationSeconds +=
+        std::chrono::duration<double>(end - begin).count();
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Communication, /*isWait=*/false,
+                           tag_.kind, tag_.subject, tag_.pass, tag_.command,
+                           begin, end});
     if (!status.ok())
       rank_.fabric.abort(status);
     return status;
@@ -87,13 +98,20 @@ private:
                             : 1;
     for (const BucketPart& part : args_.parts)
       if (part.recv != part.send)
-        std::memmove(part.recv, part.send, part.size * unitBytes);
+        move(part.recv, part.send, part.size * unitBytes);
     return absl::OkStatus();
   }
 
   void copyIfApart() {
     if (args_.send && args_.recv && args_.send != args_.recv)
-      std::memmove(args_.recv, args_.send, args_.sizeBytes);
+      move(args_.recv, args_.send, args_.sizeBytes);
+  }
+
+  void move(void* to, const void* from, int64_t sizeBytes) {
+    if (tag_.stream)
+      rank_.device.copy(stream_, to, from, sizeBytes);
+    else
+      std::memmove(to, from, sizeBytes);
   }
 
   Rank& rank_;
@@ -147,9 +165,12 @@ CommandPtr prepareCollective(const fb::Command& command,
   args.peer = command.peer();
   args.recvPeer = command.recv_peer();
   args.parts = partsOf(command, args, context);
-  return std::make_unique<CollectiveCommand>(
-      context.rank, static_cast<Stream>(command.stream()), args,
-      tagOf(command, context), context.program.checkedNumber());
+  auto stream = static_cast<Stream>(command.stream());
+  CollectiveTag tag = tagOf(command, context);
+  tag.stream = rank.device.nativeStream(stream);
+  context.lastCollective = tag;
+  return std::make_unique<CollectiveCommand>(context.rank, stream, args, tag,
+                                             context.program.checkedNumber());
 }
 
 } // namespace llmrt

@@ -127,6 +127,16 @@ TEST_F(BadInput, LowerCpuLevels) {
   }
 }
 
+TEST_F(BadInput, MisspeltCpuLevelIsRefused) {
+  run("llmc compile model.mlir -o plan.fb --seq=64");
+  ToolEnd end = workspace_.run("LLMRT_CPU_LEVEL=avx513 llmrt run plan.fb "
+                               "--weights=random:1 --tokens=1,2 "
+                               "--output-logits=out.npy");
+  EXPECT_EQ(end.status, 2);
+  EXPECT_THAT(end.errors, testing::HasSubstr("LLMRT_CPU_LEVEL=avx513"));
+  EXPECT_FALSE(workspace_.exists("out.npy"));
+}
+
 TEST_F(BadInput, RanksAgreeOnTheCpuLevel) {
   if (mpiLauncher(1).empty())
     GTEST_SKIP() << "no mpirun on this machine";
