@@ -16,119 +16,24 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <sstream>
-#include <ucontext.h>
+
+// Last: it defines words of CUDA.
+#include "tests/support/cuda/CudaEmulation.h"
 
 namespace llmc {
 namespace {
 
-/// The threads of one block, as fibers of the calling thread.
-class Block {
-public:
-  Block(int number, std::function<void()> body)
-      : number_(number), body_(std::move(body)), fibers_(kThreads) {
-    current = this;
-    for (Fiber& fiber : fibers_) {
-      fiber.stack.resize(kStackBytes);
-      getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack.data();
-      fiber.context.uc_stack.ss_size = fiber.stack.size();
-      fiber.context.uc_link = &scheduler_;
-      makecontext(
-          &fiber.context, [] { current->runFiber(); }, 0);
-    }
-  }
+int32_t emulatedThread() { return threadIdx.x; }
 
-  /// Returns false if threads wait for ones that never come.
-  bool run() {
-    for (bool isAlive = true; isAlive;) {
-      isAlive = false;
-      int64_t before = steps_;
-      for (thread_ = 0; thread_ < kThreads; ++thread_) {
-        if (fibers_[thread_].isDone)
-          continue;
-        isAlive = true;
-        swapcontext(&scheduler_, &fibers_[thread_].context);
-      }
-      if (isAlive && steps_ == before)
-        return false;
-    }
-    return true;
-  }
+int32_t emulatedBlock() { return blockIdx.x; }
 
-  int thread() const { return thread_; }
-
-  int number() const { return number_; }
-
-  void barrier() { meet(blockMeeting_, kThreads); }
-
-  float exchange(float value, int distance) {
-    int self = thread_, warp = self / kWarp;
-    values_[self] = value;
-    meet(warpMeetings_[warp], kWarp);
-    float other = values_[self ^ distance];
-    meet(warpMeetings_[warp], kWarp);
-    return other;
-  }
-
-  static Block* current;
-
-private:
-  static constexpr int kThreads = kGeneratedThreads, kWarp = 32;
-  static constexpr size_t kStackBytes = 64 * 1024;
-
-  struct Fiber {
-    ucontext_t context;
-    std::vector<char> stack;
-    bool isDone = false;
-  };
-
-  struct Meeting {
-    int numWaiting = 0;
-    int64_t number = 0;
-  };
-
-  void runFiber() {
-    body_();
-    fibers_[thread_].isDone = true;
-    ++steps_;
-  }
-
-  void meet(Meeting& meeting, int numThreads) {
-    int self = thread_;
-    int64_t number = meeting.number;
-    ++steps_;
-    if (++meeting.numWaiting == numThreads) {
-      meeting.numWaiting = 0;
-      ++meeting.number;
-    }
-    while (meeting.number == number)
-      swapcontext(&fibers_[self].context, &scheduler_);
-  }
-
-  int number_;
-  std::function<void()> body_;
-  std::vector<Fiber> fibers_;
-  ucontext_t scheduler_;
-  int thread_ = 0;
-  int64_t steps_ = 0; // barriers reached, threads ended
-  Meeting blockMeeting_;
-  Meeting warpMeetings_[kThreads / kWarp];
-  float values_[kThreads];
-};
-
-Block* Block::current = nullptr;
-
-int32_t emulatedThread() { return Block::current->thread(); }
-
-int32_t emulatedBlock() { return Block::current->number(); }
-
-void emulatedBarrier(int32_t) { Block::current->barrier(); }
+void emulatedBarrier(int32_t) { __syncthreads(); }
 
 float emulatedShuffle(uint32_t mask, float value, int32_t distance,
                       int32_t clamp) {
   EXPECT_EQ(mask, ~0u);
   EXPECT_EQ(clamp, 31);
-  return Block::current->exchange(value, distance);
+  return __shfl_xor_sync(mask, value, distance);
 }
 
 /// What the IR may call, by the name of LLVM's intrinsic.
@@ -219,11 +124,14 @@ void EmulatedKernels::launch(const std::string& name,
   using Kernel =
       void(const uint64_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*);
   auto* kernel = address->toPtr<Kernel*>();
-  for (int64_t i = 0; i < numBlocks; ++i) {
-    // A generated kernel reads nothing of the grid but its block's number.
-    Block block(i, [&] { kernel(words.data(), -1, -1, -1, -1, nullptr); });
-    ASSERT_TRUE(block.run()) << name << ": threads wait for others that ended";
-  }
+  llmrt::emulation::Launch launch;
+  launch.gridX = numBlocks;
+  launch.threads = kGeneratedThreads;
+  // A generated kernel reads nothing of the grid but its block's number.
+  EXPECT_EQ(llmrt::emulation::runGrid(
+                launch, [&] { kernel(words.data(), -1, -1, -1, -1, nullptr); }),
+            "")
+      << name;
 }
 
 CudaKernels::CudaKernels(const std::string& text, const std::string& target) {

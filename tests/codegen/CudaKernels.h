@@ -43,9 +43,9 @@ std::vector<std::string> cubinKernels(const std::vector<uint8_t>& image);
 /// says of its registers, stacks and spills.
 std::string resourceReport(const std::string& ptx, int architecture);
 
-/// The kernels of a module on the host. Barriers wait for every thread of the
-/// block, shuffles for every thread of the warp; a thread that waits in vain
-/// fails the test.
+/// The kernels of a module on the host, in the emulation of hand-tuned ones
+/// (tests/support/cuda/CudaEmulation.h). A thread that waits in vain fails the
+/// test.
 class EmulatedKernels {
 public:
   explicit EmulatedKernels(const std::string& text);
