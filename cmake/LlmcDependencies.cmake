@@ -27,3 +27,17 @@ if(LLMC_BUILD_TESTS)
 endif()
 set(LLMC_TEST_DATA "${CMAKE_SOURCE_DIR}/../shared/data" CACHE PATH
   "Folder of real models and tokenizers; tests that need it skip without it")
+# The CUDA device needs the toolkit (nvcc and the static runtime library) to be built, and
+# only a driver to run. Without it everything else is built.
+option(LLMC_CUDA "Build the cuda device if the CUDA toolkit is found" ON)
+set(LLMC_HAS_CUDA OFF)
+if(LLMC_CUDA)
+  find_package(CUDAToolkit 13 QUIET)
+  if(CUDAToolkit_FOUND AND CUDAToolkit_NVCC_EXECUTABLE AND TARGET CUDA::cudart_static)
+    set(LLMC_HAS_CUDA ON)
+    message(STATUS "CUDA toolkit ${CUDAToolkit_VERSION}: the cuda device is built")
+  endif()
+endif()
+if(NOT LLMC_HAS_CUDA)
+  message(STATUS "CUDA toolkit 13 not found (or LLMC_CUDA=OFF): no cuda device; the rest is built")
+endif()

@@ -4,8 +4,10 @@
 #include "models/ImportSteps.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/base/NearestName.h"
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include <algorithm>
@@ -41,37 +43,12 @@ constexpr NewModelKey kKeys[] = {
     {"tied", "tie_word_embeddings", true},
 };
 
-/// Number of single-character changes from `a` to `b`.
-size_t editDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j)
-    row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1,
-                         diagonal + (a[i - 1] != b[j - 1] ? 1 : 0)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 absl::Status unknown(const std::string& what, const std::string& word,
                      const std::vector<std::string>& known, ErrorCode code) {
-  const std::string* nearest = nullptr;
-  std::string list;
-  for (const std::string& name : known) {
-    list += (list.empty() ? "" : ", ") + name;
-    if (word.size() < 64 &&
-        (!nearest || editDistance(word, name) < editDistance(word, *nearest)))
-      nearest = &name;
-  }
-  std::string advice = "known: " + list;
-  if (nearest && editDistance(word, *nearest) <= 3)
-    advice = "did you mean " + *nearest + "? " + advice;
+  std::string advice = "known: " + absl::StrJoin(known, ", ");
+  std::string nearest = llmrt::nearestName(word, known);
+  if (!nearest.empty())
+    advice = "did you mean " + nearest + "? " + advice;
   return makeError(code, "unknown " + what + " in --new: " + word, advice);
 }
 

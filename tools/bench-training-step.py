@@ -3,7 +3,8 @@
 """Times a training step of a 110M shape (12 layers, 768 wide, 2048 inner, vocabulary
 32000; batch 4, 512 tokens, f32) in turns with what it is compared with:
 
-  its matrix products alone, in the better of oneDNN and OpenBLAS
+  its matrix products alone, in the better of oneDNN and OpenBLAS: those of linear
+    layers; and with the six of attention, at half of their time, as attention is causal
   the same step in PyTorch, if --python=PATH names a Python that has it
   ZeRO 3 with ZeRO 0 over two ranks of one thread, under mpirun if it is there
 
@@ -21,6 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = "llama,layers=12,hidden=768,heads=12,intermediate=2048,vocab=32000,context=512"
+NUM_LAYERS = 12
 # Layers of each shape of BM_LibraryProducts, by outputs and inputs.
 LAYERS = {(768, 768): 48, (2048, 768): 24, (768, 2048): 12, (32000, 768): 1}
 
@@ -79,21 +81,27 @@ class Bench:
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
         return statistics.median(2048 / l["tokens_per_second"] for l in lines[1:])
 
-    def products(self):
-        out = run([self.bin / "kernels-bench", "--benchmark_filter=LibraryProducts",
+    def library(self, name):
+        out = run([self.bin / "kernels-bench", f"--benchmark_filter={name}/",
                    "--benchmark_format=json"])
-        seconds = 0.0
-        for b in json.loads(out)["benchmarks"]:
-            _, outputs, inputs = map(int, b["name"].split("/")[1:4])
-            seconds += LAYERS[(outputs, inputs)] * b["milliseconds"] * 1e-3
-        return seconds
+        return [(list(map(int, b["name"].split("/")[1:4])), b["milliseconds"] * 1e-3)
+                for b in json.loads(out)["benchmarks"]]
+
+    def products(self):
+        return sum(LAYERS[(outputs, inputs)] * seconds
+                   for (_, outputs, inputs), seconds in self.library("LibraryProducts"))
+
+    def attention_products(self):
+        [(_, seconds)] = self.library("LibraryAttentionProducts")
+        return NUM_LAYERS * seconds / 2
 
     def torch(self, threads):
         return float(run([self.options.python, "-c", TORCH_STEP, threads,
                           self.options.steps]))
 
     def contestants(self):
-        all_ = {"step": lambda: self.step("one.fb", 2), "products": self.products}
+        all_ = {"step": lambda: self.step("one.fb", 2), "products": self.products,
+                "attention": self.attention_products}
         if self.options.python:
             all_["PyTorch"] = lambda: self.torch(2)
         launcher = ()
@@ -121,7 +129,10 @@ def main():
                 times[name].append(measure())
                 print(f"turn {turn + 1}: {name}: {times[name][-1]:.3f} s", flush=True)
     median = {name: statistics.median(t) for name, t in times.items()}
-    print(f"products alone / step: {median['products'] / median['step']:.3f}")
+    products = median["products"]
+    print(f"products of linear layers alone / step: {products / median['step']:.3f}")
+    products += median["attention"]
+    print(f"all products alone / step: {products / median['step']:.3f}")
     if "PyTorch" in median:
         print(f"PyTorch's step / step: {median['PyTorch'] / median['step']:.3f}")
     print(f"ZeRO 3 / ZeRO 0: {median['ZeRO 3, dp=2'] / median['ZeRO 0, dp=2']:.3f}")

@@ -2,7 +2,10 @@
 // Counts as runtime/executor/Program.cpp allocates.
 #include "compiler/plan/OutsideMemory.h"
 
+#include "compiler/passes/Options.h"
 #include "runtime/kernels/ScratchFormulas.h"
+#include "runtime/kernels/cuda/Constants.h"
+#include "runtime/kernels/cuda/CudaKernelRegistry.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
@@ -78,6 +81,8 @@ int64_t countScratchBytes(ModuleOp module, plan::StageOp stage,
                           const std::vector<std::string>& axes,
                           const std::vector<int64_t>& axisSizes) {
   SymbolTable symbols(module);
+  const bool isCuda =
+      StringRef(Options::read(module).target).starts_with("cuda");
   int64_t bytes = 0;
   for (auto program : stage.getOps<plan::ProgramOp>()) {
     auto entry =
@@ -90,11 +95,13 @@ int64_t countScratchBytes(ModuleOp module, plan::StageOp stage,
       std::vector<uint64_t> words;
       for (auto word : run.getWords().getAsRange<plan::WordAttr>())
         words.push_back(valueOf(word, entry, axes, axisSizes));
-      bytes = std::max(bytes, llmrt::scratchFormulaOf(std::string_view(
-                                  name.data(), name.size()))(words.data()));
+      std::string_view view(name.data(), name.size());
+      bytes = std::max(bytes,
+                       isCuda ? llmrt::cudaScratchBytes(view, words.data())
+                              : llmrt::scratchFormulaOf(view)(words.data()));
     }
   }
-  return bytes;
+  return isCuda ? bytes + llmrt::kCudaCounterBytes : bytes;
 }
 
 } // namespace llmc

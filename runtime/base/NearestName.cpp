@@ -39,6 +39,11 @@ std::string nearestName(const std::string& typed,
       bestDistance = distance;
     }
   }
+  // Somebody who stopped typing means what begins like it.
+  if (best.empty() && typed.size() >= 2)
+    for (const std::string& name : names)
+      if (name.compare(0, typed.size(), typed) == 0)
+        return name;
   return best;
 }
 

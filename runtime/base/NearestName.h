@@ -8,7 +8,7 @@
 namespace llmrt {
 
 /// Returns the name with the smallest edit distance (a swap of neighbours
-/// counts as one), or "" if none is near.
+/// counts as one); else one that begins like it; else "".
 std::string nearestName(const std::string& typed,
                         const std::vector<std::string>& names);
 

@@ -59,6 +59,7 @@ struct DeviceLaunch {
   KernelId kernel;
   const uint64_t*
       arguments; // device memory: words, word 0 is the number of rows
+  const uint64_t* hostArguments; // the same words, for the host
   int64_t rows;
   int64_t cols;
   int64_t rowTile; // 0: all rows
@@ -66,8 +67,16 @@ struct DeviceLaunch {
   int64_t scratchBytes; // at most what reserveScratch() was given
 };
 
-/// Work that a stream runs between its commands, on the host: a collective. The
-/// object outlives its run.
+/// A code object of a plan: what it is for.
+struct CodeOption {
+  absl::string_view target; // "cpu", "cuda", "cuda-ptx"
+  int level;
+};
+
+/// Work that a stream runs between its commands: a collective. Where the host
+/// does it, it runs when its turn comes; where it only enqueues
+/// (nativeStream()), at once, on the calling thread. The object outlives its
+/// run.
 class StreamCall {
 public:
   virtual ~StreamCall() = default;
@@ -78,12 +87,17 @@ class Device {
 public:
   virtual ~Device() = default;
 
-  /// Returns "cpu": the `target` of the plans it runs.
+  /// Returns "cpu" or "cuda": the `target` of the plans it runs.
   virtual const char* name() const = 0;
-  /// Returns the best level of the code objects it runs (a CpuLevel here).
+  /// Returns the best level of the code objects it runs: a CpuLevel, or the
+  /// number of the GPU's architecture.
   virtual int codeLevel() const = 0;
-  /// Lowers it to what all ranks have; before kernels are found.
+  /// Lowers it to what all ranks have, where results depend on it (cpu); before
+  /// kernels are found.
   virtual void limitCodeLevel(int level) = 0;
+
+  /// True if the host reads and writes device memory as its own.
+  virtual bool sharesHostMemory() const = 0;
 
   // Memory.
   /// Returns `sizeBytes` of zeroed memory, aligned to a page at least; null for
@@ -101,6 +115,12 @@ public:
   virtual BytesByClass bytesByClass() const = 0;
 
   // Code.
+  /// Returns which of a plan's code objects it runs best.
+  /// Errors  CpuTooOld or DeviceUnsupported if it runs none: what is needed,
+  /// what is
+  ///         there.
+  virtual absl::StatusOr<int>
+  chooseCode(absl::Span<const CodeOption> options) const = 0;
   /// Loads a code object. Errors  CodeNotLoadable.
   virtual absl::StatusOr<CodeId> loadCode(absl::Span<const uint8_t> image) = 0;
   /// Returns a kernel of a code object. Errors  KernelMissing.
@@ -115,8 +135,9 @@ public:
   /// kernel.
   virtual int64_t scratchBytes(KernelId kernel,
                                const uint64_t* words) const = 0;
-  /// Makes room for launches with this much scratch on every thread.
-  virtual absl::Status reserveScratch(int64_t bytesPerThread) = 0;
+  /// Makes room for launches with this much scratch: of every thread on cpu, of
+  /// the whole launch on cuda.
+  virtual absl::Status reserveScratch(int64_t sizeBytes) = 0;
 
   // Commands, enqueued in the order of these calls. After a command failed, the
   // later ones of its stream do nothing.
@@ -154,5 +175,17 @@ struct CpuDeviceOptions {
 /// Makes the cpu device. Its compute stream is the calling thread with a thread
 /// pool; its communication stream is a thread of its own, started on first use.
 std::unique_ptr<Device> createCpuDevice(const CpuDeviceOptions& options);
+
+struct CudaDeviceOptions {
+  int gpu = 0; // as the CUDA library numbers them
+};
+
+/// Makes the cuda device of one GPU.
+/// Errors  DeviceUnsupported if this program has no CUDA in it, or the machine
+/// no driver
+///         or no GPU that fits: what is needed, what is there. OutOfMemory;
+///         DeviceFailed.
+absl::StatusOr<std::unique_ptr<Device>>
+createCudaDevice(const CudaDeviceOptions& options);
 
 } // namespace llmrt

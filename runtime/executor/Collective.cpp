@@ -31,7 +31,13 @@ public:
       : rank_(rank), stream_(stream), args_(args), tag_(tag),
         checkedProgram_(checkedProgram) {}
 
-  void enqueue() override { rank_.device.call(stream_, *this); }
+  void enqueue() override {
+    if (!rank_.timeline || stream_ != Stream::Compute)
+      return rank_.device.call(stream_, *this);
+    auto begin = std::chrono::steady_clock::now();
+    rank_.device.call(stream_, *this);
+    addWait(rank_, tag_, begin);
+  }
 
   absl::Status run() override {
     if (rank_.checked && stream_ == Stream::Communication)
@@ -40,9 +46,13 @@ public:
     rank_.communicationRecorder.begin(tag_);
     absl::Status status = args_.communicator ? communicate() : stayAlone();
     rank_.communicationRecorder.end(status.ok());
-    std::chrono::duration<double> elapsed =
-        std::chrono::steady_clock::now() - begin;
-    rank_.communicationSeconds += elapsed.count();
+    auto end = std::chrono::steady_clock::now();
+    rank_.communicationSeconds +=
+        std::chrono::duration<double>(end - begin).count();
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Communication, /*isWait=*/false,
+                           tag_.kind, tag_.subject, tag_.pass, tag_.command,
+                           begin, end});
     if (!status.ok())
       rank_.fabric.abort(status);
     return status;
@@ -158,6 +168,7 @@ CommandPtr prepareCollective(const fb::Command& command,
   auto stream = static_cast<Stream>(command.stream());
   CollectiveTag tag = tagOf(command, context);
   tag.stream = rank.device.nativeStream(stream);
+  context.lastCollective = tag;
   return std::make_unique<CollectiveCommand>(context.rank, stream, args, tag,
                                              context.program.checkedNumber());
 }

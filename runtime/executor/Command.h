@@ -28,6 +28,8 @@ struct PrepareContext {
   std::vector<EventId>& events; // by number in the program
   int64_t commandIndex;
   const Slots& slots;
+  CollectiveTag lastCollective{};           // before this command
+  std::vector<CollectiveTag> eventTags = {}; // what came before each event
 };
 
 CommandPtr prepareLaunch(const fb::Command& command, PrepareContext& context);
@@ -35,6 +37,10 @@ CommandPtr prepareCollective(const fb::Command& command,
                              PrepareContext& context);
 CommandPtr prepareCopy(const fb::Command& command, PrepareContext& context);
 CommandPtr prepareEvent(const fb::Command& command, PrepareContext& context);
+
+/// Adds what the compute stream waited for to the timeline, if there is one.
+void addWait(Rank& rank, const CollectiveTag& tag,
+             std::chrono::steady_clock::time_point begin);
 
 /// Returns what the recorder shows of a command; its texts belong to the plan.
 CollectiveTag tagOf(const fb::Command& command, const PrepareContext& context);

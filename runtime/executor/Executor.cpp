@@ -3,13 +3,15 @@
 #include "runtime/executor/Executor.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/executor/CreateDevice.h"
+#include "runtime/executor/HostCopies.h"
+#include "runtime/executor/LoadKernels.h"
 #include "runtime/executor/LoadWeights.h"
 #include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/executor/StepOrder.h"
 #include "runtime/executor/Stopwatch.h"
-#include "runtime/kernels/KernelRegistry.h"
 
 #include <algorithm>
 #include <map>
@@ -27,6 +29,7 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
 /// An action of a schedule, prepared.
 struct PreparedAction {
   Program* program;
+  int entry;
   Stream stream;
   std::optional<EventId> waitsFor; // what the other stream has to do before
   std::optional<EventId> done;     // recorded behind it
@@ -41,9 +44,8 @@ struct ActionList {
 class PlanExecutor final : public Executor {
 public:
   PlanExecutor(const fb::Plan& plan, Fabric& fabric,
-               const ExecutorOptions& options)
-      : options_(options),
-        device_(createCpuDevice({.numThreads = options.numThreads})),
+               const ExecutorOptions& options, std::unique_ptr<Device> device)
+      : options_(options), device_(std::move(device)),
         rank_{plan,
               *plan.stages()->Get(stageOfCoordinates(
                   plan, coordinatesOfRank(plan, fabric.rank()))),
@@ -56,7 +58,8 @@ public:
               FlightRecorder(fabric.rank()),
               FlightRecorder(fabric.rank()),
               0,
-              nullptr} {}
+              nullptr,
+              options.keepTimeline ? std::make_unique<Timeline>() : nullptr} {}
 
   ~PlanExecutor() override { (void)device_->synchronize(); }
 
@@ -67,8 +70,12 @@ public:
         Communicators::create(rank_.plan, rank_.fabric, rank_.coordinates));
     device_->countBytes(MemoryClass::Communication,
                         rank_.communicators.reservedBytes());
-    LLMRT_RETURN_IF_ERROR(loadKernels());
+    LLMRT_ASSIGN_OR_RETURN(rank_.kernels, loadKernels(rank_.plan, *device_));
     LLMRT_RETURN_IF_ERROR(allocateArenas());
+    if (!device_->sharesHostMemory()) {
+      copies_ = std::make_unique<HostCopies>(rank_);
+      LLMRT_RETURN_IF_ERROR(copies_->prepare());
+    }
     LLMRT_RETURN_IF_ERROR(preparePrograms());
     return checkMemoryBounds(rank_, stage(), options_.numThreads);
   }
@@ -92,12 +99,25 @@ public:
   }
 
   absl::Span<uint8_t> input(int entry, absl::string_view name) override {
-    return find(rank_.stage.inputs(), entry, name);
+    absl::Span<uint8_t> place = find(rank_.stage.inputs(), entry, name);
+    if (!copies_ || place.empty())
+      return place;
+    return {copies_->input(findBuffer(rank_.stage.inputs(), entry, name)),
+            place.size()};
   }
 
   absl::Span<const uint8_t> output(int entry,
                                    absl::string_view name) const override {
-    return find(rank_.stage.outputs(), entry, name);
+    absl::Span<const uint8_t> place = find(rank_.stage.outputs(), entry, name);
+    if (!copies_ || place.empty())
+      return place;
+    absl::StatusOr<const uint8_t*> copy =
+        copies_->fetchOutput(findBuffer(rank_.stage.outputs(), entry, name));
+    if (!copy.ok()) {
+      outputStatus_ = copy.status();
+      return {};
+    }
+    return {*copy, place.size()};
   }
 
   absl::Status execute(int entry, int64_t validRows,
@@ -110,22 +130,30 @@ public:
     if (validRows < 0 || validRows > rows)
       return absl::InvalidArgumentError(
           absl::StrCat(validRows, " valid rows of ", rows));
-    return runCall(statistics, [&] {
+    LLMRT_RETURN_IF_ERROR(abortOnError(outputStatus_));
+    auto begin = std::chrono::steady_clock::now();
+    absl::Status status = runCall(statistics, [&] {
+      if (copies_)
+        copies_->sendInputs(entry);
       programs_[entry]->enqueue(validRows);
       return programs_[entry]->numCommands();
     });
+    addEntry(entry, validRows, begin);
+    return status;
   }
 
   absl::Status executeStep(ExecuteStatistics* statistics) override {
     if (step_.actions.empty())
-      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+      return makeError(ErrorCode::Unsupported,
+                       "the plan holds no training step",
                        "compile with --mode=train");
     return runActions(step_, statistics);
   }
 
   absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
     if (step_.actions.empty())
-      return makeError(ErrorCode::Unsupported, "the plan holds no training step",
+      return makeError(ErrorCode::Unsupported,
+                       "the plan holds no training step",
                        "compile with --mode=train");
     if (findEntry("loss") < 0)
       return makeError(ErrorCode::EvaluationUnavailable,
@@ -176,7 +204,20 @@ public:
 
   MemoryReport memory() const override;
 
+  std::unique_ptr<Timeline> takeTimeline() override {
+    return std::move(rank_.timeline);
+  }
+
 private:
+  void addEntry(int entry, int64_t validRows,
+                std::chrono::steady_clock::time_point begin) {
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Entries, /*isWait=*/false,
+                           rank_.plan.entries()->Get(entry)->name()->c_str(),
+                           "", "", validRows, begin,
+                           std::chrono::steady_clock::now()});
+  }
+
   absl::Status runActions(const ActionList& run,
                           ExecuteStatistics* statistics) {
     return runCall(statistics, [&] {
@@ -187,7 +228,10 @@ private:
           device_->wait(action.stream, *action.waitsFor);
         if (rank_.checked)
           rank_.checked->beginAction(run.checkedSchedule, i);
+        auto begin = std::chrono::steady_clock::now();
         action.program->enqueue(0);
+        if (action.stream == Stream::Compute)
+          addEntry(action.entry, 0, begin);
         if (rank_.checked)
           rank_.checked->endAction(run.checkedSchedule, i);
         if (action.done)
@@ -229,7 +273,6 @@ private:
   }
 
   absl::Status agreeOnCodeLevel();
-  absl::Status loadKernels();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
   absl::Status prepareSchedule();
@@ -253,13 +296,26 @@ private:
     return {};
   }
 
-  absl::Span<uint8_t> find(
-      const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
-      int entry, absl::string_view name) const;
+  using EntryBuffersList =
+      ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>;
+
+  static const fb::NamedBuffer* findNamed(const EntryBuffersList* all,
+                                          int entry, absl::string_view name);
+
+  /// Number of a buffer that is there.
+  static int findBuffer(const EntryBuffersList* all, int entry,
+                        absl::string_view name) {
+    return findNamed(all, entry, name)->buffer();
+  }
+
+  absl::Span<uint8_t> find(const EntryBuffersList* all, int entry,
+                           absl::string_view name) const;
 
   ExecutorOptions options_;
   std::unique_ptr<Device> device_;
   Rank rank_;
+  std::unique_ptr<HostCopies> copies_; // null: the host shares the memory
+  mutable absl::Status outputStatus_;  // of output(), which cannot return it
   std::unique_ptr<Program> initialise_;
   std::vector<std::unique_ptr<Program>> programs_; // by entry
   // A training step: programs of entries, once for each set of slots, and the
@@ -273,7 +329,7 @@ private:
 // Kernels of different levels give different bits, so all ranks take the
 // lowest.
 absl::Status PlanExecutor::agreeOnCodeLevel() {
-  if (rank_.fabric.size() == 1)
+  if (rank_.fabric.size() == 1 || !device_->sharesHostMemory())
     return absl::OkStatus();
   std::vector<int> everyone(rank_.fabric.size());
   std::iota(everyone.begin(), everyone.end(), 0);
@@ -288,55 +344,12 @@ absl::Status PlanExecutor::agreeOnCodeLevel() {
   return absl::OkStatus();
 }
 
-absl::Status PlanExecutor::loadKernels() {
-  const fb::Plan& plan = rank_.plan;
-  const fb::CodeObject* best = nullptr;
-  int lowest = INT32_MAX;
-  for (unsigned i = 0; plan.code() && i < plan.code()->size(); ++i) {
-    const fb::CodeObject* code = plan.code()->Get(i);
-    lowest = std::min(lowest, code->level());
-    if (code->level() <= device_->codeLevel() &&
-        (!best || code->level() > best->level()))
-      best = code;
-  }
-  std::optional<CodeId> code;
-  if (best) {
-    LLMRT_ASSIGN_OR_RETURN(code,
-                           device_->loadCode(absl::Span<const uint8_t>(
-                               best->image()->data(), best->image()->size())));
-  }
-  for (unsigned i = 0; plan.kernels() && i < plan.kernels()->size(); ++i) {
-    const fb::Kernel* kernel = plan.kernels()->Get(i);
-    absl::string_view name = viewOf(kernel->name());
-    bool isGenerated = kernel->kind() == fb::KernelKind::Generated;
-    if (isGenerated && !code) {
-      auto levelName = [](int level) {
-        return std::string(cpuLevelName(static_cast<CpuLevel>(level)));
-      };
-      return makeError(ErrorCode::CpuTooOld,
-                       absl::StrCat("the plan has code for ", levelName(lowest),
-                                    " and better, the ranks have ",
-                                    levelName(device_->codeLevel())),
-                       "compile for this machine, or unset LLMRT_CPU_LEVEL");
-    }
-    KernelId id;
-    if (isGenerated) {
-      LLMRT_ASSIGN_OR_RETURN(id, device_->findKernel(*code, name));
-    } else {
-      LLMRT_ASSIGN_OR_RETURN(
-          id, device_->findHandTunedKernel(name, kernel->version()));
-    }
-    rank_.kernels.push_back(id);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status PlanExecutor::allocateArenas() {
   if (options_.checkMemory) {
-    LLMRT_ASSIGN_OR_RETURN(rank_.checked,
-                           CheckedMemory::create(
-                               rank_.plan, rank_.stage, rank_.coordinates,
-                               rank_.fabric.rank(), *device_));
+    LLMRT_ASSIGN_OR_RETURN(
+        rank_.checked,
+        CheckedMemory::create(rank_.plan, rank_.stage, rank_.coordinates,
+                              rank_.fabric.rank(), *device_));
     return absl::OkStatus();
   }
   for (unsigned i = 0; rank_.stage.arenas() && i < rank_.stage.arenas()->size();
@@ -396,12 +409,12 @@ PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
     Slots slots = slotsOf(*actions[i]);
     std::unique_ptr<Program>& program = slotPrograms_[{entry, slots.byKind}];
     if (!program) {
-      LLMRT_ASSIGN_OR_RETURN(
-          program,
-          Program::create(*byEntry.at(entry), rank_.plan.entries()->Get(entry),
-                          rank_, slots));
+      LLMRT_ASSIGN_OR_RETURN(program,
+                             Program::create(*byEntry.at(entry),
+                                             rank_.plan.entries()->Get(entry),
+                                             rank_, slots));
     }
-    PreparedAction action{program.get(), order[i].stream, std::nullopt,
+    PreparedAction action{program.get(), entry, order[i].stream, std::nullopt,
                           std::nullopt};
     if (order[i].waitsFor >= 0)
       action.waitsFor = list.actions[order[i].waitsFor].done;
@@ -414,25 +427,28 @@ PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
   return absl::OkStatus();
 }
 
-absl::Span<uint8_t> PlanExecutor::find(
-    const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
-    int entry, absl::string_view name) const {
-  if (!all)
+const fb::NamedBuffer* PlanExecutor::findNamed(const EntryBuffersList* all,
+                                               int entry,
+                                               absl::string_view name) {
+  if (all)
+    for (const fb::EntryBuffers* buffers : *all)
+      if (buffers->entry() == entry && buffers->buffers())
+        for (const fb::NamedBuffer* named : *buffers->buffers())
+          if (viewOf(named->name()) == name)
+            return named;
+  return nullptr;
+}
+
+absl::Span<uint8_t> PlanExecutor::find(const EntryBuffersList* all, int entry,
+                                       absl::string_view name) const {
+  const fb::NamedBuffer* named = findNamed(all, entry, name);
+  if (!named)
     return {};
-  for (const fb::EntryBuffers* buffers : *all) {
-    if (buffers->entry() != entry || !buffers->buffers())
-      continue;
-    for (const fb::NamedBuffer* named : *buffers->buffers()) {
-      if (viewOf(named->name()) != name)
-        continue;
-      int64_t sizeBytes = dtypeBytes(static_cast<DType>(named->dtype()));
-      if (named->shape())
-        for (int64_t dim : *named->shape())
-          sizeBytes *= dim;
-      return {rank_.address(named->buffer()), static_cast<size_t>(sizeBytes)};
-    }
-  }
-  return {};
+  int64_t sizeBytes = dtypeBytes(static_cast<DType>(named->dtype()));
+  if (named->shape())
+    for (int64_t dim : *named->shape())
+      sizeBytes *= dim;
+  return {rank_.address(named->buffer()), static_cast<size_t>(sizeBytes)};
 }
 
 MemoryReport PlanExecutor::memory() const {
@@ -456,35 +472,28 @@ MemoryReport PlanExecutor::memory() const {
   return report;
 }
 
-absl::Status checkMesh(const fb::Plan& plan, const Fabric& fabric) {
-  if (viewOf(plan.target()) != "cpu")
-    return makeError(ErrorCode::DeviceUnsupported,
-                     absl::StrCat("the plan is for target '",
-                                  viewOf(plan.target()),
-                                  "', this program runs cpu plans"),
-                     "compile with --target=cpu");
-  if (numRanks(plan) == fabric.size())
-    return absl::OkStatus();
-  std::string mesh;
-  for (const fb::Axis* axis : *plan.axes())
-    absl::StrAppend(&mesh, mesh.empty() ? "" : ",", viewOf(axis->name()), "=",
-                    axis->size());
-  return makeError(ErrorCode::MeshMismatch,
-                   absl::StrCat("the plan is for ", numRanks(plan),
-                                " ranks (mesh ", mesh, "), ", fabric.size(),
-                                " are running"),
-                   absl::StrCat("start ", numRanks(plan),
-                                " ranks, or compile for ", fabric.size()));
-}
-
 } // namespace
 
 absl::StatusOr<std::unique_ptr<Executor>>
 Executor::create(const fb::Plan& plan, Fabric& fabric,
                  const ExecutorOptions& options) {
+  auto device = createDevice(plan, options);
+  if (device.ok())
+    return create(plan, fabric, options, *std::move(device));
+  fabric.abort(device.status());
+  return device.status();
+}
+
+absl::StatusOr<std::unique_ptr<Executor>>
+Executor::create(const fb::Plan& plan, Fabric& fabric,
+                 const ExecutorOptions& options,
+                 std::unique_ptr<Device> device) {
   absl::Status status = checkMesh(plan, fabric);
+  if (status.ok())
+    status = checkDevice(plan, fabric, *device);
   if (status.ok()) {
-    auto executor = std::make_unique<PlanExecutor>(plan, fabric, options);
+    auto executor = std::make_unique<PlanExecutor>(plan, fabric, options,
+                                                   std::move(device));
     status = executor->prepare();
     if (status.ok())
       return executor;

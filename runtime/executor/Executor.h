@@ -6,7 +6,9 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
+#include "runtime/device/Device.h"
 #include "runtime/executor/MemoryReport.h"
+#include "runtime/executor/Timeline.h"
 #include "runtime/plan/PlanFile.h"
 
 #include "absl/status/statusor.h"
@@ -27,11 +29,13 @@ struct WeightLocation {
 
 struct ExecutorOptions {
   int numThreads = 1; // of this rank
+  int gpu = 0;        // of a cuda plan: which one this rank takes
   std::vector<WeightLocation> weights;
   // Checks that commands use memory as the plan says (LLMC-E0806 if not), and
   // measures what they touch; slower, and needs more memory. See
   // docs/howto/check-memory.md.
   bool checkMemory = false;
+  bool keepTimeline = false; // for timeline(); a little slower
 };
 
 /// Time and counters of one execute() or executeStep(). The share of
@@ -46,14 +50,19 @@ struct ExecuteStatistics {
 
 class Executor {
 public:
-  /// Prepares: checks that the plan fits the fabric's size and this machine's
-  /// CPU, makes the communicators, allocates the arena, maps the code. The plan
-  /// and the fabric outlive the executor.
+  /// Prepares: makes the device of the plan's target, checks that the plan fits the
+  /// fabric's size and the device, makes the communicators, allocates the arena, loads the
+  /// code. The plan and the fabric outlive the executor.
   ///
   /// Errors  MeshMismatch, DeviceUnsupported, CpuTooOld, KernelMissing,
-  ///         CodeNotLoadable, OutOfMemory.
+  ///         CodeNotLoadable, OutOfMemory, DeviceFailed.
   static absl::StatusOr<std::unique_ptr<Executor>>
   create(const fb::Plan& plan, Fabric& fabric, const ExecutorOptions& options);
+
+  /// The same on a device that the caller made.
+  static absl::StatusOr<std::unique_ptr<Executor>>
+  create(const fb::Plan& plan, Fabric& fabric, const ExecutorOptions& options,
+         std::unique_ptr<Device> device);
 
   virtual ~Executor() = default;
 
@@ -72,7 +81,9 @@ public:
   virtual absl::Span<uint8_t> input(int entry, absl::string_view name) = 0;
 
   /// Buffer of an output (next_ids i32[S]; logits f32[S or S*R, V]), valid
-  /// until the next execute(); empty if this stage does not have it.
+  /// until the next execute(); empty if this stage does not have it. Of a device that
+  /// shares no memory with the host it is copied by this call; empty then too if that
+  /// fails, which the next execute() reports.
   virtual absl::Span<const uint8_t> output(int entry,
                                            absl::string_view name) const = 0;
 
@@ -119,6 +130,10 @@ public:
   virtual absl::Span<const int> coordinates() const = 0;
   /// Text of the flight recorder.
   virtual std::string recorderDump() const = 0;
+
+  /// Returns what this rank did so far; null unless the options ask for it. The
+  /// executor must be idle.
+  virtual std::unique_ptr<Timeline> takeTimeline() { return nullptr; }
 
   /// Returns the bytes of this rank by class.
   virtual MemoryReport memory() const { return {}; }

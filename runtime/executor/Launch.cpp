@@ -18,9 +18,15 @@ public:
     launch_.rows = static_cast<int64_t>(*gridRows_);
     if (launch_.rows <= 0 || launch_.cols <= 0)
       return;
+    auto begin = rank_.timeline ? std::chrono::steady_clock::now()
+                                : std::chrono::steady_clock::time_point();
     rank_.computeRecorder.begin(tag_);
     rank_.device.launch(launch_);
     rank_.computeRecorder.end();
+    if (rank_.timeline)
+      rank_.timeline->add({TimelineRow::Compute, /*isWait=*/false, tag_.kind,
+                           tag_.subject, tag_.pass, tag_.command, begin,
+                           std::chrono::steady_clock::now()});
   }
 
 private:
@@ -54,6 +60,7 @@ CommandPtr prepareLaunch(const fb::Command& command, PrepareContext& context) {
   launch.kernel = rank.kernels[command.kernel()];
   launch.arguments =
       reinterpret_cast<const uint64_t*>(program.deviceAddress(first));
+  launch.hostArguments = program.hostWord(first);
   launch.rows = 0;
   launch.cols = command.grid_cols();
   launch.rowTile = kernel->row_tile();

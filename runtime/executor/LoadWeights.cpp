@@ -2,7 +2,8 @@
 // Loading is cut into pieces of about a megabyte that threads take in turn. A
 // piece is a run of elements of the local box, or of lines of its panels (a
 // line: one element of K of each output of a panel), so that a ZeRO shard is a
-// run like any other.
+// run like any other. Where the host cannot write device memory, a thread makes
+// a piece in pinned memory and sends it from there.
 #include "runtime/executor/LoadWeights.h"
 
 #include "runtime/base/Error.h"
@@ -30,11 +31,15 @@ constexpr int64_t kPackedCols = 1024;
 constexpr int64_t kRunElements = 16384;
 
 struct LoadedParameter {
-  std::unique_ptr<ParameterReader> reader;
+  std::shared_ptr<ParameterReader> reader;
   LocalBox box;
   DType dtype;
   bool isPanel;
   uint8_t* destination; // of byte 0 of the laid-out box, were it all here
+
+  int64_t unitBytes() const {
+    return isPanel ? kPanelBytes : dtypeBytes(dtype);
+  }
 };
 
 /// Units [begin, end): elements, or lines of panels.
@@ -212,7 +217,7 @@ struct HeldPart {
 // Appends the pieces of this rank's part of a parameter.
 void cutIntoPieces(const HeldPart& part, const Rank& rank,
                    LoadedParameter& loaded, std::vector<Piece>& pieces) {
-  int64_t unitBytes = loaded.isPanel ? kPanelBytes : dtypeBytes(loaded.dtype);
+  int64_t unitBytes = loaded.unitBytes();
   int64_t panelRows = kPanelBytes / dtypeBytes(loaded.dtype);
   int64_t rows = loaded.isPanel
                      ? (loaded.box.rows() + panelRows - 1) / panelRows
@@ -234,16 +239,16 @@ void cutIntoPieces(const HeldPart& part, const Rank& rank,
 /// The pieces, and the first error in their order.
 class PieceQueue {
 public:
-  explicit PieceQueue(const std::vector<Piece>& pieces) : pieces_(pieces) {}
+  PieceQueue(const std::vector<Piece>& pieces, Device& device)
+      : pieces_(pieces), device_(device) {}
 
-  void work() {
+  /// Takes pieces until there are none. `pinned` holds one piece; null: pieces
+  /// are made where they belong.
+  void work(uint8_t* pinned) {
     std::vector<float> staging;
     for (size_t i = next_++; i < pieces_.size(); i = next_++) {
-      const Piece& piece = pieces_[i];
-      absl::Status status =
-          piece.parameter->isPanel
-              ? loadLines(*piece.parameter, piece.begin, piece.end, staging)
-              : loadElements(*piece.parameter, piece.begin, piece.end, staging);
+      absl::Status status = pinned ? sendPiece(pieces_[i], pinned, staging)
+                                   : loadPiece(pieces_[i], staging);
       if (!status.ok())
         return fail(i, status);
     }
@@ -252,6 +257,30 @@ public:
   const absl::Status& status() const { return status_; }
 
 private:
+  static absl::Status loadPiece(const Piece& piece,
+                                std::vector<float>& staging) {
+    return piece.parameter->isPanel
+               ? loadLines(*piece.parameter, piece.begin, piece.end, staging)
+               : loadElements(*piece.parameter, piece.begin, piece.end,
+                              staging);
+  }
+
+  // Makes the piece as if the box began that far before `pinned`.
+  absl::Status sendPiece(const Piece& piece, uint8_t* pinned,
+                         std::vector<float>& staging) {
+    const LoadedParameter& p = *piece.parameter;
+    const int64_t beginBytes = piece.begin * p.unitBytes();
+    uint8_t* to = p.destination + beginBytes;
+    LoadedParameter staged = p;
+    staged.destination = pinned - beginBytes;
+    LLMRT_RETURN_IF_ERROR(
+        loadPiece({&staged, piece.begin, piece.end}, staging));
+    std::lock_guard lock(deviceMutex_); // one thread at a time enqueues
+    device_.copy(Stream::Compute, to, pinned,
+                 (piece.end - piece.begin) * p.unitBytes());
+    return device_.synchronize();
+  }
+
   void fail(size_t piece, const absl::Status& status) {
     std::lock_guard lock(mutex_);
     if (status_.ok() || piece < failed_) {
@@ -261,10 +290,47 @@ private:
   }
 
   const std::vector<Piece>& pieces_;
+  Device& device_;
+  std::mutex deviceMutex_;
   std::atomic<size_t> next_{0};
   std::mutex mutex_;
   absl::Status status_;
   size_t failed_ = 0;
+};
+
+/// Pinned memory for a piece of each thread, where the host cannot write device
+/// memory.
+class PinnedPieces {
+public:
+  static absl::StatusOr<PinnedPieces> create(Device& device, int numThreads) {
+    if (device.sharesHostMemory())
+      return PinnedPieces(device, nullptr);
+    LLMRT_ASSIGN_OR_RETURN(void* memory,
+                           device.allocate(MemorySpace::PinnedHost,
+                                           MemoryClass::Library,
+                                           numThreads * kPieceBytes));
+    return PinnedPieces(device, static_cast<uint8_t*>(memory));
+  }
+
+  PinnedPieces(PinnedPieces&& other) noexcept
+      : device_(other.device_), memory_(std::exchange(other.memory_, nullptr)) {
+  }
+
+  PinnedPieces& operator=(PinnedPieces&&) = delete;
+
+  ~PinnedPieces() { device_.release(memory_); }
+
+  /// Null if pieces are made where they belong.
+  uint8_t* ofThread(int thread) const {
+    return memory_ ? memory_ + thread * kPieceBytes : nullptr;
+  }
+
+private:
+  PinnedPieces(Device& device, uint8_t* memory)
+      : device_(device), memory_(memory) {}
+
+  Device& device_;
+  uint8_t* memory_;
 };
 
 } // namespace
@@ -302,11 +368,13 @@ absl::Status loadWeights(const Rank& rank, const ExecutorOptions& options) {
               {rank.address(state.buffer()), spanOf(state.shard_axes()),
                state.shard_bytes()}));
   }
-  PieceQueue queue(pieces);
+  PieceQueue queue(pieces, rank.device);
+  LLMRT_ASSIGN_OR_RETURN(PinnedPieces pinned,
+                         PinnedPieces::create(rank.device, options.numThreads));
   std::vector<std::thread> threads;
   for (int t = 1; t < options.numThreads; ++t)
-    threads.emplace_back([&] { queue.work(); });
-  queue.work();
+    threads.emplace_back([&, t] { queue.work(pinned.ofThread(t)); });
+  queue.work(pinned.ofThread(0));
   for (std::thread& thread : threads)
     thread.join();
   return queue.status();

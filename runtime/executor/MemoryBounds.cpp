@@ -9,7 +9,9 @@ absl::Status checkMemoryBounds(const Rank& rank, int stage, int numThreads) {
   if (!rank.plan.memory())
     return absl::OkStatus();
   BytesByClass held = rank.device.bytesByClass();
-  held[static_cast<int>(MemoryClass::Library)] /= numThreads;
+  // Every thread of the cpu has scratch; on a GPU a launch has it as a whole.
+  if (rank.device.sharesHostMemory())
+    held[static_cast<int>(MemoryClass::Library)] /= numThreads;
   for (const fb::MemoryRow* row : *rank.plan.memory()) {
     auto memoryClass = static_cast<MemoryClass>(row->memory_class());
     if (row->stage() != stage || (memoryClass != MemoryClass::Code &&

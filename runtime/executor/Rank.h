@@ -6,6 +6,7 @@
 #include "runtime/device/Device.h"
 #include "runtime/executor/CheckedMemory.h"
 #include "runtime/executor/Communicators.h"
+#include "runtime/executor/Timeline.h"
 #include "runtime/plan/Mesh.h"
 
 #include <algorithm>
@@ -34,6 +35,7 @@ struct Rank {
   double communicationSeconds = 0; // in collectives; by that thread too
 
   std::unique_ptr<CheckedMemory> checked; // instead of the arenas; else null
+  std::unique_ptr<Timeline> timeline;     // null unless asked for
 
   uint8_t* address(int buffer) const {
     if (checked)

@@ -220,13 +220,10 @@ absl::Status Generation::moveLogits(int entry) {
 absl::Status Generation::execute() {
   int entry = record_.entry();
   ReplicaInputs inputs = record_.replica(roles_.replica);
-  Clock::time_point begin = Clock::now();
   LLMRT_RETURN_IF_ERROR(writeInputs(entry, inputs));
   LLMRT_RETURN_IF_ERROR(executor_.execute(entry, inputs.validRows, nullptr));
   LLMRT_RETURN_IF_ERROR(gatherIds(entry));
   LLMRT_RETURN_IF_ERROR(moveLogits(entry));
-  if (options_.trace)
-    options_.trace->push_back({entry, inputs.validRows, begin, Clock::now()});
   ++round_;
   return absl::OkStatus();
 }

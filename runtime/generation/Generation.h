@@ -20,20 +20,10 @@ namespace llmrt {
 
 enum class RunEnd { Finished, Interrupted };
 
-/// One entry on one rank, for --trace.
-struct TraceEvent {
-  int entry = -1;
-  int64_t rows = 0;
-  std::chrono::steady_clock::time_point begin;
-  std::chrono::steady_clock::time_point end;
-};
-
 struct GenerationOptions {
   /// At most so many tokens of a prompt in one call; 0: as many as the entry
   /// has rows.
   int64_t chunkTokens = 0;
-  /// Filled by this rank unless null.
-  std::vector<TraceEvent>* trace = nullptr;
 };
 
 /// Takes the logits of one token; `row` counts from 0.

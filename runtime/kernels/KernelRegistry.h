@@ -49,7 +49,7 @@ absl::Span<const KernelInfo> allKernels();
 
 /// Returns the best level that this machine runs.
 /// LLMRT_CPU_LEVEL=baseline|avx2|avx512 in the environment lowers it; it never
-/// raises it, and other values change nothing.
+/// raises it, and other values change nothing (llmrt refuses them).
 CpuLevel detectCpuLevel();
 
 /// Returns "baseline", "avx2" or "avx512".

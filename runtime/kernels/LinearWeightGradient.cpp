@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear_weight_gradient: the product of dy and x along rows. One side is
-// turned, so that its columns become packed rows of a product, the other gives
-// strips of vectors; which is which follows from the layout of the gradient:
-//   Panel     x is turned, strips are panels of outputs
-//   RowMajor  dy is turned, strips are columns of x
+// linear_weight_gradient: the product of dy and x along rows. Columns of
+// one side are packed in tiles, whose elements become the factors of a product,
+// the other gives strips of vectors; which is which follows from the layout of
+// the gradient:
+//   Panel     x is tiled, strips are panels of outputs
+//   RowMajor  dy is tiled, strips are columns of x
 //
 // Constraints  tiles begin at multiples of 32 outputs and 64 columns; a panel
 // gradient is padded to whole panels, and the padding is written.
 // Scratch  kWeightGradientScratchBytes.
 #include "runtime/kernels/ProductTile.h"
-#include "runtime/kernels/Transpose.h"
 
 namespace llmrt::LLMRT_LEVEL {
 namespace {
@@ -23,7 +23,7 @@ struct Side {
   int64_t end;
 };
 
-/// Where the sum of column m of the turned side and column c of a strip that
+/// Where the sum of column m of the tiled side and column c of a strip that
 /// begins at column s goes: out + s * stripStep + m * rowStep + c.
 struct Target {
   float* out;
@@ -52,45 +52,63 @@ void packStrips(const Side& side, Rows rows, float* strips) {
     }
 }
 
-// The block that is turned next.
-BlockFetch nextTurned(const Side& turned, Rows rows, int64_t m) {
+// Columns [m, m + columns) as tiles of kTileRows of them:
+// [tile][rows.count + 1][kTileStep]. Row by row, as memory likes to be read;
+// the tiles' spare row keeps what is written together out of one cache set.
+// Whole vectors are copied where the row has them.
+void packTiles(const Side& side, Rows rows, int64_t m, int64_t columns,
+               float* packed) {
+  const int64_t tileStride = (rows.count + 1) * kTileStep;
+  const float* from = side.data + rows.begin * side.stride + m;
+  for (int64_t r = 0; r < rows.count;
+       ++r, from += side.stride, packed += kTileStep) {
+    float* to = packed;
+    int64_t c = 0;
+    for (; c < columns && m + c + kTileStep <= side.width;
+         c += kTileRows, to += tileStride)
+      __builtin_memcpy(to, from + c, kTileStep * sizeof(float));
+    for (; c < columns; c += kTileRows, to += tileStride)
+      __builtin_memcpy(to, from + c,
+                       least(kTileRows, columns - c) * sizeof(float));
+  }
+}
+
+// The block that is packed next.
+BlockFetch nextTiled(const Side& tiled, Rows rows, int64_t m) {
   BlockFetch fetch;
-  if (m >= turned.end)
+  if (m >= tiled.end)
     return fetch;
-  fetch.next = reinterpret_cast<const char*>(turned.data +
-                                             rows.begin * turned.stride + m);
-  fetch.strideBytes = turned.stride * sizeof(float);
-  fetch.lines = least(kGradientTurned, turned.end - m) / 16;
+  fetch.next =
+      reinterpret_cast<const char*>(tiled.data + rows.begin * tiled.stride + m);
+  fetch.strideBytes = tiled.stride * sizeof(float);
+  fetch.lines = least(kGradientTiledCols, tiled.end - m) / 16;
   fetch.rows = rows.count;
   fetch.rowsPerCall = 8;
   return fetch;
 }
 
 // Adds the rows to all columns of both sides. The strips are packed once, the
-// turned side block by block.
-void multiplyRows(const Side& turned, const Side& strips, Rows rows,
+// tiles block by block.
+void multiplyRows(const Side& tiled, const Side& strips, Rows rows,
                   const Target& target, bool accumulate, float* packed) {
   float* packedStrips = packed + kWeightGradientPackedFloats;
   packStrips(strips, rows, packedStrips);
-  for (int64_t m = turned.begin; m < turned.end; m += kGradientTurned) {
-    const int64_t columns = least(kGradientTurned, turned.end - m);
-    // Whole squares, where there are columns to fill them: they cost less.
-    const int64_t squares = least(roundUp(columns, kLanes), turned.width - m);
-    transposeBlock(turned.data + rows.begin * turned.stride + m, rows.count,
-                   squares, turned.stride, packed, kGradientStride);
-    BlockFetch fetch = nextTurned(turned, rows, m + kGradientTurned);
+  for (int64_t m = tiled.begin; m < tiled.end; m += kGradientTiledCols) {
+    const int64_t columns = least(kGradientTiledCols, tiled.end - m);
+    packTiles(tiled, rows, m, columns, packed);
+    BlockFetch fetch = nextTiled(tiled, rows, m + kGradientTiledCols);
     for (int64_t s = strips.begin; s < strips.end; s += kStripCols)
-      productStrip<kGradientStride>(
-          packed, columns,
-          packedStrips + (s - strips.begin) / kStripCols * kGradientStripStride,
-          kStripCols, rows.count,
-          target.out + s * target.stripStep + m * target.rowStep,
-          target.rowStep, least(kStripCols, strips.end - s), accumulate,
-          &fetch);
+      productStrip<1>(packed, columns,
+                      packedStrips + (s - strips.begin) / kStripCols *
+                                         kGradientStripStride,
+                      kStripCols, rows.count,
+                      target.out + s * target.stripStep + m * target.rowStep,
+                      target.rowStep, least(kStripCols, strips.end - s),
+                      accumulate, &fetch);
   }
 }
 
-void multiply(const LinearWeightGradientArgs& a, const Side& turned,
+void multiply(const LinearWeightGradientArgs& a, const Side& tiled,
               const Side& strips, const Target& target, float* packed) {
   constexpr int64_t groupCols = kGradientStrips * kStripCols;
   for (int64_t s = strips.begin; s < strips.end; s += groupCols) {
@@ -99,7 +117,7 @@ void multiply(const LinearWeightGradientArgs& a, const Side& turned,
     group.end = least(s + groupCols, strips.end);
     // One round at least: without rows the sums are 0.
     for (int64_t row = 0; row == 0 || row < a.rows; row += kGradientBlock)
-      multiplyRows(turned, group, {row, least(kGradientBlock, a.rows - row)},
+      multiplyRows(tiled, group, {row, least(kGradientBlock, a.rows - row)},
                    target, a.accumulate || row > 0, packed);
   }
 }

@@ -20,10 +20,14 @@ LLMRT_INLINE void prefetchLines(const void* p) {
     __builtin_prefetch(static_cast<const char*>(p) + i);
 }
 
-/// y[m][c] (+)= sum over k of x[m * xStride + k] * w[k * wStride + c], for M
-/// rows and V vectors of columns. The constant row stride of x lets M rows
-/// share one address register.
-template <int M, int V, int64_t xStride, typename W>
+/// From one k to the next in x that is packed in tiles: the factors of one k
+/// for kTileRows rows lie side by side, in one cache line.
+inline constexpr int64_t kTileStep = (kTileRows + kLanes - 1) / kLanes * kLanes;
+
+/// y[m][c] (+)= sum over k of x[m * xStride + k * xStep] * w[k * wStride + c],
+/// for M rows and V vectors of columns. The constant row stride of x lets M
+/// rows share one address register.
+template <int M, int V, int64_t xStride, int64_t xStep = 1, typename W>
 void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
                  float* y, int64_t ldy, bool accumulate) {
   Vec sum[M][V];
@@ -49,7 +53,7 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
       for (int v = 0; v < V; ++v)
         sum[m][v] = fma(a, b[v], sum[m][v]);
     }
-    ++x;
+    x += xStep;
     w += wStride;
   }
 #pragma GCC unroll 16
@@ -63,14 +67,16 @@ void productTile(const float* x, const W* w, int64_t wStride, int64_t K,
 }
 
 /// productTile for M = 1..kTileRows known at run time.
-template <int V, int64_t xStride = kProductRowStride, typename W>
+template <int V, int64_t xStride = kProductRowStride, int64_t xStep = 1,
+          typename W>
 inline void productRows(int64_t M, const float* x, const W* w, int64_t wStride,
                         int64_t K, float* y, int64_t ldy, bool accumulate) {
   switch (M) {
 #define LLMRT_ROWS(rows)                                                       \
   case rows:                                                                   \
     if constexpr (rows <= kTileRows)                                           \
-      productTile<rows, V, xStride>(x, w, wStride, K, y, ldy, accumulate);     \
+      productTile<rows, V, xStride, xStep>(x, w, wStride, K, y, ldy,           \
+                                           accumulate);                        \
     return;
     LLMRT_ROWS(1)
     LLMRT_ROWS(2)
@@ -121,26 +127,31 @@ struct BlockFetch {
 };
 
 /// productRows for any number of rows and at most kStripCols columns. Columns
-/// that are left out of the last vector are computed, but not written.
+/// that are left out of the last vector are computed, but not written. With
+/// xStride 1, x is packed in tiles [rows / kTileRows, K + 1, kTileStep].
 template <int64_t xStride = kProductRowStride, typename W>
 void productStrip(const float* x, int64_t rows, const W* w, int64_t wStride,
                   int64_t K, float* y, int64_t ldy, int64_t cols,
                   bool accumulate, BlockFetch* fetch = nullptr) {
+  constexpr int64_t xStep = xStride == 1 ? kTileStep : 1;
   for (int64_t c = 0; c < cols; c += 2 * kLanes)
     for (int64_t r = 0; r < rows; r += kTileRows) {
       if (fetch)
         (*fetch)();
       const int64_t tileRows = least(kTileRows, rows - r);
-      const float* tileX = x + r * xStride;
+      const float* tileX =
+          x +
+          (xStride == 1 ? r / kTileRows * (K + 1) * kTileStep : r * xStride);
       float* tileY = y + r * ldy + c;
       // The next rows, meanwhile: nothing else hides how far their sums are.
       for (int64_t m = kTileRows; m < 2 * kTileRows; ++m) {
         prefetchLines<128>(tileY + m * ldy);
-        prefetchLines<64>(tileX + m * xStride);
+        if constexpr (xStride != 1)
+          prefetchLines<64>(tileX + m * xStride);
       }
       if (c + 2 * kLanes <= cols) {
-        productRows<2, xStride>(tileRows, tileX, w + c, wStride, K, tileY, ldy,
-                                accumulate);
+        productRows<2, xStride, xStep>(tileRows, tileX, w + c, wStride, K,
+                                       tileY, ldy, accumulate);
         continue;
       }
       float whole[kTileRows * 2 * kLanes] = {};
@@ -148,8 +159,8 @@ void productStrip(const float* x, int64_t rows, const W* w, int64_t wStride,
       for (int64_t m = 0; m < tileRows; ++m)
         for (int64_t i = 0; accumulate && i < valid; ++i)
           whole[m * 2 * kLanes + i] = tileY[m * ldy + i];
-      productRows<2, xStride>(tileRows, tileX, w + c, wStride, K, whole,
-                              2 * kLanes, accumulate);
+      productRows<2, xStride, xStep>(tileRows, tileX, w + c, wStride, K, whole,
+                                     2 * kLanes, accumulate);
       for (int64_t m = 0; m < tileRows; ++m)
         for (int64_t i = 0; i < valid; ++i)
           tileY[m * ldy + i] = whole[m * 2 * kLanes + i];

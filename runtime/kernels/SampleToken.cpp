@@ -102,6 +102,8 @@ void weigh(const Draw& d) {
 // candidates that `within` keeps reaches the goal.
 template <typename Measure>
 Threshold reach(const Draw& d, Threshold within, Measure measure, double goal) {
+  // The best candidate is always kept, whatever the goal.
+  goal = std::max(goal, std::numeric_limits<double>::min());
   std::fill(d.buckets, d.buckets + kSampleBuckets, 0.0);
   for (int64_t i = 0; i < d.choice.V; ++i)
     if (d.isKept(i, within))

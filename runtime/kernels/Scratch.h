@@ -30,9 +30,9 @@ inline constexpr int64_t kGradientBlock = 512;
 inline constexpr int64_t kGradientStride = kGradientBlock + 16;
 /// The most packed rows of dy of linear_input_gradient.
 inline constexpr int64_t kGradientRows = 256;
-/// The most turned columns of linear_weight_gradient (whole squares and whole
-/// register tiles of 14), and strips at once.
-inline constexpr int64_t kGradientTurned = 112;
+/// The most columns that linear_weight_gradient packs in tiles at once (whole
+/// register tiles of 14), and strips.
+inline constexpr int64_t kGradientTiledCols = 112;
 inline constexpr int64_t kGradientStrips = 8;
 /// Floats from one of these strips [kGradientBlock, kStripCols] to the next:
 /// not a multiple of 4 KiB, as they are filled together.
@@ -85,9 +85,10 @@ inline constexpr int64_t kInputGradientPackedFloats =
 inline constexpr int64_t kInputGradientScratchBytes =
     (kInputGradientPackedFloats + kGradientBlock * kStripCols) * 4;
 
-/// Scratch of linear_weight_gradient: turned columns, then strips.
+/// Scratch of linear_weight_gradient: tiles of columns, each line of floats a
+/// power of two wide, with a spare row; then strips.
 inline constexpr int64_t kWeightGradientPackedFloats =
-    kGradientTurned * kGradientStride;
+    (kGradientTiledCols / 6 + 1) * 8 * (kGradientBlock + 1);
 inline constexpr int64_t kWeightGradientScratchBytes =
     (kWeightGradientPackedFloats + kGradientStrips * kGradientStripStride) * 4;
 

@@ -127,6 +127,16 @@ TEST_F(BadInput, LowerCpuLevels) {
   }
 }
 
+TEST_F(BadInput, MisspeltCpuLevelIsRefused) {
+  run("llmc compile model.mlir -o plan.fb --seq=64");
+  ToolEnd end = workspace_.run("LLMRT_CPU_LEVEL=avx513 llmrt run plan.fb "
+                               "--weights=random:1 --tokens=1,2 "
+                               "--output-logits=out.npy");
+  EXPECT_EQ(end.status, 2);
+  EXPECT_THAT(end.errors, testing::HasSubstr("LLMRT_CPU_LEVEL=avx513"));
+  EXPECT_FALSE(workspace_.exists("out.npy"));
+}
+
 TEST_F(BadInput, RanksAgreeOnTheCpuLevel) {
   if (mpiLauncher(1).empty())
     GTEST_SKIP() << "no mpirun on this machine";
@@ -269,11 +279,12 @@ TEST_F(BadInput, MeshesThatDoNotFit) {
 TEST_F(BadInput, WhatThisVersionCannotDo) {
   std::string compile = "llmc compile model.mlir -o plan.fb ";
   for (const char* option :
-       {"--target=cuda", "--target=cuda:sm_90", "--weights-format=q4_0"})
+       {"--target=cuda --mode=train", "--weights-format=q4_0"})
     expectError(compile + option, "LLMC-E1003");
   for (const char* option :
        {"--seq=-1", "--seq=99999999", "--batch=0", "--batch=9999999",
         "--chunk=0", "--zero=7", "--zero=1", "--mode=x", "--target=tpu",
+        "--target=cuda:sm_70", "--target=cuda:sm_90,", "--target=cpu:ptx",
         "--dtype=f16", "--microbatches=2", "--mode=train --microbatches=2",
         "--mode=train --freeze=nothing", "--mode=train --recompute=some"})
     expectError(compile + option, "LLMC-E");

@@ -170,5 +170,13 @@ TEST(Sample, drawsWithTheRightFrequencies) {
   EXPECT_NEAR(counts[2], 5000, 5 * std::sqrt(8000 * 0.625 * 0.375));
 }
 
+TEST(Sample, topPOfZeroKeepsTheBest) {
+  std::vector<float> logits = testing::randomFloats(300, 12);
+  const auto best = std::max_element(logits.begin(), logits.end());
+  for (CpuLevel level : testing::levels())
+    EXPECT_EQ(sampleRows(logits, 300, {{2.0f, 0, 0.0f}}, level)[0],
+              best - logits.begin());
+}
+
 } // namespace
 } // namespace llmrt

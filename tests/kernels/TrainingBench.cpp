@@ -49,17 +49,19 @@ private:
 };
 
 #ifdef LLMRT_BENCH_DNNL
-/// y [M, N] = a * b; `aTurned`: a lies as [K, M], `bTurned`: b as [N, K].
+/// `batch` times y [M, N] = a * b, one behind another; `aTurned`: a lies as
+/// [K, M], `bTurned`: b as [N, K].
 std::function<void()> dnnlTurned(int64_t M, int64_t N, int64_t K, bool aTurned,
-                                 bool bTurned, float* a, float* b, float* y) {
+                                 bool bTurned, float* a, float* b, float* y,
+                                 int64_t batch = 1) {
   using namespace dnnl;
   using Tag = memory::format_tag;
   constexpr auto f32 = memory::data_type::f32;
   static engine cpu(engine::kind::cpu, 0);
   static stream order(cpu);
-  memory::desc aDesc({M, K}, f32, aTurned ? Tag::ba : Tag::ab);
-  memory::desc bDesc({K, N}, f32, bTurned ? Tag::ba : Tag::ab);
-  memory::desc yDesc({M, N}, f32, Tag::ab);
+  memory::desc aDesc({batch, M, K}, f32, aTurned ? Tag::acb : Tag::abc);
+  memory::desc bDesc({batch, K, N}, f32, bTurned ? Tag::acb : Tag::abc);
+  memory::desc yDesc({batch, M, N}, f32, Tag::abc);
   matmul product(
       matmul::primitive_desc(matmul::desc(aDesc, bDesc, yDesc), cpu));
   memory aMemory(aDesc, cpu, a), bMemory(bDesc, cpu, b), yMemory(yDesc, cpu, y);
@@ -189,6 +191,46 @@ void BM_LibraryProducts(benchmark::State& state) {
     seconds += std::min(all[i].bestSeconds, all[i + 1].bestSeconds);
   state.counters["milliseconds"] = seconds * 1e3;
 }
+
+/// The six products of attention and its gradients by the libraries alone, heads
+/// one behind another, rows and width given; milliseconds of the better one for
+/// each, added. All queries meet all keys: a library knows no causal product.
+void BM_LibraryAttentionProducts(benchmark::State& state) {
+  Floats::release();
+  const int64_t heads = state.range(0), R = state.range(1), D = state.range(2);
+  Floats wide(heads * R * R, 0.01f), wideOut(heads * R * R);
+  Floats narrow(heads * R * D, 0.02f), other(heads * R * D, 0.03f);
+  Floats narrowOut(heads * R * D);
+  openblas_set_num_threads(numThreads());
+  std::vector<Contestant> all;
+  auto add = [&](int64_t M, int64_t N, int64_t K, bool aTurned, bool bTurned,
+                 float* a, float* b, float* y) {
+    all.push_back({dnnlTurned(M, N, K, aTurned, bTurned, a, b, y, heads)});
+    all.push_back({[=] {
+      for (int64_t h = 0; h < heads; ++h)
+        cblas_sgemm(CblasRowMajor, aTurned ? CblasTrans : CblasNoTrans,
+                    bTurned ? CblasTrans : CblasNoTrans, M, N, K, 1.0f,
+                    a + h * M * K, aTurned ? M : K, b + h * K * N,
+                    bTurned ? K : N, 0.0f, y + h * M * N, N);
+    }});
+  };
+  float *q = narrow.data(), *k = other.data(), *p = wide.data();
+  add(R, R, D, false, true, q, k, wideOut.data());  // scores; dout times values
+  add(R, D, R, false, false, p, k, narrowOut.data()); // out; dq
+  add(R, D, R, true, false, p, q, narrowOut.data());  // dv; dk
+  takeTurns(state, all);
+  double seconds = 0;
+  for (size_t i = 0; i < all.size(); i += 2)
+    seconds += 2 * std::min(all[i].bestSeconds, all[i + 1].bestSeconds);
+  state.counters["milliseconds"] = seconds * 1e3;
+}
+
+// Of the same shape: 4 sequences of 512 rows, 12 heads.
+BENCHMARK(BM_LibraryAttentionProducts)
+    ->Args({48, 512, 64})
+    ->UseManualTime()
+    ->Iterations(4)
+    ->Unit(benchmark::kMillisecond);
 
 // The layers of a 110M shape: attention, feed-forward in and out, head.
 BENCHMARK(BM_LibraryProducts)

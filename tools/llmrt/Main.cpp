@@ -4,6 +4,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/Logging.h"
 #include "runtime/base/NearestName.h"
+#include "runtime/kernels/KernelRegistry.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/Interrupt.h"
 
@@ -68,6 +69,19 @@ absl::Status makeParseError(const CLI::ParseError& error, const CLI::App& app) {
   return makeError(ErrorCode::BadOptionValue, error.what(), "see llmrt --help");
 }
 
+/// A level that is misspelt must not be ignored.
+absl::Status checkCpuLevelVariable() {
+  const char* wanted = std::getenv("LLMRT_CPU_LEVEL");
+  if (!wanted || !*wanted)
+    return absl::OkStatus();
+  for (int level = 0; level < kNumCpuLevels; ++level)
+    if (cpuLevelName(static_cast<CpuLevel>(level)) == wanted)
+      return absl::OkStatus();
+  return makeError(ErrorCode::BadOptionValue,
+                   absl::StrCat("LLMRT_CPU_LEVEL=", wanted, " is no CPU level"),
+                   "set it to baseline, avx2 or avx512, or unset it");
+}
+
 int mainOfTool(int argc, char** argv) {
   CLI::App app(
       "Runs plans of llmc: text from a model, or its training, on one or "
@@ -98,6 +112,8 @@ int mainOfTool(int argc, char** argv) {
     return exitStatusOfUsage(makeParseError(error, app));
   }
   absl::Status usage = checkNothingRemains(*app.get_subcommands().front());
+  if (usage.ok())
+    usage = checkCpuLevelVariable();
   if (usage.ok() && run->parsed())
     usage = checkRunOptions(runOptions);
   findModeOptions(*run, runOptions);

@@ -186,9 +186,9 @@ CLI::App* addRunCommand(CLI::App& app, RunOptions& options) {
       ->type_name("score|decode")
       ->group(kInference);
   run->add_option("--trace", options.tracePath,
-                  "write when each rank ran which entry, for chrome://tracing")
-      ->type_name("OUT.json")
-      ->group(kInference);
+                  "write when each rank ran what and waited for what, for "
+                  "chrome://tracing")
+      ->type_name("OUT.json");
   run->add_option("--memory-report", options.memoryReportPath,
                   "write what each rank was to hold and what it held")
       ->type_name("OUT.json");

@@ -174,13 +174,6 @@ std::string modeOfPlan(const std::string& path) {
   return plan.ok() && plan->plan->mode() ? plan->plan->mode()->str() : "";
 }
 
-std::vector<std::string> entryNames(const fb::Plan& plan) {
-  std::vector<std::string> names;
-  for (const fb::Entry* entry : *plan.entries())
-    names.push_back(entry->name()->str());
-  return names;
-}
-
 } // namespace
 
 CommandEnd runCommand(const RunOptions& options) {
@@ -199,7 +192,7 @@ CommandEnd runCommand(const RunOptions& options) {
             false, launch->rank == 0};
   Preparation ready;
   SessionOptions session = options.session;
-  session.trace = !options.tracePath.empty();
+  session.keepsTimeline = !options.tracePath.empty();
   session.reportsMemory = !options.memoryReportPath.empty();
   session.prepareRankZero = [&] {
     absl::Status status = prepare(options, ready);
@@ -216,12 +209,8 @@ CommandEnd runCommand(const RunOptions& options) {
       });
   if (!end.how.ok())
     return {end.how.status(), false, end.isReporter, end.recorders};
-  if (session.trace && launch->rank == 0)
-    if (auto status =
-            writeTrace(options.tracePath, entryNames(*ready.plan.plan),
-                       end.traces, launch->rank);
-        !status.ok())
-      return {status};
+  if (auto status = writeTrace(options.tracePath, *launch, end); !status.ok())
+    return {status};
   if (auto status = writeMemoryReport(options.memoryReportPath, *launch, end);
       !status.ok())
     return {status};

@@ -45,11 +45,12 @@ struct RankTask {
   int numThreads;
   const Bodies& bodies;
   StartTimes times;
+  int gpu = 0; // of a cuda plan
 };
 
 /// What a rank leaves behind beside its outcome.
 struct RankRecord {
-  std::vector<TraceEvent> trace;
+  std::unique_ptr<Timeline> timeline;
   std::string recorder;
   MemoryReport memory;
 };
@@ -67,7 +68,6 @@ absl::StatusOr<RunEnd> runOnRank(const RankTask& task, Fabric& fabric,
   }
   GenerationOptions options;
   options.chunkTokens = task.options.chunkTokens;
-  options.trace = task.options.trace ? &record.trace : nullptr;
   LLMRT_ASSIGN_OR_RETURN(
       std::unique_ptr<Generation> generation,
       Generation::create(task.plan, executor, fabric, options));
@@ -85,14 +85,17 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
                                        RankRecord& record) {
   ExecutorOptions executorOptions;
   executorOptions.numThreads = task.numThreads;
+  executorOptions.gpu = task.gpu;
   executorOptions.weights = task.weights;
   executorOptions.checkMemory = task.options.checksMemory;
+  executorOptions.keepTimeline = task.options.keepsTimeline;
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
   absl::StatusOr<RunEnd> how = runOnRank(task, fabric, *executor, record);
   if (!how.ok() && hasCode(how.status(), ErrorCode::CollectiveTimeout))
     record.recorder = executor->recorderDump();
   record.memory = executor->memory();
+  record.timeline = executor->takeTimeline();
   return how;
 }
 
@@ -123,7 +126,8 @@ absl::StatusOr<RunEnd> runRank(const RankTask& task, Fabric& fabric,
 
 void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
   for (RankRecord& record : records) {
-    end.traces.push_back(std::move(record.trace));
+    if (record.timeline)
+      end.timelines.push_back(std::move(record.timeline));
     if (!record.recorder.empty())
       end.recorders.push_back(std::move(record.recorder));
   }
@@ -140,7 +144,7 @@ SessionEnd runThreads(RankTask task) {
   fabricOptions.link = task.options.link;
   std::vector<std::unique_ptr<Fabric>> fabrics =
       createLocalFabrics(size, fabricOptions);
-  SessionEnd end{absl::UnknownError(""), true, {}, {}, {}};
+  SessionEnd end{absl::UnknownError("")};
   std::vector<RankRecord> records(size);
   std::vector<absl::StatusOr<RunEnd>> outcomes(size, RunEnd::Finished);
   std::vector<std::thread> threads;
@@ -224,7 +228,7 @@ bool isReporterOf(const absl::Status& status, int rank) {
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
                       const Bodies& bodies) {
-  SessionEnd end{absl::UnknownError(""), launch.rank == 0, {}, {}, {}};
+  SessionEnd end{absl::UnknownError(""), launch.rank == 0};
   if (options.link.bytesPerSecond > 0 || options.link.latencySeconds > 0) {
     end.how = makeError(ErrorCode::OptionsContradict,
                         "--simulated-link and --simulated-latency with ranks "
@@ -277,6 +281,7 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     return end;
   }
   RankTask task{*plan.plan, options, weights, *threads, bodies, {}};
+  task.gpu = launch.localRank;
   task.times.planRead = secondsSinceStart();
   end.how = runRank(task, **fabric, records[0]);
   keepRecords(records, end);
@@ -289,6 +294,7 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
     if (!gathered.ok())
       end.how = gathered;
   }
+  end.plan = std::move(plan);
   end.isReporter =
       end.how.ok() || isReporterOf(end.how.status(), (*fabric)->rank());
   return end;
@@ -418,7 +424,7 @@ SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
   if (options.comm == "mpi" || (options.comm == "auto" && launch.isMpi()))
     return runProcess(options, launch, bodies);
   auto fail = [&](const absl::Status& status) {
-    return SessionEnd{status, launch.rank == 0, {}, {}, {}};
+    return SessionEnd{status, launch.rank == 0};
   };
   if (options.comm == "local" && launch.worldSize > 1)
     return fail(makeError(ErrorCode::OptionsContradict,
@@ -450,7 +456,9 @@ SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
                     : std::max(1, numUsableCpus() / numRanks(*plan->plan));
   RankTask task{*plan->plan, options, *weights, threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
-  return runThreads(std::move(task));
+  SessionEnd end = runThreads(std::move(task));
+  end.plan = *std::move(plan);
+  return end;
 }
 
 } // namespace

@@ -24,7 +24,7 @@ struct SessionOptions {
   double timeoutSeconds = 300;
   SimulatedLink link; // between ranks that are threads
   int64_t chunkTokens = 0;
-  bool trace = false;
+  bool keepsTimeline = false; // fills SessionEnd::timelines
   bool checksMemory = false;  // ExecutorOptions::checkMemory
   bool reportsMemory = false; // fills SessionEnd::memory
   /// Runs on rank 0 before the ranks start; its error is an error of all of
@@ -71,22 +71,23 @@ struct RankContext {
 /// Runs on every rank; several are threads of one process.
 using RankBody = std::function<absl::StatusOr<RunEnd>(RankContext&)>;
 
+/// A plan file in memory.
+struct LoadedPlan {
+  MappedFile file;
+  const fb::Plan* plan = nullptr;
+};
+
 struct SessionEnd {
   absl::StatusOr<RunEnd> how;
   /// Of the ranks that return the same error, this one prints it.
   bool isReporter = true;
   /// By rank; with MPI only this process's.
-  std::vector<std::vector<TraceEvent>> traces;
+  std::vector<std::unique_ptr<Timeline>> timelines = {};
+  LoadedPlan plan = {}; // whose texts the timelines name
   /// After a collective that timed out: what each rank was doing.
-  std::vector<std::string> recorders;
+  std::vector<std::string> recorders = {};
   /// By rank, of all ranks; empty unless the run was to report it.
-  std::vector<RankMemory> memory;
-};
-
-/// A plan file in memory.
-struct LoadedPlan {
-  MappedFile file;
-  const fb::Plan* plan = nullptr;
+  std::vector<RankMemory> memory = {};
 };
 
 /// Errors  those of readPlan(); FileNotReadable.

@@ -5,6 +5,7 @@
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/MemoryReportFile.h"
 #include "tools/llmrt/ReferenceModel.h"
+#include "tools/llmrt/Trace.h"
 #include "tools/llmrt/TrainingData.h"
 #include "tools/llmrt/TrainingReporter.h"
 
@@ -168,6 +169,7 @@ private:
 CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
   Training training(options);
   SessionOptions session = options.session;
+  session.keepsTimeline = !options.tracePath.empty();
   session.reportsMemory = !options.memoryReportPath.empty();
   session.prepareRankZero = [&] { return training.prepare(); };
   SessionEnd end = runEveryRank(session, launch, [&](RankContext& rank) {
@@ -177,6 +179,8 @@ CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
     return {absl::OkStatus(), true, end.isReporter};
   if (!end.how.ok())
     return {end.how.status(), false, end.isReporter, end.recorders};
+  if (auto status = writeTrace(options.tracePath, launch, end); !status.ok())
+    return {status};
   if (auto status = writeMemoryReport(options.memoryReportPath, launch, end);
       !status.ok())
     return {status};

@@ -77,6 +77,29 @@ public:
     level_ = std::min(level_, static_cast<CpuLevel>(level));
   }
 
+  bool sharesHostMemory() const override { return true; }
+
+  absl::StatusOr<int>
+  chooseCode(absl::Span<const CodeOption> options) const override {
+    int best = -1, lowest = INT32_MAX;
+    for (size_t i = 0; i < options.size(); ++i) {
+      lowest = std::min(lowest, options[i].level);
+      if (options[i].level <= codeLevel() &&
+          (best < 0 || options[i].level > options[best].level))
+        best = static_cast<int>(i);
+    }
+    if (best >= 0)
+      return best;
+    auto levelName = [](int level) {
+      return std::string(cpuLevelName(static_cast<CpuLevel>(level)));
+    };
+    return makeError(ErrorCode::CpuTooOld,
+                     absl::StrCat("the plan has code for ", levelName(lowest),
+                                  " and better, the ranks have ",
+                                  levelName(codeLevel())),
+                     "compile for this machine, or unset LLMRT_CPU_LEVEL");
+  }
+
   absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
                                  int64_t sizeBytes) override {
     return memory_.allocate(space, memoryClass, sizeBytes);

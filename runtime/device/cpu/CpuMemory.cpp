@@ -47,15 +47,6 @@ absl::Status outOfMemory(int64_t sizeBytes, MemoryClass memoryClass,
 
 } // namespace
 
-absl::string_view memoryClassName(MemoryClass memoryClass) {
-  constexpr absl::string_view kNames[kNumMemoryClasses] = {
-      "parameters",    "gathered parameters", "caches",    "activations",
-      "communication", "workspace",           "inputs",    "outputs",
-      "constants",     "gradients",           "optimizer", "code",
-      "library"};
-  return kNames[static_cast<int>(memoryClass)];
-}
-
 CpuMemory::~CpuMemory() {
   for (const auto& [memory, mapping] : mappings_)
     unmap(mapping);

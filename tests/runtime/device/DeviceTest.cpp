@@ -109,7 +109,7 @@ TEST_P(DeviceSuite, LaunchesAHandTunedKernel) {
                        3,
                        2};
   device_->copy(Stream::Compute, words, values, sizeof(values));
-  device_->launch({*kernel, words, 2, 2, 1, 0, 0});
+  device_->launch({*kernel, words, values, 2, 2, 1, 0, 0});
   ASSERT_TRUE(device_->synchronize().ok());
   EXPECT_THAT(std::vector<float>(out, out + 4),
               ::testing::ElementsAre(2, 3, 10, 11));
@@ -135,7 +135,7 @@ TEST_P(DeviceSuite, LoadsCodeFromMemory) {
       ASSERT_TRUE(kernel.ok()) << kernel.status();
       int* out = allocate<int>(5);
       uint64_t words[] = {5, reinterpret_cast<uint64_t>(out)};
-      device.launch({*kernel, words, 5, 1, 1, 1, 0});
+      device.launch({*kernel, words, words, 5, 1, 1, 1, 0});
       ASSERT_TRUE(device.synchronize().ok());
       EXPECT_EQ(out[0], value);
       EXPECT_EQ(out[4], value);
@@ -220,6 +220,17 @@ TEST_P(DeviceSuite, LowersItsCodeLevel) {
   EXPECT_EQ(device_->kernelAddress(*kernel),
             reinterpret_cast<uint64_t>(
                 findKernel("linear", 1)->function(CpuLevel::Baseline)));
+}
+
+TEST_P(DeviceSuite, ChoosesTheBestCodeThatItRuns) {
+  device_->limitCodeLevel(1);
+  std::vector<CodeOption> options = {{"cpu", 2}, {"cpu", 0}};
+  auto chosen = device_->chooseCode(options);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(*chosen, 1);
+  options.pop_back();
+  EXPECT_THAT(device_->chooseCode(options).status().message(),
+              HasSubstr("LLMC-E0801"));
 }
 
 std::unique_ptr<Device> cpuOneThread() {

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cuda device: one GPU through the CUDA runtime library. Both streams are
+// CUDA streams, so that commands are only enqueued here; calls of communicators
+// enqueue themselves. The first command that cannot be enqueued is what
+// synchronize() returns, and ends what is enqueued.
+#include "runtime/base/Error.h"
+#include "runtime/device/Device.h"
+#include "runtime/device/cuda/ChooseCudaCode.h"
+#include "runtime/device/cuda/CudaError.h"
+#include "runtime/device/cuda/CudaKernels.h"
+#include "runtime/device/cuda/CudaMemory.h"
+#include "runtime/kernels/cuda/Constants.h"
+
+#include <utility>
+#include <vector>
+
+namespace llmrt {
+namespace {
+
+constexpr int kLowestLevel = 80;
+
+/// Returns the number of the GPU's architecture, or what keeps it from being
+/// used.
+absl::StatusOr<int> findGpu(int gpu) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return cudaUnsupported("there is no NVIDIA driver");
+  if (driver / 1000 < CUDART_VERSION / 1000)
+    return cudaUnsupported(absl::StrCat(
+        "the driver is for CUDA ", driver / 1000, ".", driver % 1000 / 10));
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess)
+    return cudaUnsupported(
+        absl::StrCat("the driver says: ", cudaGetErrorString(counted)));
+  if (gpu >= count)
+    return cudaUnsupported(
+        absl::StrCat("GPU ", gpu, " is wanted, and there are ", count));
+  int major = 0, minor = 0;
+  LLMRT_RETURN_IF_ERROR(cudaStatus(
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu),
+      "asking for the architecture"));
+  LLMRT_RETURN_IF_ERROR(cudaStatus(
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu),
+      "asking for the architecture"));
+  const int level = 10 * major + minor;
+  if (level < kLowestLevel)
+    return cudaUnsupported(absl::StrCat("the GPU is sm_", level));
+  return level;
+}
+
+class CudaDevice final : public Device {
+public:
+  CudaDevice(int gpu, int level)
+      : gpu_(gpu), level_(level), kernels_(gpu, level) {}
+
+  ~CudaDevice() override {
+    (void)use();
+    (void)synchronize();
+    for (cudaEvent_t event : events_)
+      (void)cudaEventDestroy(event);
+    for (cudaStream_t stream : streams_)
+      if (stream)
+        (void)cudaStreamDestroy(stream);
+  }
+
+  absl::Status prepare() {
+    LLMRT_RETURN_IF_ERROR(use());
+    for (cudaStream_t& stream : streams_)
+      LLMRT_RETURN_IF_ERROR(
+          cudaStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                     "making a stream"));
+    return reserveScratch(0);
+  }
+
+  const char* name() const override { return "cuda"; }
+
+  int codeLevel() const override { return level_; }
+
+  // On cuda results depend on the GPU anyway.
+  void limitCodeLevel(int) override {}
+
+  bool sharesHostMemory() const override { return false; }
+
+  absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
+                                 int64_t sizeBytes) override {
+    LLMRT_RETURN_IF_ERROR(use());
+    return memory_.allocate(space, memoryClass, sizeBytes, streams_[0]);
+  }
+
+  void release(void* memory) override {
+    if (!memory)
+      return;
+    fail(use());
+    kernels_.forgetLaunches();
+    memory_.release(memory);
+  }
+
+  absl::StatusOr<std::unique_ptr<GuardedMemory>>
+  allocateGuarded(int64_t) override {
+    return makeError(ErrorCode::DeviceUnsupported,
+                     "the check of memory works on the host's pages",
+                     "compile the plan with --target=cpu for --check-memory");
+  }
+
+  void countBytes(MemoryClass memoryClass, int64_t sizeBytes) override {
+    memory_.count(memoryClass, sizeBytes);
+  }
+
+  BytesByClass bytesByClass() const override { return memory_.bytes(); }
+
+  absl::StatusOr<int>
+  chooseCode(absl::Span<const CodeOption> options) const override {
+    return chooseCudaCode(options, level_);
+  }
+
+  absl::StatusOr<CodeId> loadCode(absl::Span<const uint8_t> image) override {
+    LLMRT_RETURN_IF_ERROR(use());
+    LLMRT_ASSIGN_OR_RETURN(CodeId code, kernels_.loadCode(image));
+    memory_.count(MemoryClass::Code, image.size());
+    return code;
+  }
+
+  absl::StatusOr<KernelId> findKernel(CodeId code,
+                                      absl::string_view symbol) override {
+    return kernels_.findKernel(code, symbol);
+  }
+
+  absl::StatusOr<KernelId> findHandTunedKernel(absl::string_view name,
+                                               int version) override {
+    return kernels_.findHandTunedKernel(name, version);
+  }
+
+  // There are no slots on cuda.
+  uint64_t kernelAddress(KernelId) const override { return 0; }
+
+  int64_t scratchBytes(KernelId kernel, const uint64_t* words) const override {
+    return kernels_.scratchBytes(kernel, words);
+  }
+
+  absl::Status reserveScratch(int64_t sizeBytes) override {
+    if (scratch_ && sizeBytes <= scratchBytes_)
+      return absl::OkStatus();
+    LLMRT_RETURN_IF_ERROR(synchronize());
+    LLMRT_ASSIGN_OR_RETURN(void* scratch,
+                           allocate(MemorySpace::Device, MemoryClass::Library,
+                                    kCudaCounterBytes + sizeBytes));
+    memory_.release(scratch_);
+    scratch_ = static_cast<uint8_t*>(scratch);
+    scratchBytes_ = sizeBytes;
+    return absl::OkStatus();
+  }
+
+  void launch(const DeviceLaunch& launch) override {
+    if (!enqueues())
+      return;
+    absl::StatusOr<const PreparedLaunch*> prepared = kernels_.prepare(launch);
+    if (!prepared.ok())
+      return fail(prepared.status());
+    PreparedLaunch p = **prepared;
+    const uint64_t* arguments = launch.arguments;
+    uint8_t* scratch = scratch_ + kCudaCounterBytes;
+    void* parameters[] = {&arguments, &p.rows,    &p.cols,
+                          &p.rowTile, &p.colTile, &scratch};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = p.grid;
+    config.blockDim = dim3(p.threads, 1, 1);
+    config.dynamicSmemBytes = p.sharedBytes;
+    config.stream = at(Stream::Compute);
+    fail(cudaStatus(cudaLaunchKernelExC(&config,
+                                        reinterpret_cast<const void*>(p.kernel),
+                                        parameters),
+                    "launching a kernel"));
+  }
+
+  void copy(Stream stream, void* to, const void* from,
+            int64_t sizeBytes) override {
+    if (enqueues() && sizeBytes > 0)
+      fail(cudaStatus(
+          cudaMemcpyAsync(to, from, sizeBytes, cudaMemcpyDefault, at(stream)),
+          "copying"));
+  }
+
+  // The library repeats bytes only. A pattern of four grows by copies of
+  // itself.
+  void fill(Stream stream, void* to, uint32_t pattern,
+            int64_t sizeBytes) override {
+    if (!enqueues() || sizeBytes < 4)
+      return;
+    if (pattern == (pattern & 0xFF) * 0x01010101u)
+      return fail(
+          cudaStatus(cudaMemsetAsync(to, pattern & 0xFF, sizeBytes, at(stream)),
+                     "filling"));
+    auto* bytes = static_cast<uint8_t*>(to);
+    copy(stream, bytes, &pattern, 4);
+    for (int64_t done = 4; done < sizeBytes; done *= 2)
+      copy(stream, bytes + done, bytes, std::min(done, sizeBytes - done));
+  }
+
+  void call(Stream, StreamCall& work) override {
+    if (enqueues())
+      fail(work.run());
+  }
+
+  void* nativeStream(Stream stream) const override { return at(stream); }
+
+  EventId createEvent() override {
+    events_.push_back(nullptr);
+    fail(use());
+    fail(cudaStatus(
+        cudaEventCreateWithFlags(&events_.back(), cudaEventDisableTiming),
+        "making an event"));
+    return static_cast<EventId>(events_.size() - 1);
+  }
+
+  void record(EventId event, Stream stream) override {
+    if (enqueues())
+      fail(cudaStatus(
+          cudaEventRecord(events_[static_cast<int>(event)], at(stream)),
+          "recording an event"));
+  }
+
+  void wait(Stream stream, EventId event) override {
+    if (enqueues())
+      fail(cudaStatus(
+          cudaStreamWaitEvent(at(stream), events_[static_cast<int>(event)], 0),
+          "waiting for an event"));
+  }
+
+  absl::Status synchronize() override {
+    fail(use());
+    for (cudaStream_t stream : streams_)
+      if (stream)
+        fail(cudaStatus(cudaStreamSynchronize(stream), "running the commands"));
+    return std::exchange(status_, absl::OkStatus());
+  }
+
+  // Streams wait for each other on the GPU.
+  double waitSeconds() const override { return 0; }
+
+private:
+  absl::Status use() {
+    return cudaStatus(cudaSetDevice(gpu_), "choosing the GPU");
+  }
+
+  /// True if commands are still enqueued; the calling thread then uses this
+  /// GPU.
+  bool enqueues() {
+    if (status_.ok())
+      fail(use());
+    return status_.ok();
+  }
+
+  void fail(const absl::Status& status) {
+    if (status_.ok())
+      status_ = status;
+  }
+
+  cudaStream_t at(Stream stream) const {
+    return streams_[static_cast<int>(stream)];
+  }
+
+  int gpu_;
+  int level_;
+  absl::Status status_; // the first error since the last synchronize()
+  cudaStream_t streams_[kNumStreams] = {};
+  CudaMemory memory_;
+  CudaKernels kernels_;
+  std::vector<cudaEvent_t> events_; // by EventId
+  uint8_t* scratch_ = nullptr;      // counters, then what launches use
+  int64_t scratchBytes_ = 0;        // behind the counters
+};
+
+} // namespace
+
+absl::StatusOr<std::unique_ptr<Device>>
+createCudaDevice(const CudaDeviceOptions& options) {
+  LLMRT_ASSIGN_OR_RETURN(int level, findGpu(options.gpu));
+  auto device = std::make_unique<CudaDevice>(options.gpu, level);
+  LLMRT_RETURN_IF_ERROR(device->prepare());
+  return device;
+}
+
+} // namespace llmrt

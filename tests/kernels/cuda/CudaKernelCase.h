@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tests of CUDA kernels share: running one beside its cpu kernel, and
+// how far apart their results may be.
+#pragma once
+
+#include "tests/kernels/KernelRun.h"
+#include "tests/support/cuda/EmulatedKernels.h"
+
+namespace llmrt::testing {
+
+/// Bounds of the relative Frobenius error. f32: sums of up to some thousand
+/// terms in another order, each rounded to 2^-24 of its size, and exp to 2^-21.
+/// bf16: factors rounded to 2^-9 of their size, of either sign.
+inline constexpr double kF32Error = 1e-5;
+inline constexpr double kBf16Error = 1e-2;
+
+inline double relativeError(const std::vector<float>& actual,
+                            const std::vector<float>& expected) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const bool bothPoison = std::isnan(actual[i]) && std::isnan(expected[i]);
+    if (std::isnan(actual[i]) != std::isnan(expected[i]))
+      return HUGE_VAL; // written by one of them only
+    if (!bothPoison) {
+      difference +=
+          (double{actual[i]} - expected[i]) * (double{actual[i]} - expected[i]);
+      size += double{expected[i]} * expected[i];
+    }
+  }
+  return size == 0 ? std::sqrt(difference) : std::sqrt(difference / size);
+}
+
+template <typename Args>
+void runCuda(std::string_view name, const Args& args, int64_t rows,
+             int64_t cols) {
+  EXPECT_EQ(emulation::runCudaKernel(
+                name, reinterpret_cast<const uint64_t*>(&args), rows, cols),
+            "");
+}
+
+template <typename Args>
+void runCpu(std::string_view name, const Args& args, int64_t rows,
+            int64_t cols) {
+  runKernel(name, detectCpuLevel(), args, rows, cols);
+}
+
+inline std::vector<uint16_t> narrowed(const std::vector<float>& values) {
+  std::vector<uint16_t> out;
+  for (float v : values)
+    out.push_back(std::isnan(v) ? 0xFFFF : toBf16(v));
+  return out;
+}
+
+} // namespace llmrt::testing

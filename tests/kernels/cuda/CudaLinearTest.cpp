@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// linear on CUDA against the cpu kernel: every form, odd sizes, several
+// weights, valid rows behind the grid's.
+#include "tests/kernels/cuda/CudaKernelCase.h"
+
+namespace llmrt {
+namespace {
+
+using testing::Guarded;
+
+struct Shape {
+  int64_t rows;  // of the grid
+  int64_t valid; // of them
+  int64_t K;
+  std::vector<int64_t> N;
+  bool zip = false;
+};
+
+struct Problem {
+  Shape shape;
+  DType dtype;
+  int64_t ldx;
+  std::vector<float> x;
+  std::vector<std::vector<float>> weights;
+  std::vector<std::vector<uint16_t>> narrow;
+  std::vector<Guarded<float>> outs;
+
+  Problem(const Shape& s, DType dtype, int64_t padding)
+      : shape(s), dtype(dtype), ldx(s.K + padding),
+        x(testing::randomFloats(s.rows * ldx, 1)) {
+    for (int64_t N : s.N) {
+      weights.push_back(testing::randomFloats(N * s.K, 2 + weights.size()));
+      narrow.push_back(testing::narrowed(weights.back()));
+    }
+  }
+
+  LinearArgs args(int64_t padding) {
+    outs.clear();
+    LinearArgs a = {};
+    a.rows = shape.valid;
+    a.x = x.data();
+    a.ldx = ldx;
+    a.K = shape.K;
+    a.dtype = static_cast<int64_t>(dtype);
+    a.layout = static_cast<int64_t>(WeightLayout::RowMajor);
+    a.zip = shape.zip;
+    a.count = shape.N.size();
+    for (size_t j = 0; j < shape.N.size(); ++j)
+      outs.emplace_back(shape.rows * (shape.N[j] + padding));
+    for (size_t j = 0; j < shape.N.size(); ++j) {
+      LinearWeight& w = a.weights[j];
+      w.w = dtype == DType::F32 ? static_cast<const void*>(weights[j].data())
+                                : narrow[j].data();
+      w.y = outs[j].data();
+      w.N = shape.N[j];
+      w.ldy = shape.N[j] + padding;
+    }
+    return a;
+  }
+
+  int64_t cpuCols() const {
+    int64_t cols = 0, panel = kPanelBytes / dtypeBytes(dtype);
+    for (size_t j = 0; j < (shape.zip ? 1 : shape.N.size()); ++j)
+      cols += (shape.N[j] + panel - 1) / panel * panel;
+    return cols;
+  }
+};
+
+void expectAgreement(const Shape& shape, DType dtype, int64_t padding) {
+  SCOPED_TRACE(::testing::Message()
+               << shape.rows << " rows, " << shape.valid << " valid, K "
+               << shape.K << " padding " << padding << " dtype "
+               << static_cast<int>(dtype));
+  Problem problem(shape, dtype, padding);
+  LinearArgs args = problem.args(padding);
+  testing::runCpu("linear", args, shape.valid, problem.cpuCols());
+  std::vector<std::vector<float>> expected;
+  for (auto& out : problem.outs)
+    expected.push_back(out.values());
+  args = problem.args(padding);
+  testing::runCuda("linear", args, shape.rows, problem.cpuCols());
+  // Few rows keep x in f32.
+  const bool isRounded = dtype == DType::BF16 && shape.rows > 16;
+  for (size_t j = 0; j < expected.size(); ++j) {
+    EXPECT_LT(testing::relativeError(problem.outs[j].values(), expected[j]),
+              isRounded ? testing::kBf16Error : testing::kF32Error)
+        << "weight " << j;
+    EXPECT_TRUE(problem.outs[j].guardsHold());
+  }
+}
+
+TEST(CudaLinear, fewRows) {
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t rows : {1, 2, 3, 4, 5, 8, 11, 16})
+      expectAgreement({rows, rows, 264, {33, 64, 7}}, dtype, rows % 2 * 4);
+}
+
+TEST(CudaLinear, longReductions) {
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t rows : {1, 8, 13})
+      expectAgreement({rows, rows, 4104, {9}}, dtype, 0);
+}
+
+TEST(CudaLinear, oddReductionsAndStrides) {
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t rows : {1, 7, 20})
+      expectAgreement({rows, rows, 77, {19}}, dtype, 3);
+}
+
+TEST(CudaLinear, manyRows) {
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    expectAgreement({17, 17, 32, {128}}, dtype, 0);
+    expectAgreement({40, 40, 72, {33, 130}}, dtype, 4);
+    expectAgreement({150, 150, 104, {70}}, dtype, 0);
+  }
+}
+
+TEST(CudaLinear, zippedWeights) {
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t rows : {1, 6, 12, 33})
+      expectAgreement({rows, rows, 96, {70, 70}, true}, dtype, 0);
+}
+
+TEST(CudaLinear, leavesInvalidRowsAlone) {
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    expectAgreement({8, 3, 64, {40}}, dtype, 0);
+    expectAgreement({16, 9, 64, {40}}, dtype, 0);
+    expectAgreement({200, 37, 64, {40}}, dtype, 0);
+  }
+}
+
+TEST(CudaLinear, refusesWhatItCannotRead) {
+  Problem problem({1, 1, 64, {32}}, DType::BF16, 0);
+  LinearArgs args = problem.args(0);
+  args.layout = static_cast<int64_t>(WeightLayout::Panel);
+  EXPECT_THAT(emulation::runCudaKernel(
+                  "linear", reinterpret_cast<const uint64_t*>(&args), 1, 64),
+              ::testing::HasSubstr("LLMC-E0802"));
+}
+
+} // namespace
+} // namespace llmrt

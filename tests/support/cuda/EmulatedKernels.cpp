@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every symbol of runtime/kernels/cuda, as the registry names it.
+#include "tests/support/cuda/CudaEmulation.h"
+
+#include "tests/support/cuda/EmulatedKernels.h"
+
+#include "runtime/kernels/cuda/Constants.h"
+
+#include <algorithm>
+
+using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
+                        int64_t rowTile, int64_t colTile, uint8_t* scratch);
+
+#define LLMRT_EMULATED(use)                                                    \
+  use(linear) use(linear_f32) use(linear_rows_1) use(linear_rows_2)            \
+      use(linear_rows_4) use(linear_rows_8) use(linear_mma_8)                  \
+          use(linear_mma_16) use(embedding) use(rope) use(kv_append)           \
+              use(rope_append) use(attention) use(attention_bf16_64)           \
+                  use(attention_bf16_128) use(attention_bf16_256)              \
+                      use(attention_rows_1) use(attention_rows_2)              \
+                          use(attention_rows_4) use(attention_rows_8)          \
+                              use(select_rows) use(unstack) use(sample)        \
+                                  use(rope_table)
+
+#define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
+LLMRT_EMULATED(LLMRT_DECLARE)
+
+namespace llmrt::emulation {
+namespace {
+
+CudaKernel* findSymbol(const std::string& name) {
+#define LLMRT_FIND(symbol)                                                     \
+  if (name == #symbol)                                                         \
+    return symbol;
+  LLMRT_EMULATED(LLMRT_FIND)
+  return nullptr;
+}
+
+constexpr uint8_t kPoison = 0xFF;
+constexpr int64_t kGuardBytes = 4096;
+
+} // namespace
+
+std::string runCudaKernel(std::string_view name, const uint64_t* words,
+                          int64_t rows, int64_t cols) {
+  const CudaKernelInfo* info = findCudaKernel(name);
+  if (!info)
+    return "no CUDA kernel " + std::string(name);
+  auto shape = cudaLaunchShape(*info, words, rows, cols);
+  if (!shape.ok())
+    return std::string(shape.status().message());
+  CudaKernel* kernel = findSymbol(shape->symbol);
+  if (!kernel)
+    return "no emulated symbol " + shape->symbol;
+  if (shape->scratchBytes > cudaScratchBytes(name, words))
+    return "more scratch than the bound of " + std::string(name);
+  std::vector<uint64_t> memory(
+      (kCudaCounterBytes + shape->scratchBytes + kGuardBytes) / 8 + 1);
+  auto* scratch = reinterpret_cast<uint8_t*>(memory.data()) + kCudaCounterBytes;
+  auto* end = reinterpret_cast<uint8_t*>(memory.data() + memory.size());
+  std::fill(scratch, end, kPoison);
+  Launch launch;
+  launch.gridX = static_cast<unsigned>(shape->rowTiles() * shape->colTiles());
+  launch.gridY = shape->parts;
+  launch.threads = shape->threads;
+  launch.sharedBytes = shape->sharedBytes;
+  std::string error = runGrid(launch, [&] {
+    kernel(words, shape->rows, shape->cols, shape->rowTile, shape->colTile,
+           scratch);
+  });
+  if (!error.empty())
+    return shape->symbol + ": " + error;
+  if (std::any_of(reinterpret_cast<uint8_t*>(memory.data()), scratch,
+                  [](uint8_t byte) { return byte != 0; }))
+    return shape->symbol + ": counters are not zero at the end";
+  if (std::any_of(scratch + shape->scratchBytes, end,
+                  [](uint8_t byte) { return byte != kPoison; }))
+    return shape->symbol + ": a write behind the scratch";
+  return "";
+}
+
+} // namespace llmrt::emulation

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/cuda/RecordingDevice.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/device/cuda/ChooseCudaCode.h"
+#include "runtime/kernels/KernelRegistry.h"
+#include "runtime/kernels/cuda/Constants.h"
+#include "runtime/kernels/cuda/CudaKernelRegistry.h"
+#include "tests/support/cuda/EmulatedKernels.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <sys/mman.h>
+
+namespace llmrt::test {
+namespace {
+
+constexpr int kLevel = 90;
+constexpr int64_t kPageBytes = 4096;
+
+/// Something that a stream will do.
+struct Operation {
+  std::function<absl::Status()> run;
+  int records = -1; // event
+  int waits = -1;   // event
+  int64_t ticket = 0;
+};
+
+struct Event {
+  int64_t enqueued = 0; // records of it
+  int64_t done = 0;
+};
+
+class Recorder final : public RecordingDevice {
+public:
+  explicit Recorder(const RecordingOptions& options) : options_(options) {}
+
+  ~Recorder() override {
+    for (const auto& [memory, block] : blocks_)
+      munmap(memory, block.mappedBytes);
+  }
+
+  std::vector<RecordedCommand> takeCommands() override {
+    return std::exchange(commands_, {});
+  }
+
+  const char* name() const override { return "cuda"; }
+
+  int codeLevel() const override { return kLevel; }
+
+  void limitCodeLevel(int) override {}
+
+  bool sharesHostMemory() const override { return false; }
+
+  absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
+                                 int64_t sizeBytes) override {
+    if (sizeBytes == 0)
+      return nullptr;
+    const int64_t mappedBytes =
+        (sizeBytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+    void* memory =
+        mmap(nullptr, mappedBytes,
+             space == MemorySpace::Device ? PROT_NONE : PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    blocks_[memory] = {space, memoryClass, sizeBytes, mappedBytes};
+    countBytes(memoryClass, sizeBytes);
+    return memory;
+  }
+
+  void release(void* memory) override {
+    auto found = blocks_.find(memory);
+    if (found == blocks_.end())
+      return;
+    countBytes(found->second.memoryClass, -found->second.sizeBytes);
+    munmap(memory, found->second.mappedBytes);
+    blocks_.erase(found);
+  }
+
+  absl::StatusOr<std::unique_ptr<GuardedMemory>>
+  allocateGuarded(int64_t) override {
+    return absl::UnimplementedError("no guarded memory");
+  }
+
+  void countBytes(MemoryClass memoryClass, int64_t sizeBytes) override {
+    bytes_[static_cast<int>(memoryClass)] += sizeBytes;
+  }
+
+  BytesByClass bytesByClass() const override { return bytes_; }
+
+  absl::StatusOr<int>
+  chooseCode(absl::Span<const CodeOption> options) const override {
+    return chooseCudaCode(options, kLevel);
+  }
+
+  absl::StatusOr<CodeId> loadCode(absl::Span<const uint8_t> image) override {
+    countBytes(MemoryClass::Code, image.size());
+    return CodeId{0};
+  }
+
+  absl::StatusOr<KernelId> findKernel(CodeId,
+                                      absl::string_view symbol) override {
+    kernels_.push_back({std::string(symbol), nullptr});
+    return static_cast<KernelId>(kernels_.size() - 1);
+  }
+
+  absl::StatusOr<KernelId> findHandTunedKernel(absl::string_view name,
+                                               int version) override {
+    const std::string_view view(name.data(), name.size());
+    const CudaKernelInfo* info = findCudaKernel(view);
+    if (!info || !llmrt::findKernel(view, version))
+      return makeError(ErrorCode::KernelMissing,
+                       absl::StrCat("no cuda kernel ", name), "");
+    kernels_.push_back({std::string(name), info});
+    return static_cast<KernelId>(kernels_.size() - 1);
+  }
+
+  uint64_t kernelAddress(KernelId) const override { return 0; }
+
+  int64_t scratchBytes(KernelId kernel, const uint64_t* words) const override {
+    const Kernel& k = kernels_[static_cast<int>(kernel)];
+    return k.info ? cudaScratchBytes(k.info->name, words) : 0;
+  }
+
+  absl::Status reserveScratch(int64_t sizeBytes) override {
+    const int64_t held = kCudaCounterBytes + sizeBytes;
+    if (held > heldScratchBytes_)
+      countBytes(MemoryClass::Library, held - heldScratchBytes_);
+    heldScratchBytes_ = std::max(heldScratchBytes_, held);
+    return absl::OkStatus();
+  }
+
+  void launch(const DeviceLaunch& launch) override {
+    const Kernel& kernel = kernels_[static_cast<int>(launch.kernel)];
+    RecordedCommand command{CommandKind::Launch};
+    command.kernel = kernel.name;
+    command.arguments = launch.arguments;
+    command.rows = launch.rows;
+    if (launch.scratchBytes + kCudaCounterBytes > heldScratchBytes_)
+      fail(absl::InternalError("a launch needs more scratch than is reserved"));
+    if (kernel.info)
+      launchHandTuned(*kernel.info, launch, command);
+    else
+      command.blocks = launch.rows; // generated code does not run here
+    commands_.push_back(command);
+  }
+
+  void copy(Stream stream, void* to, const void* from,
+            int64_t sizeBytes) override {
+    RecordedCommand command{CommandKind::Copy, stream};
+    command.to = placeOf(to);
+    command.from = placeOf(from);
+    command.sizeBytes = sizeBytes;
+    command.target = to;
+    commands_.push_back(command);
+    // Ordinary memory is read when the copy is enqueued, pinned memory when it
+    // runs.
+    if (command.from == Place::Host) {
+      const auto* bytes = static_cast<const uint8_t*>(from);
+      std::vector<uint8_t> staged(bytes, bytes + sizeBytes);
+      return enqueue(stream, [to, staged = std::move(staged)] {
+        std::memcpy(to, staged.data(), staged.size());
+        return absl::OkStatus();
+      });
+    }
+    enqueue(stream, [to, from, sizeBytes] {
+      std::memmove(to, from, sizeBytes);
+      return absl::OkStatus();
+    });
+  }
+
+  void fill(Stream stream, void* to, uint32_t pattern,
+            int64_t sizeBytes) override {
+    RecordedCommand command{CommandKind::Fill, stream};
+    command.to = placeOf(to);
+    command.sizeBytes = sizeBytes;
+    commands_.push_back(command);
+    enqueue(stream, [to, pattern, sizeBytes] {
+      std::fill_n(static_cast<uint32_t*>(to), sizeBytes / 4, pattern);
+      return absl::OkStatus();
+    });
+  }
+
+  void call(Stream stream, StreamCall& work) override {
+    commands_.push_back({CommandKind::Call, stream});
+    if (status_.ok())
+      fail(work.run());
+  }
+
+  void* nativeStream(Stream stream) const override {
+    return const_cast<char*>(&handles_[static_cast<int>(stream)]);
+  }
+
+  EventId createEvent() override {
+    events_.push_back({});
+    return static_cast<EventId>(events_.size() - 1);
+  }
+
+  void record(EventId event, Stream stream) override {
+    const int number = static_cast<int>(event);
+    RecordedCommand command{CommandKind::Record, stream};
+    command.event = number;
+    commands_.push_back(command);
+    Operation operation;
+    operation.records = number;
+    operation.ticket = ++events_[number].enqueued;
+    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+  }
+
+  void wait(Stream stream, EventId event) override {
+    const int number = static_cast<int>(event);
+    RecordedCommand command{CommandKind::Wait, stream};
+    command.event = number;
+    commands_.push_back(command);
+    Operation operation;
+    operation.waits = number;
+    operation.ticket = events_[number].enqueued;
+    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+  }
+
+  absl::Status synchronize() override {
+    commands_.push_back({CommandKind::Synchronize});
+    setAccess(PROT_READ | PROT_WRITE);
+    const Stream other = options_.first == Stream::Compute
+                             ? Stream::Communication
+                             : Stream::Compute;
+    while (step(options_.first) || step(other)) {
+    }
+    setAccess(PROT_NONE);
+    for (auto& queue : queues_)
+      if (!queue.empty()) {
+        fail(absl::InternalError("a stream waits for ever"));
+        queue.clear();
+      }
+    return std::exchange(status_, absl::OkStatus());
+  }
+
+  double waitSeconds() const override { return 0; }
+
+private:
+  struct Block {
+    MemorySpace space;
+    MemoryClass memoryClass;
+    int64_t sizeBytes;
+    int64_t mappedBytes;
+  };
+
+  struct Kernel {
+    std::string name;
+    const CudaKernelInfo* info; // null: generated
+  };
+
+  void launchHandTuned(const CudaKernelInfo& info, const DeviceLaunch& launch,
+                       RecordedCommand& command) {
+    auto shape =
+        cudaLaunchShape(info, launch.hostArguments, launch.rows, launch.cols);
+    if (!shape.ok())
+      return fail(shape.status());
+    command.form = shape->symbol;
+    command.blocks = shape->rowTiles() * shape->colTiles();
+    command.parts = shape->parts;
+    command.threads = shape->threads;
+    const uint64_t* arguments = launch.arguments;
+    const int64_t rows = launch.rows, cols = launch.cols;
+    enqueue(Stream::Compute, [&info, arguments, rows, cols]() -> absl::Status {
+      std::string error =
+          emulation::runCudaKernel(info.name, arguments, rows, cols);
+      return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+    });
+  }
+
+  void enqueue(Stream stream, std::function<absl::Status()> run) {
+    Operation operation;
+    operation.run = std::move(run);
+    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+  }
+
+  // Runs the next operation of a stream; false if there is none that can.
+  bool step(Stream stream) {
+    std::deque<Operation>& queue = queues_[static_cast<int>(stream)];
+    if (queue.empty())
+      return false;
+    Operation& next = queue.front();
+    if (next.waits >= 0 && events_[next.waits].done < next.ticket)
+      return false;
+    if (next.records >= 0)
+      events_[next.records].done = next.ticket;
+    if (next.run && status_.ok())
+      fail(next.run());
+    queue.pop_front();
+    return true;
+  }
+
+  void setAccess(int protection) {
+    for (const auto& [memory, block] : blocks_)
+      if (block.space == MemorySpace::Device)
+        mprotect(memory, block.mappedBytes, protection);
+  }
+
+  Place placeOf(const void* address) const {
+    auto next = blocks_.upper_bound(const_cast<void*>(address));
+    if (next == blocks_.begin())
+      return Place::Host;
+    const auto& [memory, block] = *std::prev(next);
+    if (static_cast<const uint8_t*>(address) >=
+        static_cast<uint8_t*>(memory) + block.mappedBytes)
+      return Place::Host;
+    return block.space == MemorySpace::Device ? Place::Device : Place::Pinned;
+  }
+
+  void fail(const absl::Status& status) {
+    if (status_.ok())
+      status_ = status;
+  }
+
+  RecordingOptions options_;
+  std::vector<RecordedCommand> commands_;
+  std::map<void*, Block> blocks_;
+  BytesByClass bytes_{};
+  std::vector<Kernel> kernels_;
+  std::vector<Event> events_;
+  std::deque<Operation> queues_[kNumStreams];
+  char handles_[kNumStreams] = {};
+  int64_t heldScratchBytes_ = 0; // with the counters
+  absl::Status status_;
+};
+
+} // namespace
+
+std::unique_ptr<RecordingDevice>
+createRecordingDevice(const RecordingOptions& options) {
+  return std::make_unique<Recorder>(options);
+}
+
+} // namespace llmrt::test
