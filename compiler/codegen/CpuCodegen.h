@@ -3,22 +3,12 @@
 // to be stored in a plan. It generates no hand-tuned kernel and loads nothing.
 #pragma once
 
+#include "compiler/codegen/CodeObject.h"
 #include "dialects/plan/Plan.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
 namespace llmc {
-
-/// As the table of this name in plan.fbs.
-struct CodeObject {
-  std::string target; // "cpu"
-  int level;          // llmrt::CpuLevel
-  std::vector<uint8_t> image;
-};
 
 /// Adds the dialects that generateCpuCode creates ops of, and their
 /// translations. Needed beforehand only by a caller inside a pass, where no

@@ -1,95 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Schedules the linalg form of a kernel into walks over a row and emits them.
-// Order of operations is decided here and nowhere later: no flag lets LLVM
-// change it.
+// Emits the walks over a row (RowSchedule.h) as loops over vectors of 16
+// floats. Order of operations is decided here and nowhere later: no flag lets
+// LLVM change it.
 #include "compiler/codegen/LowerLinalgToVector.h"
 
 #include "compiler/codegen/MathExpansion.h"
+#include "compiler/codegen/RowSchedule.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Linalg/IR/Linalg.h"
-#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/IR/IRMapping.h"
-#include "mlir/IR/ImplicitLocOpBuilder.h"
-#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 
 namespace llmc {
 namespace {
 
-/// What a generic of the form computes for a row.
-enum class Kind { Elements, Sum, Scalar };
-
-/// The generics of a form, with the walk after which each is known.
-struct Schedule {
-  SmallVector<linalg::GenericOp> generics;
-  llvm::DenseMap<Operation*, Kind> kinds;
-  llvm::DenseMap<Operation*, int> walks; // walks that end before it is known
-  int numWalks = 0;      // walks for sums; the results' comes after
-  int64_t width = 0;     // of a row
-  int64_t unitWidth = 0; // of what is summed: the row, or one head of it
-};
-
-/// Looks through views: heads do not matter to an element.
-Value sourceOf(Value v) {
-  while (Operation* op = v.getDefiningOp()) {
-    if (!isa<tensor::ExpandShapeOp, tensor::CollapseShapeOp>(op))
-      break;
-    v = op->getOperand(0);
-  }
-  return v;
-}
-
-linalg::GenericOp genericOf(Value v) {
-  return sourceOf(v).getDefiningOp<linalg::GenericOp>();
-}
-
-int64_t lastDim(Value v) {
-  return cast<RankedTensorType>(v.getType()).getShape().back();
-}
-
-FailureOr<Schedule> makeSchedule(func::FuncOp form) {
-  Schedule s;
-  s.width = cast<RankedTensorType>(form.getResultTypes()[0]).getDimSize(1);
-  for (auto op : form.getOps<linalg::GenericOp>()) {
-    int walk = 0;
-    bool isOfScalars = true;
-    for (Value input : op.getInputs()) {
-      linalg::GenericOp producer = genericOf(input);
-      if (producer)
-        walk = std::max(walk, s.walks.lookup(producer));
-      isOfScalars &= producer && s.kinds.lookup(producer) != Kind::Elements;
-    }
-    Kind kind = isOfScalars ? Kind::Scalar : Kind::Elements;
-    if (op.getNumReductionLoops() > 0) {
-      kind = Kind::Sum;
-      ++walk;
-      int64_t summed = lastDim(op.getInputs()[0]);
-      if (s.unitWidth != 0 && s.unitWidth != summed)
-        return form.emitError("LLMC-E1003: one kernel cannot hold norms of "
-                              "different widths, got ")
-               << s.unitWidth << " and " << summed;
-      s.unitWidth = summed;
-    }
-    s.generics.push_back(op);
-    s.kinds[op] = kind;
-    s.walks[op] = walk;
-    s.numWalks = std::max(s.numWalks, walk);
-  }
-  if (s.unitWidth == 0)
-    s.unitWidth = s.width;
-  return s;
-}
-
 /// Emits the code of one kernel. "Unit" is what one walk covers: a row, a head
 /// of it, or the columns of a tile.
 class Emitter {
 public:
-  Emitter(func::FuncOp form, const Schedule& schedule, OpBuilder& builder)
+  Emitter(func::FuncOp form, const RowSchedule& schedule, OpBuilder& builder)
       : form_(form), schedule_(schedule), b_(form.getLoc(), builder),
         laneType_(VectorType::get({kLanes}, b_.getF32Type())),
         pointerType_(LLVM::LLVMPointerType::get(b_.getContext())),
@@ -133,18 +64,16 @@ private:
   void copyElements(Value from, Value to, Type element);
   Value loadLanes(Value base, Type element, Value index);
   void storeLanes(Value lanes, Value base, Type element, Value index);
-  Value evaluate(linalg::GenericOp op, ArrayRef<Value> inputs);
   Value lanesOf(Value tensor);
   Value scalarOf(Value tensor);
   SmallVector<Value> inputLanes(linalg::GenericOp op);
-  Value addLanes(Value lanes);
   void startChunk(Value column, Value end);
   void sumWalk(int walk, Value begin, Value end);
   void resultWalk(Value begin, Value end);
   void unit(Value begin, Value end);
 
   func::FuncOp form_;
-  const Schedule& schedule_;
+  const RowSchedule& schedule_;
   ImplicitLocOpBuilder b_;
   VectorType laneType_;
   Type pointerType_;
@@ -223,47 +152,6 @@ void Emitter::storeLanes(Value lanes, Value base, Type element, Value index) {
   scf::YieldOp::create(b_);
 }
 
-/// Emits a generic's scalar body on scalars or vectors. A bf16 value is held as
-/// the f32 value that it is.
-Value Emitter::evaluate(linalg::GenericOp op, ArrayRef<Value> inputs) {
-  Block& body = op.getRegion().front();
-  auto resultType = [&](Type scalar) -> Type {
-    if (auto vector = dyn_cast<VectorType>(inputs[0].getType()))
-      return vector.clone(scalar);
-    return scalar;
-  };
-  IRMapping map;
-  map.map(body.getArguments(), inputs);
-  for (Operation& scalar : body.without_terminator()) {
-    auto operand = [&] { return map.lookup(scalar.getOperand(0)); };
-    Value result =
-        llvm::TypeSwitch<Operation*, Value>(&scalar)
-            .Case([&](arith::ExtFOp) { return operand(); })
-            .Case([&](arith::TruncFOp) {
-              return expandRoundToBf16(b_, operand());
-            })
-            .Case([&](math::ExpOp) { return expandExp(b_, operand()); })
-            .Case([&](math::TanhOp) { return expandTanh(b_, operand()); })
-            .Case([&](math::ErfOp) { return expandErf(b_, operand()); })
-            .Case([&](arith::ConstantOp constant) -> Value {
-              Type type = resultType(constant.getType());
-              auto vector = dyn_cast<VectorType>(type);
-              return arith::ConstantOp::create(
-                  b_, vector ? TypedAttr(DenseElementsAttr::get(
-                                   vector, Attribute(constant.getValue())))
-                             : constant.getValue());
-            })
-            .Default([&](Operation* other) {
-              Operation* copy = b_.clone(*other, map);
-              copy->getResult(0).setType(
-                  resultType(copy->getResult(0).getType()));
-              return copy->getResult(0);
-            });
-    map.map(scalar.getResult(0), result);
-  }
-  return map.lookup(body.getTerminator()->getOperand(0));
-}
-
 /// Returns the chunk's elements of a tensor of rows, or of a vector.
 Value Emitter::lanesOf(Value tensor) {
   Value source = sourceOf(tensor);
@@ -271,7 +159,7 @@ Value Emitter::lanesOf(Value tensor) {
     return known;
   Value lanes;
   if (auto op = source.getDefiningOp<linalg::GenericOp>()) {
-    lanes = evaluate(op, inputLanes(op));
+    lanes = evaluateBody(b_, op, inputLanes(op));
   } else {
     bool isRows = cast<RankedTensorType>(source.getType()).getRank() == 2;
     Value index = column_;
@@ -291,27 +179,12 @@ Value Emitter::scalarOf(Value tensor) {
 
 SmallVector<Value> Emitter::inputLanes(linalg::GenericOp op) {
   SmallVector<Value> inputs;
-  for (Value input : op.getInputs()) {
-    linalg::GenericOp producer = genericOf(input);
-    bool isScalar =
-        producer && schedule_.kinds.lookup(producer) != Kind::Elements;
-    inputs.push_back(isScalar ? broadcast(scalarOf(input)) : lanesOf(input));
-  }
+  for (Value input : op.getInputs())
+    inputs.push_back(schedule_.isScalar(input) ? broadcast(scalarOf(input))
+                                               : lanesOf(input));
   // The initial value of the result, which only sums read.
   inputs.push_back(Value());
   return inputs;
-}
-
-/// Adds the lanes of a vector: halves, until one is left.
-Value Emitter::addLanes(Value lanes) {
-  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-    auto low = llvm::to_vector(llvm::seq<int64_t>(0, half));
-    auto high = llvm::to_vector(llvm::seq<int64_t>(half, 2 * half));
-    lanes = arith::AddFOp::create(
-        b_, vector::ShuffleOp::create(b_, lanes, lanes, low),
-        vector::ShuffleOp::create(b_, lanes, lanes, high));
-  }
-  return vector::ExtractOp::create(b_, lanes, 0);
 }
 
 void Emitter::startChunk(Value column, Value end) {
@@ -323,11 +196,7 @@ void Emitter::startChunk(Value column, Value end) {
 
 /// One walk over the unit for all sums that need `walk` earlier walks.
 void Emitter::sumWalk(int walk, Value begin, Value end) {
-  SmallVector<linalg::GenericOp> sums;
-  for (linalg::GenericOp op : schedule_.generics)
-    if (schedule_.kinds.lookup(op) == Kind::Sum &&
-        schedule_.walks.lookup(op) == walk + 1)
-      sums.push_back(op);
+  SmallVector<linalg::GenericOp> sums = schedule_.sumsOfWalk(walk);
   SmallVector<Value> zeros(sums.size(), zeroLanes());
   auto loop = scf::ForOp::create(b_, begin, end, constant(kLanes), zeros);
   {
@@ -338,7 +207,7 @@ void Emitter::sumWalk(int walk, Value begin, Value end) {
     for (auto [op, soFar] : llvm::zip(sums, loop.getRegionIterArgs())) {
       SmallVector<Value> inputs = inputLanes(op);
       inputs.back() = soFar;
-      Value total = evaluate(op, inputs);
+      Value total = evaluateBody(b_, op, inputs);
       if (isRagged_) {
         // Lanes beyond the end add nothing.
         auto indexType = VectorType::get({kLanes}, b_.getI32Type());
@@ -358,16 +227,13 @@ void Emitter::sumWalk(int walk, Value begin, Value end) {
     scf::YieldOp::create(b_, totals);
   }
   for (auto [op, total] : llvm::zip(sums, loop.getResults()))
-    scalars_[op.getResult(0)] = addLanes(total);
-  for (linalg::GenericOp op : schedule_.generics) {
-    if (schedule_.kinds.lookup(op) != Kind::Scalar ||
-        schedule_.walks.lookup(op) != walk + 1)
-      continue;
+    scalars_[op.getResult(0)] = addLanes(b_, total);
+  for (linalg::GenericOp op : schedule_.scalarsAfterWalk(walk)) {
     SmallVector<Value> inputs;
     for (Value input : op.getInputs())
       inputs.push_back(scalarOf(input));
     inputs.push_back(Value());
-    scalars_[op.getResult(0)] = evaluate(op, inputs);
+    scalars_[op.getResult(0)] = evaluateBody(b_, op, inputs);
   }
 }
 
@@ -445,12 +311,9 @@ LLVM::LLVMFuncOp Emitter::emit(bool isElementwise) {
 
 FailureOr<LLVM::LLVMFuncOp>
 lowerLinalgToVector(func::FuncOp form, bool isElementwise, OpBuilder& builder) {
-  FailureOr<Schedule> schedule = makeSchedule(form);
+  FailureOr<RowSchedule> schedule = makeRowSchedule(form, isElementwise);
   if (failed(schedule))
     return failure();
-  if (isElementwise && schedule->numWalks > 0)
-    return form.emitError(
-        "LLMC-E1003: an elementwise kernel cannot hold a norm");
   OpBuilder::InsertionGuard guard(builder);
   return Emitter(form, *schedule, builder).emit(isElementwise);
 }

@@ -177,7 +177,7 @@ private:
              module_.getContext()->getLoadedDialect<dist::DistDialect>())
       return collectives_.lower(op);
     else if (!isa<func::ReturnOp>(op))
-      return op->emitOpError("has no kernel for target cpu");
+      return op->emitOpError("has no kernel");
     return success();
   }
 

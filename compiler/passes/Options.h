@@ -34,6 +34,8 @@ struct Options {
 
   /// Reads the options of a module; absent ones keep their defaults.
   static Options read(mlir::ModuleOp module);
+  /// True for a target of the CUDA kind: see compiler/target/Target.h.
+  bool isCuda() const { return target != "cpu"; }
   /// Writes all options to the module.
   void write(mlir::ModuleOp module) const;
 };

@@ -2,6 +2,7 @@
 // Makes each distinct fused region a kernel symbol. Bodies are compared by their text with
 // dynamic rows, so that prefill and decode share code. Names say what a kernel does.
 #include "compiler/passes/Launches.h"
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RowOps.h"
 
@@ -44,7 +45,9 @@ std::string kernelName(Block& body) {
 
 class Outliner {
 public:
-  explicit Outliner(ModuleOp module) : module_(module), symbols_(module) {}
+  explicit Outliner(ModuleOp module)
+      : module_(module), symbols_(module),
+        separator_(Options::read(module).isCuda() ? "_v" : ".") {}
 
   void outline(func::FuncOp entry) {
     SmallVector<plan::FusedOp> fused(entry.getOps<plan::FusedOp>());
@@ -94,7 +97,7 @@ public:
     }
     std::string name = kernelName(*copy), unique = name;
     for (int i = 1; symbols_.lookup(unique); ++i)
-      unique = name + "." + std::to_string(i);
+      unique = name + separator_ + std::to_string(i);
     kernel.setSymName(unique);
     symbols_.insert(kernel);
     auto symbol = kernel.getSymNameAttr();
@@ -105,6 +108,7 @@ public:
 private:
   ModuleOp module_;
   SymbolTable symbols_;
+  std::string separator_; // of a name and its number; PTX names have no dot
   llvm::StringMap<StringAttr> byText_;
 };
 

@@ -358,6 +358,21 @@ def AssignMemory : Llmc_Pass<"assign-memory"> {
   }];
 }
 
+def LowerKernelsToGpu : Llmc_Pass<"lower-kernels-to-gpu"> {
+  let summary = "Show the CUDA form of generated kernels";
+  let description = [{
+    For tests and for reading: the plan's writer takes the same steps for `--target=cuda`
+    (docs/design/cuda.md), and no pipeline runs this pass. Every `plan.kernel` with a body
+    becomes a `gpu.func` of one `gpu.module`, or with `to-nvvm` what that becomes in the nvvm
+    and llvm dialects. The kernels themselves stay.
+
+    Before: `plan.kernel @add_576 elementwise {...}`
+    After:  `gpu.module @kernels { gpu.func @add_576(...) kernel {...} }` below it
+  }];
+  let options = [Option<"toNvvm", "to-nvvm", "bool", "false",
+                        "go on to the nvvm and llvm dialects">];
+}
+
 def VerifyPhase : Llmc_Pass<"verify-phase"> {
   let summary = "Check what a phase promises";
   let description = [{

@@ -23,6 +23,7 @@ std::unique_ptr<Pass> create() {
   return make();
 }
 
+// LowerKernelsToGpu is for reading: no phase runs it.
 const PipelineStep kSteps[] = {
     {"step", "build-inference-step", "everything after works on static rows",
      kNeeded, create<createBuildInferenceStep>, "infer"},
@@ -34,8 +35,9 @@ const PipelineStep kSteps[] = {
     {"sharded", "propagate-tensor-split",
      "whole layers are still functions: one decision for all of them", kNeeded,
      create<createPropagateTensorSplit>},
-    {"sharded", "partition-tensor-split", "needs the decisions and nothing else",
-     kNeeded, create<createPartitionTensorSplit>},
+    {"sharded", "partition-tensor-split",
+     "needs the decisions and nothing else", kNeeded,
+     create<createPartitionTensorSplit>},
     {"sharded", "assign-pipeline-stages",
      "costs are those of one tensor-split rank", kNeeded,
      create<createAssignPipelineStages>},
@@ -47,16 +49,20 @@ const PipelineStep kSteps[] = {
      create<createSplitTrainingStages>, "train"},
     {"sharded", "insert-zero-gathers", "shards what tensor split left", kNeeded,
      create<createInsertZeroGathers>},
-    {"sharded", "shard-over-data", "needs to know which parameters are gathered",
-     kNeeded, create<createShardOverData>, "train"},
-    {"sharded", "lower-to-collectives", "intent becomes mechanism once all intent is there",
-     kNeeded, create<createLowerToCollectives>},
+    {"sharded", "shard-over-data",
+     "needs to know which parameters are gathered", kNeeded,
+     create<createShardOverData>, "train"},
+    {"sharded", "lower-to-collectives",
+     "intent becomes mechanism once all intent is there", kNeeded,
+     create<createLowerToCollectives>},
     {"kernels", "inline-blocks", "fusion and prefetch look across layers",
      kNeeded, create<createInlineBlocks>},
-    {"kernels", "split-weight-gradients", "needs every op of a segment side by side",
-     kNeeded, create<createSplitWeightGradients>, "train"},
-    {"kernels", "prefetch-collectives", "moves gathers before anything else hides them",
-     kOptional, create<createPrefetchCollectives>},
+    {"kernels", "split-weight-gradients",
+     "needs every op of a segment side by side", kNeeded,
+     create<createSplitWeightGradients>, "train"},
+    {"kernels", "prefetch-collectives",
+     "moves gathers before anything else hides them", kOptional,
+     create<createPrefetchCollectives>},
     {"kernels", "overlap-reductions",
      "moves reductions before kernels take their additions over", kOptional,
      create<createOverlapReductions>, "train"},
@@ -66,12 +72,14 @@ const PipelineStep kSteps[] = {
      kOptional, create<createFuseRowOps>},
     {"kernels", "select-kernels", "what fusion left", kNeeded,
      create<createSelectKernels>},
-    {"kernels", "outline-kernels", "regions are final: equal ones become one kernel",
-     kNeeded, create<createOutlineKernels>},
+    {"kernels", "outline-kernels",
+     "regions are final: equal ones become one kernel", kNeeded,
+     create<createOutlineKernels>},
     {"kernels", "merge-linears", "matrix products are launches now", kOptional,
      create<createMergeLinears>},
-    {"kernels", "fuse-slots", "merged products take prologue and epilogues once",
-     kOptional, create<createFuseSlots>},
+    {"kernels", "fuse-slots",
+     "merged products take prologue and epilogues once", kOptional,
+     create<createFuseSlots>, /*mode=*/"", /*target=*/"cpu"},
     {"plan", "lower-to-plan", "order of commands is final", kNeeded,
      create<createLowerToPlan>},
     {"plan", "assign-memory", "all buffers and their lifetimes are known",
@@ -121,7 +129,8 @@ ArrayRef<StringRef> pipelinePhases() { return kPhases; }
 
 LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
   size_t from = phaseIndex(request.from), to = phaseIndex(request.to);
-  std::string mode = Options::read(module).mode;
+  Options options = Options::read(module);
+  llvm::StringRef target = options.isCuda() ? "cuda" : "cpu";
   if (from > 0) {
     // A dump may have been edited by hand.
     PassManager manager(module.getContext());
@@ -139,7 +148,8 @@ LogicalResult runPipeline(ModuleOp module, const PipelineRequest& request) {
       request.configure(manager);
     for (const PipelineStep& step : kSteps)
       if (step.phase == kPhases[phase] &&
-          (step.mode.empty() || step.mode == mode) &&
+          (step.mode.empty() || step.mode == options.mode) &&
+          (step.target.empty() || step.target == target) &&
           !llvm::is_contained(request.disabled, step.name.str()))
         manager.addPass(step.create());
     VerifyPhaseOptions verify;

@@ -26,6 +26,7 @@ struct PipelineStep {
   bool isOptional;        // may be switched off: results do not change
   std::unique_ptr<mlir::Pass> (*create)();
   llvm::StringRef mode = ""; // that it runs in; empty: every mode
+  llvm::StringRef target = ""; // cpu or cuda that it is for; empty: both
 };
 
 /// All steps, in order.

@@ -40,12 +40,14 @@ int64_t dim(Value v, unsigned i) {
 
 Type element(Value v) { return cast<ShapedType>(v.getType()).getElementType(); }
 
-/// Marks each parameter with the layout its readers want: panels if a matrix product
-/// reads it, rows otherwise.
+/// Marks each parameter with the layout its readers want: panels if a matrix
+/// product on the CPU reads it, rows otherwise.
 void chooseLayouts(ModuleOp module) {
   Builder b(module.getContext());
   for (auto param : module.getOps<llm::ParamOp>())
     param->setAttr(kLayoutAttr, b.getStringAttr("row_major"));
+  if (Options::read(module).isCuda())
+    return;
   SymbolTable symbols(module);
   module.walk([&](llm::LinearOp op) {
     if (llm::GetParamOp get = paramOf(op.getWeight()))

@@ -2,6 +2,8 @@
 // Ends each phase: checks that what the phase promises holds, so that a fault is found
 // where it was made and a dump that was edited by hand is refused before it is compiled.
 #include "compiler/passes/Buckets.h"
+#include "compiler/passes/KernelTile.h"
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
 
@@ -39,6 +41,38 @@ LogicalResult verifySharded(Operation* op) {
   if (op->hasAttr(kShardingAttr))
     return op->emitOpError("still has ") << kShardingAttr;
   return success();
+}
+
+/// A plan for cuda calls only kernels that have a form there, without slots.
+LogicalResult verifyOnCuda(Operation* op, FlatSymbolRefAttr symbol,
+                           ArrayAttr slots, const SymbolTable& module) {
+  auto kernel = module.lookup<plan::KernelOp>(symbol.getValue());
+  if (!kernel)
+    return success(); // other checks name it
+  if (!kernel.isGenerated() &&
+      !handTunedTile(*kernel.getHandTuned(), /*isCuda=*/true))
+    return op->emitError("LLMC-E1003: kernel ")
+           << *kernel.getHandTuned()
+           << " has no form on cuda yet: compile with --target=cpu";
+  if (slots && !slots.empty())
+    return op->emitError("LLMC-E1003: kernel ")
+           << symbol.getValue()
+           << " has slots, which do not exist on cuda: compile the model again";
+  return success();
+}
+
+LogicalResult verifyOnCuda(ModuleOp module) {
+  SymbolTable symbols(module);
+  WalkResult result = module.walk([&](Operation* op) {
+    LogicalResult verified = success();
+    if (auto launch = dyn_cast<plan::LaunchOp>(op))
+      verified = verifyOnCuda(op, launch.getKernelAttr(), launch.getSlotsAttr(),
+                              symbols);
+    else if (auto run = dyn_cast<plan::RunOp>(op))
+      verified = verifyOnCuda(op, run.getKernelAttr(), run.getSlots(), symbols);
+    return failed(verified) ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return failure(result.wasInterrupted());
 }
 
 /// kernels: launches, collectives and what they read.
@@ -176,6 +210,10 @@ struct VerifyPhasePass : impl::VerifyPhaseBase<VerifyPhasePass> {
       getOperation().emitError("no phase '") << phase << "'";
       return signalPassFailure();
     }
+    bool hasLaunches = phase == "kernels" || phase == "plan";
+    if (hasLaunches && Options::read(getOperation()).isCuda() &&
+        failed(verifyOnCuda(getOperation())))
+      return signalPassFailure();
     WalkResult result = getOperation().walk([&](Operation* op) {
       return failed(check(op)) ? WalkResult::interrupt()
                                : WalkResult::advance();

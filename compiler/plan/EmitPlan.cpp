@@ -5,11 +5,15 @@
 #include "compiler/plan/EmitPlan.h"
 
 #include "compiler/codegen/CpuCodegen.h"
+#include "compiler/codegen/CudaCodegen.h"
+#include "compiler/codegen/LowerLinalgToGpu.h"
 #include "compiler/passes/Buckets.h"
+#include "compiler/passes/KernelTile.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/TrainingForward.h"
 #include "compiler/plan/Counters.h"
 #include "compiler/plan/OutsideMemory.h"
+#include "compiler/target/Target.h"
 #include "dialects/plan/Plan.h"
 #include "runtime/plan/PlanFile.h"
 
@@ -71,16 +75,6 @@ fb::CommandKind commandKind(StringRef name) {
       .Default(fb::CommandKind::Exchange);
 }
 
-/// Row and column tile of a hand-tuned kernel, from Kernels.def.
-std::pair<int64_t, int64_t> handTunedTile(StringRef name) {
-#define LLMRT_KERNEL(kernel, version, rowTile, colTile, words)                 \
-  if (name == #kernel)                                                         \
-    return {rowTile, colTile};
-#include "runtime/kernels/Kernels.def"
-#undef LLMRT_KERNEL
-  return {0, 0};
-}
-
 class Emitter {
 public:
   Emitter(ModuleOp module, PlanCode code)
@@ -97,10 +91,14 @@ public:
       kernelIndex_[kernel.getSymName()] = kernelIndex_.size();
     for (auto entry : module_.getOps<plan::EntryOp>())
       entryIndex_[entry.getSymName().drop_front(6)] = entryIndex_.size();
+    Options options = Options::read(module_);
+    auto target = parseTarget(options.target);
+    if (!target.ok())
+      return module_.emitError(std::string(target.status().message()));
+    target_ = *std::move(target);
     auto code = generateCode();
     if (failed(code))
       return failure();
-    Options options = Options::read(module_);
     auto kernels = emitKernels();
     auto entries = emitEntries();
     std::vector<flatbuffers::Offset<fb::Stage>> stages;
@@ -123,13 +121,14 @@ public:
     llvm::raw_string_ostream(optionText)
         << module_->getAttr(llm::LlmDialect::kOptionsAttr);
     auto producer = str(kProducer), mode = str(options.mode),
-         target = str(options.target), machine = str("cpu-generic"),
+         targetName = str(target_.name()),
+         machine = str(target_.isCuda ? "cuda-generic" : "cpu-generic"),
          optionOffset = str(optionText);
     fb::PlanBuilder plan(b_);
     plan.add_schema_version(llmrt::kPlanSchemaVersion);
     plan.add_producer(producer);
     plan.add_mode(mode);
-    plan.add_target(target);
+    plan.add_target(targetName);
     plan.add_compute_dtype(options.dtype == "bf16" ? fb::ElementType::BF16
                                                    : fb::ElementType::F32);
     plan.add_machine(machine);
@@ -178,7 +177,9 @@ private:
         generated.push_back(kernel);
     std::vector<flatbuffers::Offset<fb::CodeObject>> offsets;
     if (!generated.empty()) {
-      auto objects = generateCpuCode(module_, generated, {0, 1, 2});
+      auto objects = target_.isCuda
+                         ? generateCudaCode(module_, generated, target_)
+                         : generateCpuCode(module_, generated, {0, 1, 2});
       if (failed(objects))
         return failure();
       for (const CodeObject& object : *objects) {
@@ -198,18 +199,20 @@ private:
     std::vector<flatbuffers::Offset<fb::Kernel>> kernels;
     for (auto kernel : module_.getOps<plan::KernelOp>()) {
       if (kernel.isGenerated()) {
-        // A row kernel takes whole rows; an elementwise one any 64 columns.
-        bool isElementwise = kernel.getElementwise();
+        // A row kernel takes whole rows; an elementwise one on the CPU any 64
+        // columns.
+        int64_t columns = target_.isCuda ? kElementwiseColumns : 64;
         kernels.push_back(fb::CreateKernel(
             b_, fb::KernelKind::Generated, str(kernel.getSymName()), 0, 1,
-            isElementwise ? 64 : 0, 0));
+            kernel.getElementwise() ? columns : 0, 0));
         continue;
       }
       StringRef name = *kernel.getHandTuned();
-      auto [rowTile, colTile] = handTunedTile(name);
+      KernelTile tile =
+          handTunedTile(name, target_.isCuda).value_or(KernelTile{0, 0});
       kernels.push_back(fb::CreateKernel(b_, fb::KernelKind::HandTuned,
                                          str(name), *kernel.getVersion(),
-                                         rowTile, colTile, 0));
+                                         tile.rows, tile.columns, 0));
     }
     return b_.CreateVector(kernels);
   }
@@ -587,6 +590,7 @@ private:
 
   ModuleOp module_;
   PlanCode planCode_;
+  Target target_;
   SymbolTable symbols_;
   flatbuffers::FlatBufferBuilder b_{1 << 20};
   std::vector<std::string> axes_;

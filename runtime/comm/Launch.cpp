@@ -33,6 +33,9 @@ absl::StatusOr<std::optional<int>> readCount(EnvironmentLookup lookup,
   return std::optional<int>(value);
 }
 
+/// SageMaker names no port; its hosts may reach each other on all.
+constexpr int kSageMakerPort = 29500;
+
 struct RankNames {
   Launcher kind;
   const char* rank;
@@ -136,6 +139,8 @@ readSageMaker(EnvironmentLookup lookup) {
   launch.kind = Launcher::SageMaker;
   launch.rank = static_cast<int>(place - names.begin());
   launch.worldSize = static_cast<int>(names.size());
+  launch.masterAddress = names.front();
+  launch.masterPort = kSageMakerPort;
   return std::optional<LaunchInfo>(launch);
 }
 

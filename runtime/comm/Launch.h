@@ -22,7 +22,7 @@ struct LaunchInfo {
   int rank = 0;
   int localRank = 0;
   int worldSize = 1;
-  std::string masterAddress; // of torchrun's rendezvous, or empty
+  std::string masterAddress; // of rank 0, as torchrun and SageMaker say it
   int masterPort = 0;
 
   /// True if MPI_Init joins this process to its peers.

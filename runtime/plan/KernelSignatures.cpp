@@ -12,7 +12,7 @@ namespace {
 KernelSignature makeSignature(absl::string_view name, int version,
                               int64_t rowTile, int64_t colTile,
                               absl::string_view words) {
-  KernelSignature signature{name, version, rowTile, colTile, {}, {}};
+  KernelSignature signature{name, version, rowTile, colTile, {}, {}, false};
   for (absl::string_view word : absl::StrSplit(words, ' ')) {
     size_t colon = word.find(':');
     signature.words.push_back(word.substr(0, colon));
@@ -21,14 +21,23 @@ KernelSignature makeSignature(absl::string_view name, int version,
   return signature;
 }
 
+void addCudaForm(std::vector<KernelSignature>& all, absl::string_view name) {
+  for (KernelSignature& signature : all)
+    signature.hasCudaForm |= signature.name == name;
+}
+
 const std::vector<KernelSignature>& signatures() {
-  static const auto* all = new std::vector<KernelSignature>{
+  static const auto* kernels = [] {
+    auto* all = new std::vector<KernelSignature>;
 #define LLMRT_KERNEL(name, version, rowTile, colTile, words)                   \
-  makeSignature(#name, version, rowTile, colTile, words),
+  all->push_back(makeSignature(#name, version, rowTile, colTile, words));
+#define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
+  addCudaForm(*all, #name);
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
-  };
-  return *all;
+    return all;
+  }();
+  return *kernels;
 }
 
 } // namespace

@@ -18,6 +18,7 @@ struct KernelSignature {
   int64_t colTile;
   std::vector<absl::string_view> words;
   std::vector<char> types; // of the words: 'p', 'i', 'f'
+  bool hasCudaForm = false; // whose tile a launch chooses
 };
 
 /// Returns the kernel of Kernels.def, or nullptr.

@@ -64,7 +64,8 @@ absl::Status verifyEntries(const fb::Plan& plan) {
   return absl::OkStatus();
 }
 
-absl::Status verifyHandTuned(const fb::Kernel& kernel, const Place& place) {
+absl::Status verifyHandTuned(const fb::Kernel& kernel, bool isCuda,
+                             const Place& place) {
   absl::string_view name = textOf(kernel.name());
   const KernelSignature* signature =
       findKernelSignature(name, kernel.version());
@@ -75,6 +76,14 @@ absl::Status verifyHandTuned(const fb::Kernel& kernel, const Place& place) {
                                   ", this program has version ",
                                   newestKernelVersion(name), " (0: none)"),
                      "compile the plan again with this version's llmc");
+  if (isCuda) {
+    if (!signature->hasCudaForm)
+      return makeError(ErrorCode::KernelMissing,
+                       absl::StrCat("the plan is for cuda, and kernel ", name,
+                                    " has no form there"),
+                       "compile the plan again with this version's llmc");
+    return absl::OkStatus(); // a launch chooses its tile
+  }
   auto isTile = [](int64_t tile, int64_t step) {
     return tile == 0 || (tile > 0 && step > 0 && tile % step == 0);
   };
@@ -85,8 +94,14 @@ absl::Status verifyHandTuned(const fb::Kernel& kernel, const Place& place) {
 }
 
 absl::Status verifyKernels(const fb::Plan& plan) {
+  absl::string_view target = textOf(plan.target());
+  bool isCuda = target == "cuda";
+  Place targetPlace{nullptr, "target"};
+  LLMRT_PLAN_CHECK(isCuda || target == "cpu", targetPlace,
+                   absl::StrCat("unknown target '", target, "'"));
   bool hasGenerated = false;
   constexpr int64_t kMaxScratchBytes = int64_t{1} << 30;
+  constexpr int64_t kCudaColumns = 1024; // of a tile of an elementwise kernel
   for (int64_t i = 0; i < lengthOf(plan.kernels()); ++i) {
     const fb::Kernel* kernel = plan.kernels()->Get(i);
     Place place{nullptr, "kernels", i};
@@ -98,21 +113,32 @@ absl::Status verifyKernels(const fb::Plan& plan) {
                      place, "a tile or the scratch has an impossible size");
     switch (kernel->kind()) {
     case fb::KernelKind::HandTuned:
-      LLMRT_RETURN_IF_ERROR(verifyHandTuned(*kernel, place));
+      LLMRT_RETURN_IF_ERROR(verifyHandTuned(*kernel, isCuda, place));
       break;
     case fb::KernelKind::Generated:
       hasGenerated = true;
+      // The kernel itself knows its tile, and takes no other.
+      LLMRT_PLAN_CHECK(!isCuda || (kernel->row_tile() == 1 &&
+                                   (kernel->col_tile() == 0 ||
+                                    kernel->col_tile() == kCudaColumns)),
+                       place, "the tile is not that of generated code");
       break;
     default:
       return invalidPlan(place, "unknown kind");
     }
   }
-  std::set<int> levels;
+  // A plan for cuda may have machine code and PTX of one architecture.
+  std::set<std::pair<absl::string_view, int>> levels;
   for (int64_t i = 0; i < lengthOf(plan.code()); ++i) {
     const fb::CodeObject* code = plan.code()->Get(i);
     Place place{nullptr, "code", i};
     LLMRT_PLAN_CHECK(lengthOf(code->image()) > 0, place, "the image is empty");
-    LLMRT_PLAN_CHECK(code->level() >= 0 && levels.insert(code->level()).second,
+    absl::string_view kind = textOf(code->target());
+    LLMRT_PLAN_CHECK(
+        kind == target || (isCuda && kind == "cuda-ptx"), place,
+        absl::StrCat("code for '", kind, "' in a plan for '", target, "'"));
+    LLMRT_PLAN_CHECK(code->level() >= 0 &&
+                         levels.insert({kind, code->level()}).second,
                      place, "the level is negative or used twice");
   }
   Place code{nullptr, "code"};

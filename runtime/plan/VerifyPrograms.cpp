@@ -133,6 +133,9 @@ absl::Status verifyLaunch(const Scope& scope, const fb::Command& command,
   LLMRT_PLAN_CHECK(
       isWithin(command.kernel(), 0, lengthOf(scope.plan.kernels()) - 1), place,
       absl::StrCat("kernel ", command.kernel(), " does not exist"));
+  LLMRT_PLAN_CHECK(lengthOf(command.slots()) == 0 ||
+                       textOf(scope.plan.target()) == "cpu",
+                   place, "slots exist on cpu only");
   LLMRT_RETURN_IF_ERROR(verifySlots(scope, command, place));
   Place grid{&place, "grid_rows"};
   LLMRT_PLAN_CHECK(command.grid_rows(), grid, "it is missing");

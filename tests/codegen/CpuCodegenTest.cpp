@@ -4,7 +4,7 @@
 // this machine; and the rules that allow no tolerance at all: tiles, aliases,
 // levels, fusion.
 #include "tests/codegen/GeneratedKernels.h"
-#include "tests/codegen/KernelRun.h"
+#include "tests/codegen/RowKernelCases.h"
 
 #include <functional>
 #include <gtest/gtest.h>
@@ -12,242 +12,6 @@
 
 namespace llmc {
 namespace {
-
-using Values = std::vector<double>;
-
-/// Tensors of one call in double: rows of C elements, or vectors.
-struct Inputs {
-  int64_t columns;
-  bool isBf16;
-  std::vector<Values> tensors;
-
-  double round(double v) const {
-    return isBf16 ? bf16ToFloat(nearestBf16(static_cast<float>(v))) : v;
-  }
-
-  Values map(const Values& x, std::function<double(double, int64_t)> f) const {
-    Values y;
-    for (size_t i = 0; i < x.size(); ++i)
-      y.push_back(round(f(x[i], i)));
-    return y;
-  }
-
-  Values add(const Values& a, const Values& b) const {
-    return map(a, [&](double v, int64_t i) { return v + b[i % b.size()]; });
-  }
-
-  Values rmsNorm(const Values& x, const Values& w, double eps,
-                 double offset) const {
-    int64_t width = w.size();
-    return map(x, [&](double v, int64_t i) {
-      double sum = 0;
-      for (int64_t j = i / width * width; j < (i / width + 1) * width; ++j)
-        sum += x[j] * x[j];
-      return v / std::sqrt(sum / width + eps) * (w[i % width] + offset);
-    });
-  }
-
-  Values layerNorm(const Values& x, const Values& w, const Values& b,
-                   double eps) const {
-    return map(x, [&](double v, int64_t i) {
-      int64_t begin = i / columns * columns;
-      double sum = 0, squares = 0;
-      for (int64_t j = begin; j < begin + columns; ++j)
-        sum += x[j];
-      double mean = sum / columns;
-      for (int64_t j = begin; j < begin + columns; ++j)
-        squares += (x[j] - mean) * (x[j] - mean);
-      return (v - mean) / std::sqrt(squares / columns + eps) * w[i % columns] +
-             b[i % columns];
-    });
-  }
-};
-
-double silu(double x) { return x / (1 + std::exp(-x)); }
-
-double gelu(double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2.0))); }
-
-double geluTanh(double x) {
-  return x / 2 *
-         (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-}
-
-/// A kernel: `T` stands for the type of rows, `V` for that of vectors, `<silu>`
-/// for an activation attribute.
-struct Case {
-  std::string name;
-  std::string arguments; // a letter for each: T or V
-  std::string body;
-  std::string results; // names of the yielded values
-  bool isElementwise;
-  std::function<std::vector<Values>(const Inputs&)> expected;
-};
-
-using R = std::vector<Values>;
-
-std::vector<Case> cases() {
-  return {
-      {"add", "TT", "%r = llm.add %0, %1 : T", "%r", true,
-       [](const Inputs& in) {
-         return R{in.add(in.tensors[0], in.tensors[1])};
-       }},
-      {"mul", "TT", "%r = llm.mul %0, %1 : T", "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0], [&](double v, int64_t i) {
-           return v * in.tensors[1][i];
-         })};
-       }},
-      {"scale", "T", "%r = llm.scale %0 {factor = 0.3 : f64} : T", "%r", true,
-       [](const Inputs& in) {
-         double factor = in.round(0.3);
-         return R{in.map(in.tensors[0],
-                         [&](double v, int64_t) { return v * factor; })};
-       }},
-      {"soft_cap", "T", "%r = llm.soft_cap %0 {cap = 1.5 : f64} : T", "%r",
-       true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0], [](double v, int64_t) {
-           return 1.5 * std::tanh(v / 1.5);
-         })};
-       }},
-      {"silu", "T", "%r = llm.activation %0 {kind = <silu>} : T", "%r", true,
-       [](const Inputs& in) {
-         return R{
-             in.map(in.tensors[0], [](double v, int64_t) { return silu(v); })};
-       }},
-      {"gelu", "T", "%r = llm.activation %0 {kind = <gelu>} : T", "%r", true,
-       [](const Inputs& in) {
-         return R{
-             in.map(in.tensors[0], [](double v, int64_t) { return gelu(v); })};
-       }},
-      {"gelu_tanh", "T", "%r = llm.activation %0 {kind = <gelu_tanh>} : T",
-       "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0],
-                         [](double v, int64_t) { return geluTanh(v); })};
-       }},
-      {"relu", "T", "%r = llm.activation %0 {kind = <relu>} : T", "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0],
-                         [](double v, int64_t) { return v < 0 ? 0 : v; })};
-       }},
-      {"gated_silu", "TT",
-       "%r = llm.gated_activation %0, %1 {kind = <silu>} : T", "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0], [&](double v, int64_t i) {
-           return silu(v) * in.tensors[1][i];
-         })};
-       }},
-      {"gated_gelu_tanh", "TT",
-       "%r = llm.gated_activation %0, %1 {kind = <gelu_tanh>} : T", "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.tensors[0], [&](double v, int64_t i) {
-           return geluTanh(v) * in.tensors[1][i];
-         })};
-       }},
-      {"bias_gelu", "TV",
-       "%s = llm.add_bias %0, %1 : T, V\n"
-       "%r = llm.activation %s {kind = <gelu>} : T",
-       "%r", true,
-       [](const Inputs& in) {
-         return R{in.map(in.add(in.tensors[0], in.tensors[1]),
-                         [](double v, int64_t) { return gelu(v); })};
-       }},
-      {"rms_norm", "TV", "%r = llm.rms_norm %0, %1 {eps = 1.0e-5 : f64} : T, V",
-       "%r", false,
-       [](const Inputs& in) {
-         return R{in.rmsNorm(in.tensors[0], in.tensors[1], 1e-5, 0)};
-       }},
-      {"rms_norm_offset", "TV",
-       "%r = llm.rms_norm %0, %1 {eps = 1.0e-6 : f64, offset = 1.0 : f64} : T, "
-       "V",
-       "%r", false,
-       [](const Inputs& in) {
-         return R{in.rmsNorm(in.tensors[0], in.tensors[1], 1e-6, 1)};
-       }},
-      {"layer_norm", "TVV",
-       "%r = llm.layer_norm %0, %1, %2 {eps = 1.0e-5 : f64} : T, V, V", "%r",
-       false,
-       [](const Inputs& in) {
-         return R{
-             in.layerNorm(in.tensors[0], in.tensors[1], in.tensors[2], 1e-5)};
-       }},
-      {"add_rms_norm", "TTV",
-       "%s = llm.add %0, %1 : T\n"
-       "%r = llm.rms_norm %s, %2 {eps = 1.0e-5 : f64} : T, V",
-       "%s, %r", false,
-       [](const Inputs& in) {
-         Values s = in.add(in.tensors[0], in.tensors[1]);
-         return R{s, in.rmsNorm(s, in.tensors[2], 1e-5, 0)};
-       }},
-      {"bias_add_layer_norm", "TVTVV",
-       "%p = llm.add_bias %0, %1 : T, V\n"
-       "%s = llm.add %p, %2 : T\n"
-       "%r = llm.layer_norm %s, %3, %4 {eps = 1.0e-5 : f64} : T, V, V",
-       "%s, %r", false,
-       [](const Inputs& in) {
-         Values s = in.add(in.add(in.tensors[0], in.tensors[1]), in.tensors[2]);
-         return R{s, in.layerNorm(s, in.tensors[3], in.tensors[4], 1e-5)};
-       }},
-      {"norm_add_norm", "TVTV",
-       "%n = llm.rms_norm %0, %1 {eps = 1.0e-6 : f64, offset = 1.0 : f64} : T, "
-       "V\n"
-       "%s = llm.add %n, %2 : T\n"
-       "%r = llm.rms_norm %s, %3 {eps = 1.0e-6 : f64, offset = 1.0 : f64} : T, "
-       "V",
-       "%s, %r", false,
-       [](const Inputs& in) {
-         Values n = in.rmsNorm(in.tensors[0], in.tensors[1], 1e-6, 1);
-         Values s = in.add(n, in.tensors[2]);
-         return R{s, in.rmsNorm(s, in.tensors[3], 1e-6, 1)};
-       }},
-  };
-}
-
-std::string replaceAll(std::string text, const std::string& from,
-                       const std::string& to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos;
-       at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
-}
-
-std::string kernelText(const Case& c, int64_t columns, bool isBf16) {
-  std::string element = isBf16 ? "xbf16>" : "xf32>";
-  std::string rows = "tensor<?x" + std::to_string(columns) + element;
-  std::string vector = "tensor<" + std::to_string(columns) + element;
-  std::string arguments, body = c.body + "\nplan.yield " + c.results + " : ";
-  for (size_t i = 0; i < c.arguments.size(); ++i)
-    arguments += (i ? ", %" : "%") + std::to_string(i) + ": " +
-                 (c.arguments[i] == 'T' ? rows : vector);
-  body += "T";
-  for (char letter : c.results)
-    body += letter == ',' ? ", T" : "";
-  // `T` and `V` occur as types only.
-  body = replaceAll(replaceAll(body, " T", " " + rows), " V", " " + vector);
-  return "plan.kernel @" + c.name + (c.isElementwise ? " elementwise" : "") +
-         " {\n^bb0(" + arguments + "):\n" + body + "\n}\n";
-}
-
-std::string moduleText(int64_t columns, bool isBf16) {
-  std::string text = "module {\n";
-  for (const Case& c : cases())
-    text += kernelText(c, columns, isBf16);
-  return text + "}\n";
-}
-
-std::vector<Tensor> randomArguments(const Case& c, int64_t rows,
-                                    int64_t columns, bool isBf16) {
-  std::vector<Tensor> arguments;
-  for (size_t i = 0; i < c.arguments.size(); ++i)
-    arguments.push_back(Tensor::random(c.arguments[i] == 'T' ? rows : 1,
-                                       columns, isBf16, 100 * columns + i));
-  return arguments;
-}
-
-size_t numResults(const Case& c) {
-  return 1 + std::count(c.results.begin(), c.results.end(), ',');
-}
 
 /// Runs a case with results beside its arguments.
 std::vector<Tensor> run(LlmrtKernelFn function, const Case& c,
@@ -294,7 +58,7 @@ protected:
   /// Generated once for all tests of a shape.
   static GeneratedKernels& kernelsOf(int64_t columns, bool isBf16) {
     static std::map<std::pair<int64_t, bool>, GeneratedKernels> all;
-    return all.try_emplace({columns, isBf16}, moduleText(columns, isBf16))
+    return all.try_emplace({columns, isBf16}, rowKernelModule(columns, isBf16))
         .first->second;
   }
 
@@ -302,7 +66,7 @@ protected:
       std::function<void(const Case&, int level, LlmrtKernelFn)> check) {
     ASSERT_FALSE(kernels.images().empty()) << kernels.diagnostics();
     for (int level : GeneratedKernels::runnableLevels())
-      for (const Case& c : cases()) {
+      for (const Case& c : rowKernelCases()) {
         SCOPED_TRACE(c.name + " at level " + std::to_string(level));
         LlmrtKernelFn function = kernels.function(c.name, level);
         ASSERT_NE(function, nullptr);

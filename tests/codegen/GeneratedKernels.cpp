@@ -5,11 +5,9 @@
 #include "compiler/codegen/CpuCodegen.h"
 #include "compiler/codegen/LowerKernelToLinalg.h"
 #include "compiler/codegen/LowerLinalgToVector.h"
-#include "dialects/llm/Llm.h"
+#include "tests/codegen/ParsedKernels.h"
 
-#include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
-#include "mlir/Parser/Parser.h"
 #include "llvm/Object/ELFObjectFile.h"
 #include "llvm/Support/FileSystem.h"
 
@@ -21,47 +19,6 @@ using namespace mlir;
 
 namespace llmc {
 namespace {
-
-/// A context with a module and the messages about it.
-struct Parsed {
-  MLIRContext context{MLIRContext::Threading::DISABLED};
-  std::string diagnostics;
-  OwningOpRef<ModuleOp> module;
-
-  explicit Parsed(std::string text) {
-    DialectRegistry registry;
-    registry.insert<llm::LlmDialect, plan::PlanDialect>();
-    registerCpuCodegenDialects(registry);
-    context.appendDialectRegistry(registry);
-    context.loadAllAvailableDialects();
-    context.getDiagEngine().registerHandler([this](Diagnostic& d) {
-      diagnostics += d.str() + "\n";
-      return success();
-    });
-    for (unsigned i = 0; i <= llm::getMaxEnumValForActivationKind(); ++i)
-      writeActivation(*llm::symbolizeActivationKind(i), text);
-    module = parseSourceString<ModuleOp>(text, &context);
-  }
-
-  /// Replaces `<silu>` by the attribute, as the dialect prints it.
-  void writeActivation(llm::ActivationKind kind, std::string& text) {
-    std::string from = ("<" + llm::stringifyActivationKind(kind) + ">").str();
-    std::string to;
-    llvm::raw_string_ostream stream(to);
-    stream << llm::ActivationKindAttr::get(&context, kind);
-    for (size_t at = 0; (at = text.find(from, at)) != std::string::npos;
-         at += to.size())
-      text.replace(at, from.size(), to);
-  }
-
-  std::vector<plan::KernelOp> kernels() {
-    std::vector<plan::KernelOp> result;
-    if (module)
-      for (auto kernel : module->getOps<plan::KernelOp>())
-        result.push_back(kernel);
-    return result;
-  }
-};
 
 /// Compiles the functions of a module in linalg form as elementwise kernels.
 FailureOr<std::vector<CodeObject>> compileForms(ModuleOp forms,
@@ -78,7 +35,7 @@ FailureOr<std::vector<CodeObject>> compileForms(ModuleOp forms,
 
 GeneratedKernels::GeneratedKernels(const std::string& text,
                                    std::vector<int> levels) {
-  Parsed parsed(text);
+  ParsedKernels parsed(text);
   if (!parsed.module) {
     diagnostics_ = parsed.diagnostics;
     ADD_FAILURE() << "does not parse: " << diagnostics_ << text;
@@ -135,7 +92,7 @@ std::vector<int> GeneratedKernels::runnableLevels() {
 }
 
 std::string linalgFormOf(const std::string& text) {
-  Parsed parsed(text);
+  ParsedKernels parsed(text);
   if (!parsed.module)
     return parsed.diagnostics;
   OwningOpRef<ModuleOp> forms = ModuleOp::create(parsed.module->getLoc());

@@ -279,11 +279,12 @@ TEST_F(BadInput, MeshesThatDoNotFit) {
 TEST_F(BadInput, WhatThisVersionCannotDo) {
   std::string compile = "llmc compile model.mlir -o plan.fb ";
   for (const char* option :
-       {"--target=cuda", "--target=cuda:sm_90", "--weights-format=q4_0"})
+       {"--target=cuda --mode=train", "--weights-format=q4_0"})
     expectError(compile + option, "LLMC-E1003");
   for (const char* option :
        {"--seq=-1", "--seq=99999999", "--batch=0", "--batch=9999999",
         "--chunk=0", "--zero=7", "--zero=1", "--mode=x", "--target=tpu",
+        "--target=cuda:sm_70", "--target=cuda:sm_90,", "--target=cpu:ptx",
         "--dtype=f16", "--microbatches=2", "--mode=train --microbatches=2",
         "--mode=train --freeze=nothing", "--mode=train --recompute=some"})
     expectError(compile + option, "LLMC-E");

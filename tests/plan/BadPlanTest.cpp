@@ -23,6 +23,7 @@ test::PlanBuilder everyCommand() {
   b.plan.kernels.back()->kind = fb::KernelKind::Generated;
   b.plan.kernels.back()->name = "add";
   b.plan.code.push_back(std::make_unique<fb::CodeObjectT>());
+  b.plan.code.back()->target = "cpu";
   b.plan.code.back()->image = {1, 2, 3};
   for (int stage : {0, 1}) {
     b.select(stage);
@@ -130,6 +131,8 @@ const BadPlan kBadPlans[] = {
     {"code", [](P& p) { p.code.clear(); }},
     {"code[0]", [](P& p) { p.code[0]->level = -1; }},
     {"code[0]", [](P& p) { p.code[0]->image.clear(); }},
+    {"code[0]", [](P& p) { p.code[0]->target = "cuda"; }},
+    {"target", [](P& p) { p.target = "tpu"; }},
     {"arenas[0]", [](P& p) { p.stages[1]->arenas[0]->size_bytes = -1; }},
     {"arenas[1]",
      [](P& p) {

@@ -2,7 +2,7 @@
 // llmc-opt: parses a module, runs the passes named on the command line, prints
 // it. For tests and for people who study a pass; llmc is the compiler. All
 // flags are MLIR's.
-#include "compiler/codegen/CpuCodegen.h"
+#include "compiler/codegen/CudaCodegen.h"
 #include "compiler/passes/Passes.h"
 
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   mlir::DialectRegistry registry;
   registry.insert<mlir::func::FuncDialect, llmc::llm::LlmDialect,
                   llmc::dist::DistDialect, llmc::plan::PlanDialect>();
-  llmc::registerCpuCodegenDialects(registry);
+  llmc::registerCudaCodegenDialects(registry);
   llmc::registerLlmcPasses();
   mlir::registerTransformsPasses();
   return mlir::asMainReturnCode(mlir::MlirOptMain(

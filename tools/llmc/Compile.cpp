@@ -5,6 +5,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
+#include "compiler/target/Target.h"
 #include "dialects/plan/Plan.h"
 #include "models/Import.h"
 #include "runtime/base/Error.h"
@@ -101,13 +102,13 @@ absl::Status checkRange(const char* option, int64_t value, int64_t least,
 }
 
 absl::Status checkValues(const CommandLine& line) {
-  std::string target = line.target;
-  // "cuda:sm_90" is known, but not yet compiled for.
-  if (llvm::StringRef(target).starts_with("cuda:"))
-    target = "cuda";
+  LLMRT_ASSIGN_OR_RETURN(Target target, parseTarget(line.target));
+  if (target.isCuda && line.mode == "train")
+    return makeError(ErrorCode::Unsupported,
+                     "--target=" + line.target + " with --mode=train",
+                     "this version trains on cpu only: use --target=cpu");
   for (const Choice& choice : std::initializer_list<Choice>{
            {"mode", line.mode, {"infer", "train"}, {}},
-           {"target", target, {"cpu"}, {"cuda"}},
            {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
            {"dtype", line.dtype, {"f32", "bf16"}, {}},
            {"objective", line.objective, {"pretrain", "sft", "dpo"}, {}},
@@ -308,7 +309,8 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_RETURN_IF_ERROR(checkMesh(module, axes, virtualStages));
   Options options = Options::read(module);
   options.mode = line.mode;
-  options.target = line.target;
+  LLMRT_ASSIGN_OR_RETURN(Target target, parseTarget(line.target));
+  options.target = target.text();
   options.dtype = line.dtype;
   options.batch = line.batch;
   options.chunk = line.chunk;

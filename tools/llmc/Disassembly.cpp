@@ -257,9 +257,8 @@ std::string disassemble(const fb::Plan& plan) {
                     kernel->col_tile(), ", scratch ", kernel->scratch_bytes(),
                     "\n");
   for (const fb::CodeObject* code : listOf(plan.code()))
-    absl::StrAppend(&text, "code ", textOf(code->target()), " ",
-                    nameOfCpuLevel(code->level()), ": ", code->image()->size(),
-                    " bytes\n");
+    absl::StrAppend(&text, "code ", nameOfCode(*code), ": ",
+                    code->image()->size(), " bytes\n");
   for (const fb::Entry* entry : listOf(plan.entries()))
     absl::StrAppend(&text, "entry ", textOf(entry->name()), ": ",
                     entry->sequences(), " sequences x ",

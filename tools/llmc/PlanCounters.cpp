@@ -19,8 +19,7 @@ Counter countFile(const OpenPlan& open) {
   int64_t rest = open.sizeBytes();
   for (const fb::CodeObject* code : listOf(open.plan().code())) {
     int64_t bytes = code->image()->size();
-    counter.contributors[absl::StrCat("code for ", textOf(code->target()), " ",
-                                      nameOfCpuLevel(code->level()))] += bytes;
+    counter.contributors[absl::StrCat("code for ", nameOfCode(*code))] += bytes;
     rest -= bytes;
   }
   counter.contributors["tables and commands"] = rest;
@@ -31,9 +30,7 @@ Counter countCode(const fb::Plan& plan) {
   Counter counter{"code_bytes", 0, {}};
   for (const fb::CodeObject* code : listOf(plan.code())) {
     counter.value += code->image()->size();
-    counter.contributors[absl::StrCat(textOf(code->target()), " ",
-                                      nameOfCpuLevel(code->level()))] +=
-        code->image()->size();
+    counter.contributors[nameOfCode(*code)] += code->image()->size();
   }
   return counter;
 }

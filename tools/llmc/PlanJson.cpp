@@ -332,7 +332,7 @@ std::string planJson(const OpenPlan& open) {
   json["code"] = Json::array();
   for (const fb::CodeObject* code : listOf(plan.code()))
     json["code"].push_back({{"target", textOf(code->target())},
-                            {"level", nameOfCpuLevel(code->level())},
+                            {"level", nameOfCodeLevel(*code)},
                             {"bytes", code->image()->size()}});
   json["memory"] = memoryJson(plan);
   json["costs"] = costsJson(plan);

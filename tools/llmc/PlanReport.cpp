@@ -114,9 +114,16 @@ std::string nameOf(fb::KernelKind kind) {
   return snakeCase(fb::EnumNameKernelKind(kind));
 }
 
-std::string nameOfCpuLevel(int level) {
+std::string nameOfCodeLevel(const fb::CodeObject& code) {
   static const char* const kNames[] = {"baseline", "avx2", "avx512"};
+  int level = code.level();
+  if (textOf(code.target()) != "cpu")
+    return absl::StrCat("sm_", level);
   return level >= 0 && level < 3 ? kNames[level] : absl::StrCat(level);
+}
+
+std::string nameOfCode(const fb::CodeObject& code) {
+  return absl::StrCat(textOf(code.target()), " ", nameOfCodeLevel(code));
 }
 
 std::string nameOfEntry(const fb::Plan& plan, int entry) {

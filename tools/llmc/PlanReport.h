@@ -59,7 +59,10 @@ std::string nameOf(fb::InitKind init);
 /// "hand_tuned" or "generated".
 std::string nameOf(fb::KernelKind kind);
 /// "baseline", "avx2", "avx512".
-std::string nameOfCpuLevel(int level);
+/// "avx2", or "sm_90".
+std::string nameOfCodeLevel(const fb::CodeObject& code);
+/// "cpu avx2", "cuda sm_90" or "cuda-ptx sm_80".
+std::string nameOfCode(const fb::CodeObject& code);
 std::string nameOfEntry(const fb::Plan& plan, int entry);
 std::string nameOfBuffer(const fb::Stage& stage, int buffer);
 

@@ -74,8 +74,7 @@ std::string costTable(const fb::Plan& plan) {
 std::string codeTable(const fb::Plan& plan) {
   std::string text;
   for (const fb::CodeObject* code : listOf(plan.code()))
-    absl::StrAppend(&text, "code         ", textOf(code->target()), " ",
-                    nameOfCpuLevel(code->level()), ": ",
+    absl::StrAppend(&text, "code         ", nameOfCode(*code), ": ",
                     bytesText(code->image()->size()), " bytes\n");
   return text;
 }

@@ -39,7 +39,8 @@ cl::opt<std::string>
              cl::value_desc("spec"), cl::cat(category));
 cl::opt<std::string> mode("mode", cl::desc("compile: infer or train"),
                           cl::init("infer"), cl::cat(category));
-cl::opt<std::string> target("target", cl::desc("compile: cpu or cuda[:ARCH]"),
+cl::opt<std::string> target("target",
+                            cl::desc("compile: cpu or cuda[:sm_90,..][:ptx]"),
                             cl::init("cpu"), cl::cat(category));
 cl::opt<std::string> mesh("mesh", cl::desc("compile: dp=2,pp=2,tp=2"),
                           cl::value_desc("axes"), cl::cat(category));

@@ -265,10 +265,10 @@ TEST(JoinRendezvous, PortBesideTorchrunsStore) {
 TEST(JoinRendezvous, OneProcessAloneAndNoAddress) {
   EXPECT_TRUE(joinWith(LaunchInfo(), {}).ok());
   LaunchInfo launch;
-  launch.kind = Launcher::SageMaker;
+  launch.kind = Launcher::Slurm; // and no fabric over MPI
   launch.worldSize = 2;
   EXPECT_THAT(messageOf(joinWith(launch, {})),
-              HasSubstr("SageMaker started 2 processes, but MASTER_ADDR"));
+              HasSubstr("Slurm started 2 processes, but MASTER_ADDR"));
 }
 
 // Where an MPI starts the ranks, rank 0 tells its address over it.

@@ -158,6 +158,7 @@ TEST(Executor, RefusesCodeForABetterProcessor) {
   b.plan.kernels.back()->kind = fb::KernelKind::Generated;
   b.plan.kernels.back()->name = "add";
   b.plan.code.push_back(std::make_unique<fb::CodeObjectT>());
+  b.plan.code.back()->target = "cpu";
   b.plan.code.back()->image = {1, 2, 3};
   b.plan.code.back()->level = 9;
   EXPECT_THAT(runRanks(b.plan, {}, {})[0].message(), HasSubstr("LLMC-E0801"));

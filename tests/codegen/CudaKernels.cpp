@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/codegen/CudaKernels.h"
+
+#include "compiler/codegen/EmitPtx.h"
+#include "compiler/codegen/LowerLinalgToGpu.h"
+#include "tests/codegen/ParsedKernels.h"
+
+#include "llvm/Bitcode/BitcodeReader.h"
+#include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Object/ELFObjectFile.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Program.h"
+#include "llvm/Support/TargetSelect.h"
+
+#include <fstream>
+#include <gtest/gtest.h>
+#include <sstream>
+#include <ucontext.h>
+
+namespace llmc {
+namespace {
+
+/// The threads of one block, as fibers of the calling thread.
+class Block {
+public:
+  Block(int number, std::function<void()> body)
+      : number_(number), body_(std::move(body)), fibers_(kThreads) {
+    current = this;
+    for (Fiber& fiber : fibers_) {
+      fiber.stack.resize(kStackBytes);
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.data();
+      fiber.context.uc_stack.ss_size = fiber.stack.size();
+      fiber.context.uc_link = &scheduler_;
+      makecontext(
+          &fiber.context, [] { current->runFiber(); }, 0);
+    }
+  }
+
+  /// Returns false if threads wait for ones that never come.
+  bool run() {
+    for (bool isAlive = true; isAlive;) {
+      isAlive = false;
+      int64_t before = steps_;
+      for (thread_ = 0; thread_ < kThreads; ++thread_) {
+        if (fibers_[thread_].isDone)
+          continue;
+        isAlive = true;
+        swapcontext(&scheduler_, &fibers_[thread_].context);
+      }
+      if (isAlive && steps_ == before)
+        return false;
+    }
+    return true;
+  }
+
+  int thread() const { return thread_; }
+
+  int number() const { return number_; }
+
+  void barrier() { meet(blockMeeting_, kThreads); }
+
+  float exchange(float value, int distance) {
+    int self = thread_, warp = self / kWarp;
+    values_[self] = value;
+    meet(warpMeetings_[warp], kWarp);
+    float other = values_[self ^ distance];
+    meet(warpMeetings_[warp], kWarp);
+    return other;
+  }
+
+  static Block* current;
+
+private:
+  static constexpr int kThreads = kGeneratedThreads, kWarp = 32;
+  static constexpr size_t kStackBytes = 64 * 1024;
+
+  struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool isDone = false;
+  };
+
+  struct Meeting {
+    int numWaiting = 0;
+    int64_t number = 0;
+  };
+
+  void runFiber() {
+    body_();
+    fibers_[thread_].isDone = true;
+    ++steps_;
+  }
+
+  void meet(Meeting& meeting, int numThreads) {
+    int self = thread_;
+    int64_t number = meeting.number;
+    ++steps_;
+    if (++meeting.numWaiting == numThreads) {
+      meeting.numWaiting = 0;
+      ++meeting.number;
+    }
+    while (meeting.number == number)
+      swapcontext(&fibers_[self].context, &scheduler_);
+  }
+
+  int number_;
+  std::function<void()> body_;
+  std::vector<Fiber> fibers_;
+  ucontext_t scheduler_;
+  int thread_ = 0;
+  int64_t steps_ = 0; // barriers reached, threads ended
+  Meeting blockMeeting_;
+  Meeting warpMeetings_[kThreads / kWarp];
+  float values_[kThreads];
+};
+
+Block* Block::current = nullptr;
+
+int32_t emulatedThread() { return Block::current->thread(); }
+
+int32_t emulatedBlock() { return Block::current->number(); }
+
+void emulatedBarrier(int32_t) { Block::current->barrier(); }
+
+float emulatedShuffle(uint32_t mask, float value, int32_t distance,
+                      int32_t clamp) {
+  EXPECT_EQ(mask, ~0u);
+  EXPECT_EQ(clamp, 31);
+  return Block::current->exchange(value, distance);
+}
+
+/// What the IR may call, by the name of LLVM's intrinsic.
+struct Emulated {
+  const char* intrinsic;
+  void* function;
+};
+
+const Emulated kEmulated[] = {
+    {"llvm.nvvm.read.ptx.sreg.tid.x", reinterpret_cast<void*>(&emulatedThread)},
+    {"llvm.nvvm.read.ptx.sreg.ctaid.x",
+     reinterpret_cast<void*>(&emulatedBlock)},
+    {"llvm.nvvm.barrier.cta.sync.aligned.all",
+     reinterpret_cast<void*>(&emulatedBarrier)},
+    {"llvm.nvvm.shfl.sync.bfly.f32",
+     reinterpret_cast<void*>(&emulatedShuffle)}};
+
+std::string emulatedName(llvm::StringRef intrinsic) {
+  std::string name = ("emulated" + intrinsic).str();
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
+/// Makes IR for NVPTX IR for the host.
+void moveToHost(llvm::Module& module, const llvm::orc::LLJIT& jit) {
+  module.setTargetTriple(jit.getTargetTriple());
+  module.setDataLayout(jit.getDataLayout());
+  for (llvm::Function& function : module) {
+    function.setCallingConv(llvm::CallingConv::C);
+    if (function.isDeclaration() && function.getName().starts_with("llvm.nvvm"))
+      function.setName(emulatedName(function.getName()));
+  }
+}
+
+FailureOr<std::string> bitcodeOf(ParsedKernels& parsed) {
+  OwningOpRef<ModuleOp> outer = ModuleOp::create(parsed.module->getLoc());
+  OpBuilder builder = OpBuilder::atBlockEnd(outer->getBody());
+  FailureOr<gpu::GPUModuleOp> code =
+      lowerKernelsToGpu(parsed.kernels(), builder);
+  if (failed(code))
+    return failure();
+  return makeCudaBitcode(*code);
+}
+
+} // namespace
+
+struct EmulatedKernels::Code {
+  std::unique_ptr<llvm::orc::LLJIT> jit;
+};
+
+EmulatedKernels::EmulatedKernels(const std::string& text)
+    : code_(std::make_unique<Code>()) {
+  ParsedKernels parsed(text);
+  FailureOr<std::string> bitcode =
+      parsed.module ? bitcodeOf(parsed) : FailureOr<std::string>(failure());
+  if (failed(bitcode)) {
+    ADD_FAILURE() << parsed.diagnostics << text;
+    return;
+  }
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  llvm::ExitOnError check;
+  auto jit = check(llvm::orc::LLJITBuilder().create());
+  auto context = std::make_unique<llvm::LLVMContext>();
+  auto module = check(llvm::parseBitcodeFile(
+      llvm::MemoryBufferRef(*bitcode, "kernels"), *context));
+  moveToHost(*module, *jit);
+  llvm::orc::SymbolMap symbols;
+  for (const Emulated& emulated : kEmulated)
+    symbols[jit->mangleAndIntern(emulatedName(emulated.intrinsic))] = {
+        llvm::orc::ExecutorAddr::fromPtr(emulated.function),
+        llvm::JITSymbolFlags::Exported};
+  check(jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(symbols)));
+  check(jit->addIRModule(
+      llvm::orc::ThreadSafeModule(std::move(module), std::move(context))));
+  code_->jit = std::move(jit);
+}
+
+EmulatedKernels::~EmulatedKernels() = default;
+
+void EmulatedKernels::launch(const std::string& name,
+                             const std::vector<uint64_t>& words,
+                             int64_t numBlocks) {
+  ASSERT_TRUE(code_->jit);
+  auto address = code_->jit->lookup(name);
+  if (!address)
+    FAIL() << llvm::toString(address.takeError());
+  using Kernel =
+      void(const uint64_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*);
+  auto* kernel = address->toPtr<Kernel*>();
+  for (int64_t i = 0; i < numBlocks; ++i) {
+    // A generated kernel reads nothing of the grid but its block's number.
+    Block block(i, [&] { kernel(words.data(), -1, -1, -1, -1, nullptr); });
+    ASSERT_TRUE(block.run()) << name << ": threads wait for others that ended";
+  }
+}
+
+CudaKernels::CudaKernels(const std::string& text, const std::string& target) {
+  ParsedKernels parsed(text);
+  auto wanted = parseTarget(target);
+  if (!parsed.module || !wanted.ok()) {
+    diagnostics_ = parsed.diagnostics;
+    ADD_FAILURE() << "does not parse: " << diagnostics_ << wanted.status()
+                  << text;
+    return;
+  }
+  auto objects = generateCudaCode(*parsed.module, parsed.kernels(), *wanted);
+  diagnostics_ = parsed.diagnostics;
+  if (failed(objects))
+    return;
+  for (CodeObject& object : *objects)
+    images_.push_back({object.target, object.level, std::move(object.image)});
+}
+
+std::string whyNoCubin() {
+  return findPtxas() ? "" : "ptxas of a CUDA toolkit was not found";
+}
+
+std::vector<std::string> cubinKernels(const std::vector<uint8_t>& image) {
+  llvm::MemoryBufferRef buffer(
+      llvm::StringRef(reinterpret_cast<const char*>(image.data()),
+                      image.size()),
+      "image");
+  std::vector<std::string> names;
+  auto file = llvm::object::ObjectFile::createELFObjectFile(buffer);
+  if (!file) {
+    ADD_FAILURE() << llvm::toString(file.takeError());
+    return names;
+  }
+  for (const auto& symbol : (*file)->symbols()) {
+    auto type = symbol.getType();
+    auto name = symbol.getName();
+    if (type && name && *type == llvm::object::SymbolRef::ST_Function)
+      names.push_back(name->str());
+    if (!type)
+      llvm::consumeError(type.takeError());
+    if (!name)
+      llvm::consumeError(name.takeError());
+  }
+  return names;
+}
+
+std::string resourceReport(const std::string& ptx, int architecture) {
+  auto path = [](const char* ending) {
+    llvm::SmallString<128> made;
+    EXPECT_FALSE(llvm::sys::fs::createTemporaryFile("llmc-test", ending, made));
+    return made.str().str();
+  };
+  std::string input = path("ptx"), output = path("cubin"), log = path("log");
+  std::ofstream(input) << ptx;
+  std::string ptxas = *findPtxas();
+  std::string level = "-arch=sm_" + std::to_string(architecture);
+  llvm::StringRef arguments[] = {ptxas, level,  "-O3", "-v",
+                                 "-o",  output, input};
+  std::optional<llvm::StringRef> redirects[] = {
+      llvm::StringRef(), llvm::StringRef(log), llvm::StringRef(log)};
+  EXPECT_EQ(
+      llvm::sys::ExecuteAndWait(ptxas, arguments, std::nullopt, redirects), 0);
+  std::stringstream text;
+  text << std::ifstream(log).rdbuf();
+  for (const std::string& file : {input, output, log})
+    llvm::sys::fs::remove(file);
+  return text.str();
+}
+
+} // namespace llmc

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans for cuda without a GPU: every family and every way to cut a model
+// compiles to a plan that the reader accepts, the same bytes each time; what
+// has no CUDA form is refused; and where no GPU is, a run says so. What needs
+// ptxas is skipped without it, and the rest is compiled to PTX.
+#include "runtime/plan/PlanFile.h"
+#include "tests/e2e/Workspace.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace llmrt {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+constexpr const char* kNoToolkit = "PATH=\"$LLMC_BIN_DIR:/usr/bin:/bin\" "
+                                   "CUDA_HOME=/nonexistent ";
+
+std::string fixture(const std::string& family) {
+  return std::string(std::getenv("LLMC_SOURCE_DIR")) + "/tests/fixtures/" +
+         family;
+}
+
+class CudaPlan : public testing::Test {
+protected:
+  void SetUp() override { ASSERT_EQ(writeByteModel(workspace_), ""); }
+
+  /// Compiles and returns what llmc inspect says of the plan.
+  json compile(const std::string& arguments) {
+    ToolEnd end = workspace_.run("llmc compile " + arguments + " -o plan.fb");
+    EXPECT_EQ(end.status, 0) << arguments << "\n" << end.errors;
+    ToolEnd shown = workspace_.run("llmc inspect plan.fb --output=json");
+    EXPECT_EQ(shown.status, 0) << shown.errors;
+    return json::parse(shown.output, nullptr, /*allow_exceptions=*/false);
+  }
+
+  bool hasPtxas() {
+    return workspace_.run("ptxas --version").status == 0 ||
+           std::filesystem::exists("/usr/local/cuda/bin/ptxas");
+  }
+
+  Workspace workspace_;
+};
+
+TEST_F(CudaPlan, HoldsACubinForEachArchitectureNamed) {
+  if (!hasPtxas())
+    GTEST_SKIP() << "ptxas of a CUDA toolkit was not found";
+  json plan = compile("model.mlir --seq=64 --target=cuda:sm_90,sm_80,ptx");
+  EXPECT_EQ(plan["target"], "cuda");
+  EXPECT_THAT(std::string(plan["options"]),
+              HasSubstr("target = \"cuda:sm_80,sm_90,ptx\""));
+  std::vector<std::string> code;
+  for (const json& image : plan["code"])
+    code.push_back(std::string(image["target"]) + " " +
+                   std::string(image["level"]));
+  EXPECT_EQ(code, (std::vector<std::string>{"cuda sm_80", "cuda sm_90",
+                                            "cuda-ptx sm_80"}));
+  std::string first = workspace_.read("plan.fb");
+  compile("model.mlir --seq=64 --target=cuda:sm_80,sm_90,ptx");
+  EXPECT_TRUE(first == workspace_.read("plan.fb"));
+  EXPECT_TRUE(readPlan(std::vector<uint8_t>(first.begin(), first.end())).ok());
+}
+
+TEST_F(CudaPlan, HasRowMajorWeightsItsOwnTilesAndNoSlots) {
+  json plan = compile("model.mlir --seq=64 --target=cuda:ptx");
+  for (const json& stage : plan["stages"])
+    for (const json& parameter : stage["parameters"])
+      EXPECT_EQ(parameter["layout"], "row_major") << parameter;
+  for (const json& kernel : plan["kernels"]) {
+    if (kernel["kind"] != "generated")
+      continue;
+    EXPECT_EQ(kernel["row_tile"], 1) << kernel;
+    EXPECT_TRUE(kernel["column_tile"] == 0 || kernel["column_tile"] == 1024)
+        << kernel;
+  }
+  ToolEnd shown = workspace_.run("llmc inspect plan.fb --output=disassembly");
+  EXPECT_THAT(shown.output, HasSubstr("code cuda-ptx sm_80: "));
+  EXPECT_THAT(shown.output, testing::Not(HasSubstr("slot0")));
+  ToolEnd text = workspace_.run("llmc inspect plan.fb");
+  EXPECT_THAT(text.output, HasSubstr("infer on cuda in f32"));
+}
+
+TEST_F(CudaPlan, IsMadeOfEveryFamilyAndEveryMesh) {
+  for (const char* family : {"gemma2", "gemma3", "gpt2", "llama2", "llama3",
+                             "mistral", "qwen2", "qwen3", "llama-9q3kv"})
+    for (const char* options : {"--dtype=f32", "--dtype=bf16 --batch=3"}) {
+      SCOPED_TRACE(std::string(family) + " " + options);
+      json plan =
+          compile(fixture(family) + " --seq=64 --target=cuda:ptx " + options);
+      EXPECT_EQ(plan["target"], "cuda");
+    }
+  for (const char* options :
+       {"--mesh=tp=2", "--mesh=tp=3 --sequence-parallel=false", "--mesh=pp=3",
+        "--mesh=dp=2 --zero=3 --batch=2", "--mesh=dp=2,pp=3,tp=3 --zero=3",
+        "--disable=fuse-row-ops,fuse-rope-append,merge-linears"}) {
+    SCOPED_TRACE(options);
+    json plan = compile(std::string("model.mlir --seq=64 --target=cuda:ptx ") +
+                        options);
+    EXPECT_EQ(plan["target"], "cuda");
+  }
+}
+
+TEST_F(CudaPlan, NeedsNoPtxasForPtxAlone) {
+  ToolEnd end = workspace_.run(std::string(kNoToolkit) +
+                               "llmc compile model.mlir --seq=64 "
+                               "--target=cuda -o plan.fb");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("llmc: LLMC-E1009: no ptxas"));
+  EXPECT_THAT(end.errors, HasSubstr("--target=cuda:ptx"));
+  EXPECT_FALSE(workspace_.exists("plan.fb"));
+  end = workspace_.run(std::string(kNoToolkit) +
+                       "llmc compile model.mlir --seq=64 --target=cuda:ptx "
+                       "-o plan.fb");
+  EXPECT_EQ(end.status, 0) << end.errors;
+}
+
+TEST_F(CudaPlan, IsNotMadeOfADumpForTheCpu) {
+  ToolEnd end = workspace_.run(
+      "llmc compile model.mlir --seq=64 --compile-to=kernels -o cpu.mlir && "
+      "sed 's/target = \"cpu\"/target = \"cuda:ptx\"/' cpu.mlir > cuda.mlir && "
+      "llmc compile cuda.mlir --compile-from=kernels -o plan.fb");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1003"));
+  EXPECT_THAT(end.errors, HasSubstr("slots"));
+  end = workspace_.run(
+      "llmc compile model.mlir --mode=train --seq=16 --compile-to=step "
+      "-o cpu.mlir && "
+      "sed 's/target = \"cpu\"/target = \"cuda:ptx\"/' cpu.mlir > cuda.mlir && "
+      "llmc compile cuda.mlir --compile-from=step -o plan.fb");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1003: kernel "));
+  EXPECT_THAT(end.errors, HasSubstr("no form on cuda"));
+}
+
+TEST_F(CudaPlan, SaysThatThereIsNoGpu) {
+  if (std::filesystem::exists("/dev/nvidia0"))
+    GTEST_SKIP() << "this machine has a GPU";
+  compile("model.mlir --seq=64 --target=cuda:ptx");
+  ToolEnd end =
+      workspace_.run("llmrt run plan.fb --weights=random:1 --tokens=1,2,3 "
+                     "--output-logits=out.npy --timeout=20");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("llmrt: LLMC-E0805: "));
+  EXPECT_EQ(std::count(end.errors.begin(), end.errors.end(), '\n'), 1)
+      << end.errors;
+  EXPECT_FALSE(workspace_.exists("out.npy"));
+}
+
+} // namespace
+} // namespace llmrt
