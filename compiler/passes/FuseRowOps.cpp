@@ -2,6 +2,7 @@
 // Groups row ops that follow each other in data flow into plan.fused regions. A group is
 // emitted where its last member stood, so an op may join only if nothing between reads
 // what the group has computed so far.
+#include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RowOps.h"
 
@@ -68,7 +69,7 @@ bool belongsToSlots(const Group& group, Operation* op) {
   return isBeforeProducts && isAfterProduct;
 }
 
-void fuseBlock(Block& block) {
+void fuseBlock(Block& block, bool hasSlots) {
   SmallVector<Group> groups;
   DenseMap<Operation*, unsigned> groupOf;
   for (Operation& op : block) {
@@ -80,7 +81,7 @@ void fuseBlock(Block& block) {
     for (Value operand : op.getOperands()) {
       auto found = groupOf.find(operand.getDefiningOp());
       if (found == groupOf.end() || !canJoin(groups[found->second], &op) ||
-          belongsToSlots(groups[found->second], &op))
+          (hasSlots && belongsToSlots(groups[found->second], &op)))
         continue;
       if (!target || groups[*target].back()->isBeforeInBlock(
                          groups[found->second].back()))
@@ -99,8 +100,9 @@ void fuseBlock(Block& block) {
 
 struct FuseRowOpsPass : impl::FuseRowOpsBase<FuseRowOpsPass> {
   void runOnOperation() override {
+    bool hasSlots = !Options::read(getOperation()).isCuda();
     for (auto func : getOperation().getOps<func::FuncOp>())
-      fuseBlock(func.getBody().front());
+      fuseBlock(func.getBody().front(), hasSlots);
   }
 };
 

@@ -276,7 +276,8 @@ def FuseRowOps : Llmc_Pass<"fuse-row-ops"> {
     Norms, residual adds, activations and biases are bound by memory. Neighbours in data flow
     on the same rows become one `plan.fused`, which keeps intermediate rows in registers.
     With the few rows of decode an add and a norm between two products stay apart: they
-    belong inside those (fuse-slots). Switched off, each op is a `plan.fused` of its own.
+    belong inside those (fuse-slots), but on cuda, which has no slots. Switched off, each op
+    is a `plan.fused` of its own.
 
     Before: `%1 = llm.add %x, %r`, `%2 = llm.rms_norm %1, %w`
     After:  `%1, %2 = plan.fused (%x, %r, %w) {...}`
@@ -315,7 +316,7 @@ def FuseSlots : Llmc_Pass<"fuse-slots"> {
     What is saved is a launch and a trip through memory. An elementwise kernel that reads
     the products of one weight of a `linear`, which nobody else reads, becomes its epilogue; a
     row kernel with a single result that only one `linear` of at most 16 rows reads becomes
-    its prologue. Bits do not change: the slot runs the same generated kernel.
+    its prologue. Bits do not change: the slot runs the same generated kernel. For cpu only.
 
     Before: `%1 = plan.launch @linear(%0, %w)`, `%2 = plan.launch @add_576(%r, %1)`
     After:  `%1, %2 = plan.launch @linear(%0, %w, %r) {slots = [#plan.slot<@add_576 at

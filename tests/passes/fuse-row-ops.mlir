@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// RUN: llmc-opt %s --llmc-fuse-row-ops | %FileCheck %s
+// RUN: llmc-opt %s -split-input-file --llmc-fuse-row-ops | %FileCheck %s
 
 module {
   // Residual, norm and scale walk the same rows; both values that others read come out.
@@ -81,5 +81,27 @@ module {
     %0 = llm.scale %x {factor = 2.0 : f64} : tensor<20x18xf32>
     %1 = llm.scale %y {factor = 2.0 : f64} : tensor<2x18xf32>
     return %0, %1 : tensor<20x18xf32>, tensor<2x18xf32>
+  }
+}
+
+// -----
+
+// There are no slots on cuda: the same pair is one kernel.
+// CHECK-LABEL: module attributes {llm.options = {target = "cuda:ptx"}}
+module attributes {llm.options = {target = "cuda:ptx"}} {
+  // CHECK-LABEL: func.func @decode
+  // CHECK: llm.linear
+  // CHECK: plan.fused
+  // CHECK-NEXT: ^bb0
+  // CHECK-NEXT: llm.add
+  // CHECK-NEXT: llm.rms_norm
+  // CHECK-NEXT: plan.yield
+  // CHECK: llm.linear
+  func.func @decode(%ids: tensor<3x1xi32>, %x: tensor<3x18xf32>, %r: tensor<3x18xf32>, %n: tensor<18xf32>, %w: tensor<18x18xf32>) -> (tensor<3x18xf32>, tensor<3x18xf32>) {
+    %y = llm.linear %x, %w : (tensor<3x18xf32>, tensor<18x18xf32>) -> tensor<3x18xf32>
+    %0 = llm.add %r, %y : tensor<3x18xf32>
+    %1 = llm.rms_norm %0, %n {eps = 1.0e-5 : f64} : tensor<3x18xf32>, tensor<18xf32>
+    %2 = llm.linear %1, %w : (tensor<3x18xf32>, tensor<18x18xf32>) -> tensor<3x18xf32>
+    return %0, %2 : tensor<3x18xf32>, tensor<3x18xf32>
   }
 }

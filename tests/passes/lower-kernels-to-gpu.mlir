@@ -94,4 +94,4 @@ module {
 // NVVM: nvvm.shfl.sync bfly
 // NVVM: nvvm.barrier
 // NVVM: llvm.intr.sqrt
-// NVVM-NOT: gpu.
+// NVVM-NOT: {{gpu\.(func|shuffle|barrier|thread_id)}}
