@@ -213,7 +213,7 @@ def Plan_RunOp : Plan_Op<"run"> {
     `words` is the argument block, `slots` the blocks of the kernels it calls (words
     `slot_kernel` and `slot_words` point to them). The grid has `grid_rows` rows and
     `grid_columns` columns. `reads` and `writes` name all buffers it touches: lifetimes and
-    the poison test rest on them.
+    the check of lifetimes rest on them.
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, ArrayAttr:$words, ArrayAttr:$slots,
     Plan_WordAttr:$grid_rows, I64Attr:$grid_columns,

@@ -36,13 +36,13 @@ absl::Status checkDevice(const fb::Plan& plan, const Fabric& fabric,
     return makeError(ErrorCode::Unsupported,
                      "training on cuda is not supported yet",
                      "compile with --target=cpu");
-  if (fabric.size() > 1 && absl::string_view(fabric.name()) != "nccl")
+  if (fabric.size() > 1 && absl::string_view(fabric.name()) == "mpi")
     return makeError(
         ErrorCode::DeviceUnsupported,
-        absl::StrCat("ranks of a cuda plan communicate by nccl, one process "
-                     "and one GPU each; ",
+        absl::StrCat("ranks of a cuda plan communicate by nccl, or share a GPU "
+                     "as threads of one process; ",
                      fabric.size(), " ranks are connected by ", fabric.name()),
-        "start one process for each GPU, or compile for one rank");
+        "start it in one of these ways, or compile for one rank");
   return absl::OkStatus();
 }
 

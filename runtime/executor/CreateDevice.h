@@ -15,8 +15,8 @@ createDevice(const fb::Plan& plan, const ExecutorOptions& options);
 /// Refuses a plan for another number of ranks. Errors  MeshMismatch.
 absl::Status checkMesh(const fb::Plan& plan, const Fabric& fabric);
 
-/// Refuses what a device cannot run yet: training, and ranks that a fabric of
-/// host memory connects, on a device that shares none with the host. Errors
+/// Refuses what a device that shares no memory with the host cannot run:
+/// training (yet), and ranks that MPI connects, which moves host memory. Errors
 /// Unsupported, DeviceUnsupported.
 absl::Status checkDevice(const fb::Plan& plan, const Fabric& fabric,
                          const Device& device);

@@ -20,7 +20,7 @@ struct NcclFabricParts {
 };
 
 /// Makes the fabric of one rank. `timeoutSeconds` also limits the creation of a
-/// group.
+/// group, but to no less than 2 s.
 /// Errors  TransportFailed if the device has no stream for it.
 absl::StatusOr<std::unique_ptr<Fabric>>
 createNcclFabric(NcclFabricParts parts, const FabricOptions& options);

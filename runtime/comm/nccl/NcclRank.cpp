@@ -22,6 +22,8 @@ constexpr auto kPollPause = std::chrono::milliseconds(1);
 constexpr auto kBoardPause = std::chrono::milliseconds(5);
 /// A poll gives the core away this often before it sleeps.
 constexpr int kTurnsBeforeSleep = 2000;
+/// Connections take seconds, however short the limit of a collective is.
+constexpr double kMinCreateSeconds = 2;
 /// Limits what ends in NCCL at the end of a run, or of the stream of an aborted
 /// one.
 constexpr double kCloseSeconds = 5;
@@ -38,7 +40,8 @@ void pauseInTurn(int turn) {
 NcclRank::NcclRank(NcclFabricParts parts, const FabricOptions& options)
     : table_(parts.nccl), cuda_(parts.cuda),
       board_(std::move(parts.rendezvous)),
-      timeoutSeconds_(options.timeoutSeconds) {}
+      timeoutSeconds_(options.timeoutSeconds),
+      createSeconds_(std::max(options.timeoutSeconds, kMinCreateSeconds)) {}
 
 absl::StatusOr<std::shared_ptr<NcclRank>>
 NcclRank::create(NcclFabricParts parts, const FabricOptions& options) {
@@ -112,7 +115,7 @@ absl::Status NcclRank::fetchUniqueId(Group& group, UniqueId& id) {
       return absl::OkStatus();
     }
     LLMRT_RETURN_IF_ERROR(abortStatus());
-    if (Clock::now() - start > std::chrono::duration<double>(timeoutSeconds_))
+    if (Clock::now() - start > std::chrono::duration<double>(createSeconds_))
       return groupTimeout(group, tag);
     std::this_thread::sleep_for(kBoardPause);
   }
@@ -131,7 +134,7 @@ absl::Status NcclRank::initialise(Group& group, const UniqueId& id) {
     if (table_.commGetAsyncError(group.comm, &result) != kSuccess)
       result = kInternalError;
     status = abortStatus();
-    if (Clock::now() - start > std::chrono::duration<double>(timeoutSeconds_))
+    if (Clock::now() - start > std::chrono::duration<double>(createSeconds_))
       status = groupTimeout(group, tag);
   }
   if (status.ok())
@@ -152,12 +155,12 @@ absl::Status NcclRank::groupTimeout(const Group& group,
         std::optional<std::string> here,
         board_->look(absl::StrFormat("here/%s/%d", group.key, member)));
     if (!here)
-      return makeTimeoutError(member, rank(), tag, timeoutSeconds_);
+      return makeTimeoutError(member, rank(), tag, createSeconds_);
   }
   return makeError(ErrorCode::CollectiveTimeout,
                    absl::StrFormat("NCCL did not finish within %g s in %s on "
                                    "rank %d, to which all ranks had come",
-                                   timeoutSeconds_, describeCollective(tag),
+                                   createSeconds_, describeCollective(tag),
                                    rank()),
                    "look at the network of the hosts; NCCL_DEBUG=INFO says "
                    "which connection is missing");
@@ -267,7 +270,7 @@ absl::Status NcclRank::settle(Group& group, const CollectiveTag& tag) {
 }
 
 absl::Status NcclRank::complete(void* stream) {
-  Clock::time_point abortedSince;
+  Clock::time_point abortedSince = Clock::now();
   for (int turn = 0;; ++turn) {
     int code = cuda_.streamQuery(cuda_.device, stream);
     if (code == 0)

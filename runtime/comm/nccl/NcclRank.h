@@ -70,6 +70,9 @@ private:
   struct Watched {
     ProgressMarks::Position last;
     Clock::time_point since;
+    int suspect = -1; // of being the one that did not come
+    Clock::time_point suspectedSince;
+    int64_t firstLook = -1; // of the suspect, that it counted
   };
 
   NcclRank(NcclFabricParts parts, const FabricOptions& options);
@@ -87,6 +90,7 @@ private:
 
   // The watcher (NcclWatch.cpp).
   void watch();
+  double tickSeconds() const;
   void lookForAbort();
   void lookAtErrors();
   void lookAtProgress();
@@ -94,13 +98,16 @@ private:
   /// Returns the world rank that has not come to the call of `group`; -1: all
   /// have. Aborts if members called differently.
   int findMissing(const Group& group, const ProgressMarks::Position& mine);
+  bool isConfirmed(Watched& watched, int suspect);
+  void answerQuestions();
   absl::Status timeoutError(const CallSite& site, int missing);
   void abortGroups();
 
   NcclTable table_;
   CudaTable cuda_;
   std::unique_ptr<Rendezvous> board_;
-  const double timeoutSeconds_;
+  const double timeoutSeconds_; // of a collective
+  const double createSeconds_;  // of the creation of a group
   std::map<std::vector<int>, int> numMade_;
 
   void* ownStream_ = nullptr;
@@ -119,7 +126,8 @@ private:
   std::condition_variable wake_;
   bool isClosing_ = false;
   std::map<std::string, Watched> watched_; // by key of the group
-  std::string published_;                  // this rank's record on the board
+  int64_t numLooks_ = 0;
+  std::string published_; // this rank's record on the board
   bool groupsAborted_ = false;
   std::thread watcher_;
 };

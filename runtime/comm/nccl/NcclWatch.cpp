@@ -63,6 +63,14 @@ std::optional<WaitRecord> decode(const std::string& text) {
   return record;
 }
 
+/// What a suspected rank does before it is blamed.
+constexpr int64_t kConfirmingLooks = 3;
+constexpr double kSilenceSeconds = 2;
+
+std::string askKey(int rank) { return absl::StrCat("ask/", rank); }
+
+std::string countKey(int rank) { return absl::StrCat("looks/", rank); }
+
 std::string waitKey(int rank) { return absl::StrCat("wait/", rank); }
 
 std::optional<WaitRecord> lookAtRank(Rendezvous& board, int rank) {
@@ -79,10 +87,13 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
 
 } // namespace
 
+// Often enough for the time limit, seldom enough for thousands of ranks.
+double NcclRank::tickSeconds() const {
+  return std::clamp(timeoutSeconds_ / 8, 0.01, 0.05);
+}
+
 void NcclRank::watch() {
-  // Often enough for the time limit, seldom enough for thousands of ranks.
-  auto tick = std::chrono::duration<double>(
-      std::clamp(timeoutSeconds_ / 8, 0.01, 0.05));
+  auto tick = std::chrono::duration<double>(tickSeconds());
   std::unique_lock<std::mutex> lock(wakeMutex_);
   while (!isClosing_) {
     lock.unlock();
@@ -92,6 +103,8 @@ void NcclRank::watch() {
       lookAtErrors();
     if (!isAborted())
       lookAtProgress();
+    if (!isAborted())
+      answerQuestions();
     if (isAborted() && !groupsAborted_)
       abortGroups();
     lock.lock();
@@ -157,6 +170,7 @@ void NcclRank::lookAtGroup(const Group& group, Watched& watched,
                            std::string& record) {
   ProgressMarks::Position now = group.marks->read();
   if (!now.isInside || !now.isSameCallAs(watched.last)) {
+    watched = Watched();
     watched.last = now;
     watched.since = Clock::now();
     return;
@@ -175,7 +189,39 @@ void NcclRank::lookAtGroup(const Group& group, Watched& watched,
     if (culprit == missing)
       break;
   }
+  if (culprit >= 0 && !isConfirmed(watched, culprit))
+    return;
   abort(timeoutError(now.site, culprit));
+}
+
+// A record may be late where cores are scarce, so the suspect is asked to count
+// its looks: after three it has had the time to say that it waits, too. One
+// that does not count at all hangs, or its host does.
+bool NcclRank::isConfirmed(Watched& watched, int suspect) {
+  if (watched.suspect != suspect) {
+    watched.suspect = suspect;
+    watched.firstLook = -1;
+    watched.suspectedSince = Clock::now();
+    (void)board_->put(askKey(suspect), "1"); // a lost board is seen elsewhere
+    return false;
+  }
+  int64_t look = -1;
+  absl::StatusOr<std::optional<std::string>> text =
+      board_->look(countKey(suspect));
+  if (text.ok() && *text && absl::SimpleAtoi(**text, &look) &&
+      watched.firstLook < 0)
+    watched.firstLook = look;
+  bool hasLooked =
+      watched.firstLook >= 0 && look >= watched.firstLook + kConfirmingLooks;
+  return hasLooked || secondsSince(watched.suspectedSince) > kSilenceSeconds;
+}
+
+void NcclRank::answerQuestions() {
+  ++numLooks_;
+  absl::StatusOr<std::optional<std::string>> asked =
+      board_->look(askKey(rank()));
+  if (asked.ok() && *asked)
+    (void)board_->put(countKey(rank()), absl::StrCat(numLooks_));
 }
 
 int NcclRank::findMissing(const Group& group,

@@ -156,14 +156,15 @@ absl::Status Rendezvous::sayHello() {
 
 absl::Status Rendezvous::waitForAll(Clock::time_point deadline) {
   while (true) {
+    LLMRT_ASSIGN_OR_RETURN(std::optional<std::string> absent,
+                           look(rendezvous::kAbsentKey));
+    // First: a rank that has joined may already have failed.
+    if (absent->empty())
+      return absl::OkStatus();
     LLMRT_ASSIGN_OR_RETURN(std::optional<std::string> abort,
                            look(rendezvous::kAbortKey));
     if (abort)
       return decodeStatus(*abort);
-    LLMRT_ASSIGN_OR_RETURN(std::optional<std::string> absent,
-                           look(rendezvous::kAbsentKey));
-    if (absent->empty())
-      return absl::OkStatus();
     if (Clock::now() > deadline) {
       // The first one to give up says why to all.
       absl::Status status = failed(

@@ -69,27 +69,56 @@ std::vector<float> run(Executor& e, int entry, std::vector<int32_t> ids) {
   return test::outputAs<float>(e, entry, "logits");
 }
 
-TEST(CudaCommands, givesTheResultsOfTheCpu) {
-  std::vector<float> prefill, decode;
+/// Logits of the tiny model's two entries.
+struct TinyLogits {
+  std::vector<float> prefill;
+  std::vector<float> decode;
+};
+
+TinyLogits runTiny(Executor& e) {
+  TinyLogits logits;
+  logits.prefill = run(e, 0, {4, 1, 6});
+  logits.decode = run(e, 1, {5});
+  return logits;
+}
+
+test::RunOptions sameWeights() {
   test::RunOptions options;
   options.executor.weights = {{"model", "random:7"}};
+  return options;
+}
+
+void expectLogitsOfTheCpu(const TinyLogits& actual) {
+  TinyLogits expected;
   test::expectAllOk(
-      test::runRanks(test::tinyModel().plan, options, [&](Executor& e) {
-        prefill = run(e, 0, {4, 1, 6});
-        decode = run(e, 1, {5});
+      test::runRanks(test::tinyModel().plan, sameWeights(), [&](Executor& e) {
+        expected = runTiny(e);
         return absl::OkStatus();
       }));
+  ASSERT_EQ(actual.prefill.size(), expected.prefill.size());
+  for (size_t i = 0; i < expected.prefill.size(); ++i)
+    EXPECT_NEAR(actual.prefill[i], expected.prefill[i], 1e-5);
+  ASSERT_EQ(actual.decode.size(), expected.decode.size());
+  for (size_t i = 0; i < expected.decode.size(); ++i)
+    EXPECT_NEAR(actual.decode[i], expected.decode[i], 1e-5);
+}
+
+TEST(CudaCommands, givesTheResultsOfTheCpu) {
   Recorded cuda(tinyCudaModel().plan);
   ASSERT_TRUE(cuda.status().ok()) << cuda.status();
   ASSERT_TRUE(cuda->initialise().ok());
-  auto expectNear = [](const std::vector<float>& actual,
-                       const std::vector<float>& expected) {
-    ASSERT_EQ(actual.size(), expected.size());
-    for (size_t i = 0; i < actual.size(); ++i)
-      EXPECT_NEAR(actual[i], expected[i], 1e-5);
-  };
-  expectNear(run(*cuda, 0, {4, 1, 6}), prefill);
-  expectNear(run(*cuda, 1, {5}), decode);
+  expectLogitsOfTheCpu(runTiny(*cuda));
+}
+
+TEST(CudaCommands, givesTheResultsOfTheCpuOnAGpu) {
+  auto gpu = createCudaDevice({});
+  if (!gpu.ok())
+    GTEST_SKIP() << gpu.status().message();
+  test::expectAllOk(
+      test::runRanks(tinyCudaModel().plan, sameWeights(), [](Executor& e) {
+        expectLogitsOfTheCpu(runTiny(e));
+        return absl::OkStatus();
+      }));
 }
 
 TEST(CudaCommands, enqueuesWordsAndInputsBeforeLaunches) {
@@ -204,24 +233,82 @@ TEST(CudaCommands, eventsOrderTheStreams) {
   EXPECT_EQ(runChain(cuda, 3.0f), std::vector<float>(64, 0.0f));
 }
 
+// A lone rank's collective is a copy on its stream; the call itself only
+// enqueues.
+TEST(CudaCommands, collectivesEnqueueOnTheirStream) {
+  for (int stream : {0, 1}) {
+    PlanBuilder b;
+    b.plan.target = "cuda";
+    const int entry = b.entry("gather", 64, 1);
+    const int in = b.buffer("in", fb::MemoryClass::Inputs, 256);
+    const int out = b.buffer("out", fb::MemoryClass::Outputs, 256);
+    b.input(entry, "temperature", in, fb::ElementType::F32, {64});
+    b.output(entry, "logits", out, fb::ElementType::F32, {64});
+    b.record(entry, 0, 0);
+    b.wait(entry, 0, 1);
+    b.collective(entry, fb::CommandKind::AllGather, {0}, in, out, 256, stream);
+    b.record(entry, 1, 1);
+    b.wait(entry, 1, 0);
+    Recorded cuda(b.plan);
+    ASSERT_TRUE(cuda.status().ok()) << cuda.status();
+    ASSERT_TRUE(cuda->initialise().ok());
+    cuda.take();
+    EXPECT_EQ(runChain(cuda, 5.0f), std::vector<float>(64, 5.0f));
+    std::vector<RecordedCommand> commands = cuda.take();
+    auto call =
+        std::find_if(commands.begin(), commands.end(),
+                     [](const auto& c) { return c.kind == CommandKind::Call; });
+    ASSERT_NE(call, commands.end());
+    EXPECT_EQ(call->stream, static_cast<Stream>(stream));
+    ++call;
+    EXPECT_EQ(call->kind, CommandKind::Copy);
+    EXPECT_EQ(call->stream, static_cast<Stream>(stream));
+    EXPECT_EQ(call->from, Place::Device);
+    EXPECT_EQ(call->to, Place::Device);
+  }
+}
+
+/// Two ranks that MPI would connect.
+class TwoRanks final : public Fabric {
+public:
+  explicit TwoRanks(const char* name) : name_(name) {}
+
+  int rank() const override { return 0; }
+
+  int size() const override { return 2; }
+
+  const char* name() const override { return name_; }
+
+  absl::StatusOr<std::unique_ptr<Communicator>>
+  createCommunicator(absl::Span<const int>) override {
+    return absl::UnimplementedError("no communicator");
+  }
+
+  void abort(const absl::Status&) override {}
+
+  absl::Status abortStatus() const override { return absl::OkStatus(); }
+
+private:
+  const char* name_;
+};
+
 /// What checkDevice() says of a plan, which need not be whole.
-std::string refusal(const fb::PlanT& plan, int numRanks) {
+std::string refusal(const fb::PlanT& plan, const Fabric& fabric) {
   flatbuffers::FlatBufferBuilder buffer;
   buffer.Finish(fb::Plan::Pack(buffer, &plan));
-  auto fabrics = createLocalFabrics(numRanks, {});
   return std::string(
       checkDevice(*flatbuffers::GetRoot<fb::Plan>(buffer.GetBufferPointer()),
-                  *fabrics[0], *test::createRecordingDevice())
+                  fabric, *test::createRecordingDevice())
           .message());
 }
 
-TEST(CudaCommands, refusesTrainingAndRanksOnHostMemory) {
+TEST(CudaCommands, refusesTrainingAndMpi) {
   PlanBuilder b = tinyCudaModel();
-  EXPECT_EQ(refusal(b.plan, 1), "");
-  EXPECT_THAT(refusal(b.plan, 2),
-              ::testing::AllOf(HasSubstr("LLMC-E0805"), HasSubstr("nccl")));
+  EXPECT_EQ(refusal(b.plan, TwoRanks("nccl")), "");
+  EXPECT_THAT(refusal(b.plan, TwoRanks("mpi")),
+              ::testing::AllOf(HasSubstr("LLMC-E0805"), HasSubstr("by nccl")));
   b.plan.mode = "train";
-  EXPECT_THAT(refusal(b.plan, 1), HasSubstr("LLMC-E1003"));
+  EXPECT_THAT(refusal(b.plan, TwoRanks("nccl")), HasSubstr("LLMC-E1003"));
 }
 
 } // namespace

@@ -7,6 +7,7 @@
 #include "tests/runtime/comm/cuda/FakeCuda.h"
 #include "tests/runtime/comm/cuda/StreamedFabric.h"
 
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -103,8 +104,8 @@ TEST(SharedGpu, CallsThatDoNotFitAreNamed) {
 // still, and run afterwards, in an order that gives the right values.
 TEST(SharedGpu, CallsOnlyEnqueue) {
   constexpr int kNumCalls = 40;
-  std::mutex gate;
-  gate.lock();
+  std::promise<void> goOn;
+  std::shared_future<void> gate = goOn.get_future();
   std::atomic<int> numEnqueued{0};
   runner(3, CallsOn::Host)->run({}, [&](Fabric& fabric) {
     auto comm = fabric.createCommunicator({0, 1, 2});
@@ -113,7 +114,7 @@ TEST(SharedGpu, CallsOnlyEnqueue) {
     std::vector<float> data(200, 1.0f);
     std::vector<float> gathered(600);
     for (FakeCudaStream& stream : streams)
-      stream.enqueue([&] { std::lock_guard<std::mutex> lock(gate); });
+      stream.enqueue([gate] { gate.wait(); });
     void* event = nullptr;
     CudaTable cuda = fakeCudaTable();
     cuda.eventCreate(0, &event);
@@ -135,7 +136,7 @@ TEST(SharedGpu, CallsOnlyEnqueue) {
     }
     EXPECT_EQ(data[0], 1.0f) << "nothing has run";
     if (++numEnqueued == 3)
-      gate.unlock();
+      goOn.set_value();
     for (FakeCudaStream& stream : streams)
       while (!stream.isIdle())
         std::this_thread::yield();

@@ -3,6 +3,7 @@
 
 #include "tests/runtime/comm/cuda/FakeCuda.h"
 
+#include <chrono>
 #include <thread>
 
 namespace llmrt::testing {
@@ -65,8 +66,12 @@ private:
   }
 
   absl::Status finish(const absl::Status& status) {
-    while (!stream_.isIdle())
-      std::this_thread::yield();
+    for (int turn = 0; !stream_.isIdle(); ++turn) {
+      if (turn < 1000)
+        std::this_thread::yield();
+      else
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
     return status.ok() ? fabric_.abortStatus() : status;
   }
 

@@ -288,9 +288,10 @@ nccl::Result ncclCommInitRankConfig(nccl::Comm** made, int numRanks,
   {
     std::lock_guard<std::mutex> lock(registryMutex);
     std::shared_ptr<World>& world = registry[id.internal];
-    if (!world)
+    if (!world) {
       world = std::make_shared<World>();
-    world->size = numRanks;
+      world->size = numRanks;
+    }
     comm->state->world = world;
     std::lock_guard<std::mutex> worldLock(world->mutex);
     if (rank != control.hangInitRank)
