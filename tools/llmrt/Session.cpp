@@ -6,6 +6,7 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/base/ResidentMemory.h"
+#include "runtime/comm/cuda/SharedGpuFabric.h"
 #include "tools/llmrt/Interrupt.h"
 #include "tools/llmrt/RankThreads.h"
 
@@ -133,6 +134,16 @@ void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
   }
 }
 
+/// Ranks that are threads; of a cuda plan they share one GPU.
+absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>
+createThreadFabrics(const RankTask& task, const FabricOptions& options) {
+  int size = numRanks(task.plan);
+  if (size == 1 || task.plan.target()->string_view() != "cuda")
+    return createLocalFabrics(size, options);
+  LLMRT_ASSIGN_OR_RETURN(CudaTable cuda, loadCudaTable(task.gpu));
+  return createSharedGpuFabrics(size, cuda, options);
+}
+
 SessionEnd runThreads(RankTask task) {
   int size = numRanks(task.plan);
   std::optional<ResidentMonitor> monitor;
@@ -142,9 +153,13 @@ SessionEnd runThreads(RankTask task) {
   fabricOptions.timeoutSeconds = task.options.timeoutSeconds;
   fabricOptions.threadsPerRank = task.numThreads;
   fabricOptions.link = task.options.link;
-  std::vector<std::unique_ptr<Fabric>> fabrics =
-      createLocalFabrics(size, fabricOptions);
   SessionEnd end{absl::UnknownError("")};
+  auto made = createThreadFabrics(task, fabricOptions);
+  if (!made.ok()) {
+    end.how = made.status();
+    return end;
+  }
+  std::vector<std::unique_ptr<Fabric>> fabrics = *std::move(made);
   std::vector<RankRecord> records(size);
   std::vector<absl::StatusOr<RunEnd>> outcomes(size, RunEnd::Finished);
   std::vector<std::thread> threads;
