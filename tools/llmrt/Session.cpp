@@ -7,6 +7,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/ResidentMemory.h"
 #include "runtime/comm/cuda/SharedGpuFabric.h"
+#include "runtime/comm/nccl/NcclFabric.h"
 #include "tools/llmrt/Interrupt.h"
 #include "tools/llmrt/RankThreads.h"
 
@@ -134,11 +135,15 @@ void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
   }
 }
 
+bool isForCuda(const fb::Plan& plan) {
+  return plan.target()->string_view() == "cuda";
+}
+
 /// Ranks that are threads; of a cuda plan they share one GPU.
 absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>
 createThreadFabrics(const RankTask& task, const FabricOptions& options) {
   int size = numRanks(task.plan);
-  if (size == 1 || task.plan.target()->string_view() != "cuda")
+  if (size == 1 || !isForCuda(task.plan))
     return createLocalFabrics(size, options);
   LLMRT_ASSIGN_OR_RETURN(CudaTable cuda, loadCudaTable(task.gpu));
   return createSharedGpuFabrics(size, cuda, options);
@@ -241,6 +246,22 @@ bool isReporterOf(const absl::Status& status, int rank) {
   return true;
 }
 
+/// Joins the ranks of a plan for cuda over NCCL; null for other plans. `mpi`
+/// and its group `all` stay for what llmrt itself agrees on.
+absl::StatusOr<std::unique_ptr<Fabric>> joinGpus(const fb::Plan& plan,
+                                                 const LaunchInfo& launch,
+                                                 Fabric& mpi, Communicator& all,
+                                                 const FabricOptions& options) {
+  if (!isForCuda(plan) || mpi.size() == 1)
+    return std::unique_ptr<Fabric>();
+  // What one rank lacks, all know before they wait for it.
+  absl::Status own = NcclTable::load().status();
+  if (own.ok())
+    own = loadCudaTable(launch.localRank).status();
+  LLMRT_RETURN_IF_ERROR(agreeOnReadiness(all, own));
+  return joinNcclFabric(launch, &mpi, options);
+}
+
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
                       const Bodies& bodies) {
   SessionEnd end{absl::UnknownError(""), launch.rank == 0};
@@ -298,14 +319,21 @@ SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,
   RankTask task{*plan.plan, options, weights, *threads, bodies, {}};
   task.gpu = launch.localRank;
   task.times.planRead = secondsSinceStart();
-  end.how = runRank(task, **fabric, records[0]);
+  absl::StatusOr<std::unique_ptr<Fabric>> gpus =
+      joinGpus(*plan.plan, launch, **fabric, **all, fabricOptions);
+  if (!gpus.ok()) {
+    end.how = gpus.status();
+    end.isReporter = (*fabric)->rank() == 0;
+    return end;
+  }
+  end.how = runRank(task, *gpus ? **gpus : **fabric, records[0]);
   keepRecords(records, end);
   if (monitor && end.how.ok()) {
     RankMemory own{records[0].memory, monitor->baselineBytes(),
                    monitor->peakBytes()};
     end.memory.resize((*fabric)->size());
-    absl::Status gathered = (*all)->allGather(&own, end.memory.data(),
-                                              sizeof(own), kMemoryTag);
+    absl::Status gathered =
+        (*all)->allGather(&own, end.memory.data(), sizeof(own), kMemoryTag);
     if (!gathered.ok())
       end.how = gathered;
   }
