@@ -154,11 +154,6 @@ public:
   /// host.
   virtual void* nativeStream(Stream stream) const { return nullptr; }
 
-  /// Returns the device's own handle of a stream (a cudaStream_t), for calls
-  /// that enqueue on it (CollectiveTag::stream); null where they run on the
-  /// host.
-  virtual void* nativeStream(Stream stream) const { return nullptr; }
-
   // Order between streams.
   virtual EventId createEvent() = 0;
   virtual void record(EventId event, Stream stream) = 0;

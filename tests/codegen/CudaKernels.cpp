@@ -16,119 +16,26 @@
 #include <fstream>
 #include <gtest/gtest.h>
 #include <sstream>
-#include <ucontext.h>
+
+// Last: it defines words of CUDA.
+#include "tests/support/cuda/CudaEmulation.h"
 
 namespace llmc {
 namespace {
 
-/// The threads of one block, as fibers of the calling thread.
-class Block {
-public:
-  Block(int number, std::function<void()> body)
-      : number_(number), body_(std::move(body)), fibers_(kThreads) {
-    current = this;
-    for (Fiber& fiber : fibers_) {
-      fiber.stack.resize(kStackBytes);
-      getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack.data();
-      fiber.context.uc_stack.ss_size = fiber.stack.size();
-      fiber.context.uc_link = &scheduler_;
-      makecontext(
-          &fiber.context, [] { current->runFiber(); }, 0);
-    }
-  }
+namespace emulation = llmrt::emulation;
 
-  /// Returns false if threads wait for ones that never come.
-  bool run() {
-    for (bool isAlive = true; isAlive;) {
-      isAlive = false;
-      int64_t before = steps_;
-      for (thread_ = 0; thread_ < kThreads; ++thread_) {
-        if (fibers_[thread_].isDone)
-          continue;
-        isAlive = true;
-        swapcontext(&scheduler_, &fibers_[thread_].context);
-      }
-      if (isAlive && steps_ == before)
-        return false;
-    }
-    return true;
-  }
+int32_t emulatedThread() { return static_cast<int32_t>(threadIdx.x); }
 
-  int thread() const { return thread_; }
+int32_t emulatedBlock() { return static_cast<int32_t>(blockIdx.x); }
 
-  int number() const { return number_; }
-
-  void barrier() { meet(blockMeeting_, kThreads); }
-
-  float exchange(float value, int distance) {
-    int self = thread_, warp = self / kWarp;
-    values_[self] = value;
-    meet(warpMeetings_[warp], kWarp);
-    float other = values_[self ^ distance];
-    meet(warpMeetings_[warp], kWarp);
-    return other;
-  }
-
-  static Block* current;
-
-private:
-  static constexpr int kThreads = kGeneratedThreads, kWarp = 32;
-  static constexpr size_t kStackBytes = 64 * 1024;
-
-  struct Fiber {
-    ucontext_t context;
-    std::vector<char> stack;
-    bool isDone = false;
-  };
-
-  struct Meeting {
-    int numWaiting = 0;
-    int64_t number = 0;
-  };
-
-  void runFiber() {
-    body_();
-    fibers_[thread_].isDone = true;
-    ++steps_;
-  }
-
-  void meet(Meeting& meeting, int numThreads) {
-    int self = thread_;
-    int64_t number = meeting.number;
-    ++steps_;
-    if (++meeting.numWaiting == numThreads) {
-      meeting.numWaiting = 0;
-      ++meeting.number;
-    }
-    while (meeting.number == number)
-      swapcontext(&fibers_[self].context, &scheduler_);
-  }
-
-  int number_;
-  std::function<void()> body_;
-  std::vector<Fiber> fibers_;
-  ucontext_t scheduler_;
-  int thread_ = 0;
-  int64_t steps_ = 0; // barriers reached, threads ended
-  Meeting blockMeeting_;
-  Meeting warpMeetings_[kThreads / kWarp];
-  float values_[kThreads];
-};
-
-Block* Block::current = nullptr;
-
-int32_t emulatedThread() { return Block::current->thread(); }
-
-int32_t emulatedBlock() { return Block::current->number(); }
-
-void emulatedBarrier(int32_t) { Block::current->barrier(); }
+void emulatedBarrier(int32_t) { emulation::blockBarrier(); }
 
 float emulatedShuffle(uint32_t mask, float value, int32_t distance,
                       int32_t clamp) {
   EXPECT_EQ(mask, ~0u);
   EXPECT_EQ(clamp, 31);
-  return Block::current->exchange(value, distance);
+  return emulation::shuffle(value, threadIdx.x % emulation::kWarp ^ distance);
 }
 
 /// What the IR may call, by the name of LLVM's intrinsic.
@@ -177,53 +84,73 @@ FailureOr<std::string> bitcodeOf(ParsedKernels& parsed) {
 
 struct EmulatedKernels::Code {
   std::unique_ptr<llvm::orc::LLJIT> jit;
+
+  explicit Code(ParsedKernels& parsed) {
+    FailureOr<std::string> bitcode =
+        parsed.module ? bitcodeOf(parsed) : FailureOr<std::string>(failure());
+    if (failed(bitcode)) {
+      ADD_FAILURE() << parsed.diagnostics;
+      return;
+    }
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+    llvm::ExitOnError check;
+    jit = check(llvm::orc::LLJITBuilder().create());
+    auto context = std::make_unique<llvm::LLVMContext>();
+    auto module = check(llvm::parseBitcodeFile(
+        llvm::MemoryBufferRef(*bitcode, "kernels"), *context));
+    moveToHost(*module, *jit);
+    llvm::orc::SymbolMap symbols;
+    for (const Emulated& emulated : kEmulated)
+      symbols[jit->mangleAndIntern(emulatedName(emulated.intrinsic))] = {
+          llvm::orc::ExecutorAddr::fromPtr(emulated.function),
+          llvm::JITSymbolFlags::Exported};
+    check(jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(symbols)));
+    check(jit->addIRModule(
+        llvm::orc::ThreadSafeModule(std::move(module), std::move(context))));
+  }
 };
 
-EmulatedKernels::EmulatedKernels(const std::string& text)
-    : code_(std::make_unique<Code>()) {
+EmulatedKernels::EmulatedKernels(std::unique_ptr<Code> code)
+    : code_(std::move(code)) {}
+
+EmulatedKernels::EmulatedKernels(const std::string& text) {
   ParsedKernels parsed(text);
-  FailureOr<std::string> bitcode =
-      parsed.module ? bitcodeOf(parsed) : FailureOr<std::string>(failure());
-  if (failed(bitcode)) {
-    ADD_FAILURE() << parsed.diagnostics << text;
-    return;
-  }
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
-  llvm::ExitOnError check;
-  auto jit = check(llvm::orc::LLJITBuilder().create());
-  auto context = std::make_unique<llvm::LLVMContext>();
-  auto module = check(llvm::parseBitcodeFile(
-      llvm::MemoryBufferRef(*bitcode, "kernels"), *context));
-  moveToHost(*module, *jit);
-  llvm::orc::SymbolMap symbols;
-  for (const Emulated& emulated : kEmulated)
-    symbols[jit->mangleAndIntern(emulatedName(emulated.intrinsic))] = {
-        llvm::orc::ExecutorAddr::fromPtr(emulated.function),
-        llvm::JITSymbolFlags::Exported};
-  check(jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(symbols)));
-  check(jit->addIRModule(
-      llvm::orc::ThreadSafeModule(std::move(module), std::move(context))));
-  code_->jit = std::move(jit);
+  code_ = std::make_unique<Code>(parsed);
 }
 
+EmulatedKernels EmulatedKernels::ofDump(const std::string& path) {
+  ParsedKernels parsed(DumpedKernels{path});
+  return EmulatedKernels(std::make_unique<Code>(parsed));
+}
+
+EmulatedKernels::EmulatedKernels(EmulatedKernels&&) = default;
 EmulatedKernels::~EmulatedKernels() = default;
+
+std::string EmulatedKernels::run(const std::string& name, const uint64_t* words,
+                                 int64_t numBlocks) {
+  if (!code_->jit)
+    return "no code";
+  auto address = code_->jit->lookup(name);
+  if (!address)
+    return llvm::toString(address.takeError());
+  using Kernel =
+      void(const uint64_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*);
+  auto* kernel = address->toPtr<Kernel*>();
+  emulation::Launch launch;
+  launch.gridX = static_cast<unsigned>(numBlocks);
+  launch.threads = kGeneratedThreads;
+  // A generated kernel reads nothing of the grid but its block's number.
+  std::string error = emulation::runGrid(
+      launch, [&] { kernel(words, -1, -1, -1, -1, nullptr); });
+  return error.empty() ? "" : name + ": " + error;
+}
 
 void EmulatedKernels::launch(const std::string& name,
                              const std::vector<uint64_t>& words,
                              int64_t numBlocks) {
-  ASSERT_TRUE(code_->jit);
-  auto address = code_->jit->lookup(name);
-  if (!address)
-    FAIL() << llvm::toString(address.takeError());
-  using Kernel =
-      void(const uint64_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*);
-  auto* kernel = address->toPtr<Kernel*>();
-  for (int64_t i = 0; i < numBlocks; ++i) {
-    // A generated kernel reads nothing of the grid but its block's number.
-    Block block(i, [&] { kernel(words.data(), -1, -1, -1, -1, nullptr); });
-    ASSERT_TRUE(block.run()) << name << ": threads wait for others that ended";
-  }
+  std::string error = run(name, words.data(), numBlocks);
+  ASSERT_EQ(error, "");
 }
 
 CudaKernels::CudaKernels(const std::string& text, const std::string& target) {

@@ -43,20 +43,28 @@ std::vector<std::string> cubinKernels(const std::vector<uint8_t>& image);
 /// says of its registers, stacks and spills.
 std::string resourceReport(const std::string& ptx, int architecture);
 
-/// The kernels of a module on the host. Barriers wait for every thread of the
-/// block, shuffles for every thread of the warp; a thread that waits in vain
-/// fails the test.
+/// The kernels of a module on the host, by tests/support/cuda/CudaEmulation.h.
+/// Barriers wait for every thread of the block, shuffles for every thread of
+/// the warp; a thread that waits in vain fails the test.
 class EmulatedKernels {
 public:
   explicit EmulatedKernels(const std::string& text);
+  /// Those of a file that llmc wrote (--compile-to=kernels).
+  static EmulatedKernels ofDump(const std::string& path);
+  EmulatedKernels(EmulatedKernels&&);
   ~EmulatedKernels();
 
   /// Runs a kernel of the CUDA ABI on blocks 0 .. numBlocks - 1.
   void launch(const std::string& name, const std::vector<uint64_t>& words,
               int64_t numBlocks);
+  /// The same; returns an empty text, or what went wrong. Any thread may call
+  /// it.
+  std::string run(const std::string& name, const uint64_t* words,
+                  int64_t numBlocks);
 
 private:
   struct Code;
+  explicit EmulatedKernels(std::unique_ptr<Code> code);
   std::unique_ptr<Code> code_;
 };
 
