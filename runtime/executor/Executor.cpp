@@ -10,6 +10,7 @@
 #include "runtime/executor/MemoryBounds.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
+#include "runtime/executor/ReportMemory.h"
 #include "runtime/executor/StepOrder.h"
 #include "runtime/executor/Stopwatch.h"
 
@@ -202,7 +203,7 @@ public:
                         rank_.fabric.streamProgress());
   }
 
-  MemoryReport memory() const override;
+  MemoryReport memory() const override { return reportMemory(rank_, stage()); }
 
   std::unique_ptr<Timeline> takeTimeline() override {
     return std::move(rank_.timeline);
@@ -449,27 +450,6 @@ absl::Span<uint8_t> PlanExecutor::find(const EntryBuffersList* all, int entry,
     for (int64_t dim : *named->shape())
       sizeBytes *= dim;
   return {rank_.address(named->buffer()), static_cast<size_t>(sizeBytes)};
-}
-
-MemoryReport PlanExecutor::memory() const {
-  MemoryReport report;
-  report.outside = device_->bytesByClass();
-  if (rank_.stage.arenas())
-    for (const fb::Arena* arena : *rank_.stage.arenas())
-      report.arenaBytes += arena->size_bytes();
-  if (rank_.checked) {
-    report.touched = rank_.checked->touchedBytes();
-    report.highestTouched = rank_.checked->highestOffset();
-  } else {
-    report.outside[static_cast<int>(MemoryClass::Workspace)] -=
-        report.arenaBytes;
-  }
-  if (rank_.plan.memory())
-    for (const fb::MemoryRow* row : *rank_.plan.memory())
-      if (row->stage() == stage())
-        report.planned[static_cast<int>(row->memory_class())] +=
-            row->size_bytes();
-  return report;
 }
 
 } // namespace

@@ -82,56 +82,73 @@ FailureOr<std::string> bitcodeOf(ParsedKernels& parsed) {
 
 struct EmulatedKernels::Code {
   std::unique_ptr<llvm::orc::LLJIT> jit;
+
+  explicit Code(ParsedKernels& parsed) {
+    FailureOr<std::string> bitcode =
+        parsed.module ? bitcodeOf(parsed) : FailureOr<std::string>(failure());
+    if (failed(bitcode)) {
+      ADD_FAILURE() << parsed.diagnostics;
+      return;
+    }
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+    llvm::ExitOnError check;
+    jit = check(llvm::orc::LLJITBuilder().create());
+    auto context = std::make_unique<llvm::LLVMContext>();
+    auto module = check(llvm::parseBitcodeFile(
+        llvm::MemoryBufferRef(*bitcode, "kernels"), *context));
+    moveToHost(*module, *jit);
+    llvm::orc::SymbolMap symbols;
+    for (const Emulated& emulated : kEmulated)
+      symbols[jit->mangleAndIntern(emulatedName(emulated.intrinsic))] = {
+          llvm::orc::ExecutorAddr::fromPtr(emulated.function),
+          llvm::JITSymbolFlags::Exported};
+    check(jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(symbols)));
+    check(jit->addIRModule(
+        llvm::orc::ThreadSafeModule(std::move(module), std::move(context))));
+  }
 };
 
-EmulatedKernels::EmulatedKernels(const std::string& text)
-    : code_(std::make_unique<Code>()) {
+EmulatedKernels::EmulatedKernels(std::unique_ptr<Code> code)
+    : code_(std::move(code)) {}
+
+EmulatedKernels::EmulatedKernels(const std::string& text) {
   ParsedKernels parsed(text);
-  FailureOr<std::string> bitcode =
-      parsed.module ? bitcodeOf(parsed) : FailureOr<std::string>(failure());
-  if (failed(bitcode)) {
-    ADD_FAILURE() << parsed.diagnostics << text;
-    return;
-  }
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
-  llvm::ExitOnError check;
-  auto jit = check(llvm::orc::LLJITBuilder().create());
-  auto context = std::make_unique<llvm::LLVMContext>();
-  auto module = check(llvm::parseBitcodeFile(
-      llvm::MemoryBufferRef(*bitcode, "kernels"), *context));
-  moveToHost(*module, *jit);
-  llvm::orc::SymbolMap symbols;
-  for (const Emulated& emulated : kEmulated)
-    symbols[jit->mangleAndIntern(emulatedName(emulated.intrinsic))] = {
-        llvm::orc::ExecutorAddr::fromPtr(emulated.function),
-        llvm::JITSymbolFlags::Exported};
-  check(jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(symbols)));
-  check(jit->addIRModule(
-      llvm::orc::ThreadSafeModule(std::move(module), std::move(context))));
-  code_->jit = std::move(jit);
+  code_ = std::make_unique<Code>(parsed);
 }
 
+EmulatedKernels EmulatedKernels::ofDump(const std::string& path) {
+  ParsedKernels parsed(DumpedKernels{path});
+  return EmulatedKernels(std::make_unique<Code>(parsed));
+}
+
+EmulatedKernels::EmulatedKernels(EmulatedKernels&&) = default;
 EmulatedKernels::~EmulatedKernels() = default;
 
-void EmulatedKernels::launch(const std::string& name,
-                             const std::vector<uint64_t>& words,
-                             int64_t numBlocks) {
-  ASSERT_TRUE(code_->jit);
+std::string EmulatedKernels::run(const std::string& name, const uint64_t* words,
+                                 int64_t numBlocks) {
+  if (!code_->jit)
+    return "no code";
   auto address = code_->jit->lookup(name);
   if (!address)
-    FAIL() << llvm::toString(address.takeError());
+    return llvm::toString(address.takeError());
   using Kernel =
       void(const uint64_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*);
   auto* kernel = address->toPtr<Kernel*>();
   llmrt::emulation::Launch launch;
-  launch.gridX = numBlocks;
+  launch.gridX = static_cast<unsigned>(numBlocks);
   launch.threads = kGeneratedThreads;
   // A generated kernel reads nothing of the grid but its block's number.
-  EXPECT_EQ(llmrt::emulation::runGrid(
-                launch, [&] { kernel(words.data(), -1, -1, -1, -1, nullptr); }),
-            "")
-      << name;
+  std::string error = llmrt::emulation::runGrid(
+      launch, [&] { kernel(words, -1, -1, -1, -1, nullptr); });
+  return error.empty() ? "" : name + ": " + error;
+}
+
+void EmulatedKernels::launch(const std::string& name,
+                             const std::vector<uint64_t>& words,
+                             int64_t numBlocks) {
+  std::string error = run(name, words.data(), numBlocks);
+  ASSERT_EQ(error, "");
 }
 
 CudaKernels::CudaKernels(const std::string& text, const std::string& target) {

@@ -49,14 +49,22 @@ std::string resourceReport(const std::string& ptx, int architecture);
 class EmulatedKernels {
 public:
   explicit EmulatedKernels(const std::string& text);
+  /// Those of a file that llmc wrote (--compile-to=kernels).
+  static EmulatedKernels ofDump(const std::string& path);
+  EmulatedKernels(EmulatedKernels&&);
   ~EmulatedKernels();
 
   /// Runs a kernel of the CUDA ABI on blocks 0 .. numBlocks - 1.
   void launch(const std::string& name, const std::vector<uint64_t>& words,
               int64_t numBlocks);
+  /// The same; returns an empty text, or what went wrong. Any thread may call
+  /// it.
+  std::string run(const std::string& name, const uint64_t* words,
+                  int64_t numBlocks);
 
 private:
   struct Code;
+  explicit EmulatedKernels(std::unique_ptr<Code> code);
   std::unique_ptr<Code> code_;
 };
 

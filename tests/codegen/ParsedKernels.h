@@ -3,6 +3,7 @@
 #pragma once
 
 #include "compiler/codegen/CudaCodegen.h"
+#include "dialects/dist/Dist.h"
 #include "dialects/llm/Llm.h"
 
 #include "mlir/IR/Diagnostics.h"
@@ -12,15 +13,32 @@ namespace llmc {
 
 using namespace mlir; // every name below is MLIR's
 
+/// A file that llmc wrote (--compile-to=kernels).
+struct DumpedKernels {
+  std::string path;
+};
+
 /// A context with a module and the messages about it.
 struct ParsedKernels {
   MLIRContext context{MLIRContext::Threading::DISABLED};
   std::string diagnostics;
   OwningOpRef<ModuleOp> module;
 
+  explicit ParsedKernels(const DumpedKernels& dump) {
+    loadDialects();
+    module = parseSourceFile<ModuleOp>(dump.path, &context);
+  }
+
   explicit ParsedKernels(std::string text) {
+    loadDialects();
+    for (unsigned i = 0; i <= llm::getMaxEnumValForActivationKind(); ++i)
+      writeActivation(*llm::symbolizeActivationKind(i), text);
+    module = parseSourceString<ModuleOp>(text, &context);
+  }
+
+  void loadDialects() {
     DialectRegistry registry;
-    registry.insert<llm::LlmDialect, plan::PlanDialect>();
+    registry.insert<dist::DistDialect, llm::LlmDialect, plan::PlanDialect>();
     registerCudaCodegenDialects(registry);
     context.appendDialectRegistry(registry);
     context.loadAllAvailableDialects();
@@ -28,9 +46,6 @@ struct ParsedKernels {
       diagnostics += d.str() + "\n";
       return success();
     });
-    for (unsigned i = 0; i <= llm::getMaxEnumValForActivationKind(); ++i)
-      writeActivation(*llm::symbolizeActivationKind(i), text);
-    module = parseSourceString<ModuleOp>(text, &context);
   }
 
   /// Replaces `<silu>` by the attribute, as the dialect prints it.
@@ -44,11 +59,13 @@ struct ParsedKernels {
       text.replace(at, from.size(), to);
   }
 
+  /// Those to generate code for.
   std::vector<plan::KernelOp> kernels() {
     std::vector<plan::KernelOp> result;
     if (module)
       for (auto kernel : module->getOps<plan::KernelOp>())
-        result.push_back(kernel);
+        if (kernel.isGenerated())
+          result.push_back(kernel);
     return result;
   }
 };

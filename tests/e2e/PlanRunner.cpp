@@ -3,6 +3,7 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/io/Npy.h"
+#include "runtime/plan/Mesh.h"
 
 #include "absl/strings/str_join.h"
 #include <nlohmann/json.hpp>
@@ -30,8 +31,17 @@ public:
     options.numThreads = request_.numThreads;
     options.weights = {{"model", request_.weights}};
     options.checkMemory = request_.checkMemory;
-    LLMRT_ASSIGN_OR_RETURN(executor_,
-                           Executor::create(plan_, fabric_, options));
+    if (request_.device) {
+      int stage =
+          stageOfCoordinates(plan_, coordinatesOfRank(plan_, fabric_.rank()));
+      LLMRT_ASSIGN_OR_RETURN(
+          executor_,
+          Executor::create(plan_, fabric_, options,
+                           request_.device(*plan_.stages()->Get(stage))));
+    } else {
+      LLMRT_ASSIGN_OR_RETURN(executor_,
+                             Executor::create(plan_, fabric_, options));
+    }
     LLMRT_RETURN_IF_ERROR(executor_->initialise());
     // Replica 0 along dp works; others run masked.
     isLive_ = executor_->coordinates()[0] == 0;
@@ -278,8 +288,8 @@ absl::Status checkTouchedMemory(const Executor& executor) {
   std::string text;
   for (int c = 0; c < kNumMemoryClasses; ++c) {
     auto memoryClass = static_cast<MemoryClass>(c);
-    bool isOfArena = memoryClass != MemoryClass::Code &&
-                     memoryClass != MemoryClass::Library;
+    bool isOfArena =
+        memoryClass != MemoryClass::Code && memoryClass != MemoryClass::Library;
     if (isOfArena && report.touched[c] != report.planned[c])
       absl::StrAppend(&text, " ", memoryClassName(memoryClass), " ",
                       report.touched[c], " of ", report.planned[c]);
@@ -288,10 +298,10 @@ absl::Status checkTouchedMemory(const Executor& executor) {
   if (unused < 0 || unused >= kBufferAlignment)
     absl::StrAppend(&text, " arena ", report.highestTouched, " of ",
                     report.arenaBytes);
-  return text.empty()
-             ? absl::OkStatus()
-             : absl::InternalError(absl::StrCat("bytes touched, planned:", text,
-                                                " on stage ", executor.stage()));
+  return text.empty() ? absl::OkStatus()
+                      : absl::InternalError(
+                            absl::StrCat("bytes touched, planned:", text,
+                                         " on stage ", executor.stage()));
 }
 
 double relativeError(const Logits& a, const Logits& reference) {

@@ -9,6 +9,8 @@
 #include "absl/status/statusor.h"
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,9 @@ struct RunRequest {
   int64_t chunk = 0; // rows of a prefill or score call at most; 0: the entry's
   int64_t slot = 0;  // where the sequence is among those of the decode entry
   bool hasCompanions = false; // other slots decode sequences of their own
+  // Makes the device of a rank of that stage; without, that of the plan's
+  // target.
+  std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};
 };
 
 struct RunResult {

@@ -8,6 +8,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <ucontext.h>
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -27,7 +28,7 @@ struct Barrier {
 };
 
 struct Fiber {
-  std::unique_ptr<uint8_t[]> stack;
+  uint8_t* stack = nullptr;
   ucontext_t first;
   jmp_buf state;
   bool isStarted = false;
@@ -56,6 +57,15 @@ struct Block {
 };
 
 Block* block = nullptr;
+std::mutex oneGrid; // shared memory and indices are those of one block
+
+/// Kept from grid to grid: a small kernel costs less than its stacks.
+uint8_t* stackOf(size_t thread) {
+  static std::vector<std::unique_ptr<uint8_t[]>> stacks;
+  while (stacks.size() <= thread)
+    stacks.emplace_back(new uint8_t[kStackBytes]);
+  return stacks[thread].get();
+}
 
 void leaveFiber() {
   if (_setjmp(block->fibers[block->current].state) == 0)
@@ -90,7 +100,7 @@ void enterFiber(int index) {
     _longjmp(fiber.state, 1);
   fiber.isStarted = true;
   getcontext(&fiber.first);
-  fiber.first.uc_stack.ss_sp = fiber.stack.get();
+  fiber.first.uc_stack.ss_sp = fiber.stack;
   fiber.first.uc_stack.ss_size = kStackBytes;
   fiber.first.uc_link = nullptr;
   makecontext(&fiber.first, fiberMain, 0);
@@ -153,12 +163,13 @@ const uint8_t* exchange(const void* mine, size_t size) {
 uint8_t* sharedMemory() { return block->sharedBegin; }
 
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
+  std::lock_guard<std::mutex> lock(oneGrid);
   Block all;
   block = &all;
   all.kernel = &kernel;
   all.fibers.resize(launch.threads);
-  for (Fiber& fiber : all.fibers)
-    fiber.stack.reset(new uint8_t[kStackBytes]);
+  for (size_t i = 0; i < all.fibers.size(); ++i)
+    all.fibers[i].stack = stackOf(i);
   all.warps.resize((launch.threads + kWarp - 1) / kWarp);
   all.shared.resize(launch.sharedBytes + 2 * kGuardBytes);
   auto address = reinterpret_cast<uintptr_t>(all.shared.data());

@@ -90,7 +90,8 @@ struct Launch {
 
 /// Runs `kernel` once for each thread of each block; dynamic shared memory is
 /// poisoned before each block. Returns an empty text, or what went wrong:
-/// threads that wait for each other, or writes behind the shared memory.
+/// threads that wait for each other, or writes behind the shared memory. Grids
+/// of several threads run one after another.
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel);
 
 } // namespace llmrt::emulation

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kLevel = 90;
 constexpr int64_t kPageBytes = 4096;
+constexpr int kPoison = 0xFF; // as floats and bf16: NaN
 
 /// Something that a stream will do.
 struct Operation {
@@ -27,6 +28,7 @@ struct Operation {
   int records = -1; // event
   int waits = -1;   // event
   int64_t ticket = 0;
+  int64_t call = -1; // number among the calls of all streams
 };
 
 struct Event {
@@ -53,7 +55,7 @@ public:
 
   void limitCodeLevel(int) override {}
 
-  bool sharesHostMemory() const override { return false; }
+  bool sharesHostMemory() const override { return options_.sharesHostMemory; }
 
   absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
                                  int64_t sizeBytes) override {
@@ -61,11 +63,14 @@ public:
       return nullptr;
     const int64_t mappedBytes =
         (sizeBytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-    void* memory =
-        mmap(nullptr, mappedBytes,
-             space == MemorySpace::Device ? PROT_NONE : PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* memory = mmap(nullptr, mappedBytes,
+                        space == MemorySpace::Device && !sharesHostMemory()
+                            ? PROT_NONE
+                            : PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     blocks_[memory] = {space, memoryClass, sizeBytes, mappedBytes};
+    if (space == MemorySpace::Device && !arena_)
+      arena_ = static_cast<uint8_t*>(memory);
     countBytes(memoryClass, sizeBytes);
     return memory;
   }
@@ -143,7 +148,8 @@ public:
     if (kernel.info)
       launchHandTuned(*kernel.info, launch, command);
     else
-      command.blocks = launch.rows; // generated code does not run here
+      launchGenerated(kernel.name, launch, command);
+    hasLaunches_ = true;
     commands_.push_back(command);
   }
 
@@ -185,12 +191,19 @@ public:
 
   void call(Stream stream, StreamCall& work) override {
     commands_.push_back({CommandKind::Call, stream});
-    if (status_.ok())
-      fail(work.run());
+    if (!sharesHostMemory()) {
+      if (status_.ok())
+        fail(work.run());
+      return;
+    }
+    enqueue(stream, [&work] { return work.run(); });
+    queues_[static_cast<int>(stream)].back().call = numCalls_++;
   }
 
   void* nativeStream(Stream stream) const override {
-    return const_cast<char*>(&handles_[static_cast<int>(stream)]);
+    return sharesHostMemory()
+               ? nullptr
+               : const_cast<char*>(&handles_[static_cast<int>(stream)]);
   }
 
   EventId createEvent() override {
@@ -223,12 +236,16 @@ public:
   absl::Status synchronize() override {
     commands_.push_back({CommandKind::Synchronize});
     setAccess(PROT_READ | PROT_WRITE);
+    if (std::exchange(hasLaunches_, false))
+      for (const ArenaBytes& bytes : options_.poisoned)
+        std::memset(arena_ + bytes.begin, kPoison, bytes.sizeBytes);
     const Stream other = options_.first == Stream::Compute
                              ? Stream::Communication
                              : Stream::Compute;
     while (step(options_.first) || step(other)) {
     }
-    setAccess(PROT_NONE);
+    if (!sharesHostMemory())
+      setAccess(PROT_NONE);
     for (auto& queue : queues_)
       if (!queue.empty()) {
         fail(absl::InternalError("a stream waits for ever"));
@@ -271,6 +288,24 @@ private:
     });
   }
 
+  void launchGenerated(const std::string& symbol, const DeviceLaunch& launch,
+                       RecordedCommand& command) {
+    auto tiles = [](int64_t extent, int64_t tile) {
+      return tile > 0 ? (extent + tile - 1) / tile : 1;
+    };
+    command.blocks =
+        tiles(launch.rows, launch.rowTile) * tiles(launch.cols, launch.colTile);
+    if (!options_.generated)
+      return;
+    enqueue(Stream::Compute,
+            [this, symbol, words = launch.arguments,
+             numBlocks = command.blocks]() -> absl::Status {
+              std::string error = options_.generated(symbol, words, numBlocks);
+              return error.empty() ? absl::OkStatus()
+                                   : absl::InternalError(error);
+            });
+  }
+
   void enqueue(Stream stream, std::function<absl::Status()> run) {
     Operation operation;
     operation.run = std::move(run);
@@ -285,6 +320,10 @@ private:
     Operation& next = queue.front();
     if (next.waits >= 0 && events_[next.waits].done < next.ticket)
       return false;
+    if (next.call >= 0 && next.call != numCallsDone_)
+      return false;
+    if (next.call >= 0)
+      ++numCallsDone_;
     if (next.records >= 0)
       events_[next.records].done = next.ticket;
     if (next.run && status_.ok())
@@ -323,6 +362,9 @@ private:
   std::vector<Event> events_;
   std::deque<Operation> queues_[kNumStreams];
   char handles_[kNumStreams] = {};
+  uint8_t* arena_ = nullptr; // the first block of device memory
+  bool hasLaunches_ = false; // since synchronize()
+  int64_t numCalls_ = 0, numCallsDone_ = 0;
   int64_t heldScratchBytes_ = 0; // with the counters
   absl::Status status_;
 };

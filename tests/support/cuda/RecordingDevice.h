@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A cuda device without a GPU: it keeps what was enqueued, and runs it at
-// synchronize(), hand-tuned kernels by emulation. Its memory is closed to the
-// host but for the time of a command, so that an access which a real GPU would
-// not survive ends the test. What one stream does beside another runs in the
-// order that is least expected.
+// synchronize(), hand-tuned kernels by emulation and generated ones by a
+// function of the test's. Its memory is closed to the host but for the time of
+// a command, so that an access which a real GPU would not survive ends the
+// test. What one stream does beside another runs in the order that is least
+// expected.
 #pragma once
 
 #include "runtime/device/Device.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,8 +31,8 @@ struct RecordedCommand {
   int64_t sizeBytes = 0;
   const void* target = nullptr; // of a copy
   // Launch
-  std::string kernel;
-  std::string form; // of a hand-tuned kernel: its symbol
+  std::string kernel = {};
+  std::string form = {}; // of a hand-tuned kernel: its symbol
   const uint64_t* arguments = nullptr;
   int64_t rows = 0;
   int64_t blocks = 0;
@@ -40,8 +42,25 @@ struct RecordedCommand {
   int event = -1;
 };
 
+/// Runs blocks 0 .. numBlocks - 1 of a generated kernel; returns an empty text,
+/// or what went wrong.
+using GeneratedCode = std::function<std::string(
+    const std::string& symbol, const uint64_t* words, int64_t numBlocks)>;
+
+/// Bytes of the first block of device memory: the arena of a plan.
+struct ArenaBytes {
+  int64_t begin;
+  int64_t sizeBytes;
+};
+
 struct RecordingOptions {
   Stream first = Stream::Communication; // runs as far ahead as events let it
+  GeneratedCode generated; // none: generated kernels are recorded only
+  // NaN whenever launches begin to run.
+  std::vector<ArenaBytes> poisoned = {};
+  // Memory is open, and calls are run by the host in their turn: for
+  // communicators of host memory.
+  bool sharesHostMemory = false;
 };
 
 class RecordingDevice : public Device {
