@@ -6,9 +6,8 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/base/ResidentMemory.h"
-#include "runtime/comm/cuda/SharedGpuFabric.h"
-#include "runtime/comm/nccl/NcclFabric.h"
 #include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/RankFabrics.h"
 #include "tools/llmrt/RankThreads.h"
 
 #include "absl/strings/match.h"
@@ -31,7 +30,6 @@ constexpr absl::string_view kModelSet = "model";
 // Each has threads and buffers of its own; more than this is a cluster's plan.
 constexpr int kMostLocalRanks = 256;
 
-constexpr CollectiveTag kCheckTag{-1, "all_gather", "readiness", "llmrt"};
 constexpr CollectiveTag kMemoryTag{-1, "all_gather", "memory report", "llmrt"};
 
 /// What the ranks do: one of the two.
@@ -135,20 +133,6 @@ void keepRecords(std::vector<RankRecord>& records, SessionEnd& end) {
   }
 }
 
-bool isForCuda(const fb::Plan& plan) {
-  return plan.target()->string_view() == "cuda";
-}
-
-/// Ranks that are threads; of a cuda plan they share one GPU.
-absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>
-createThreadFabrics(const RankTask& task, const FabricOptions& options) {
-  int size = numRanks(task.plan);
-  if (size == 1 || !isForCuda(task.plan))
-    return createLocalFabrics(size, options);
-  LLMRT_ASSIGN_OR_RETURN(CudaTable cuda, loadCudaTable(task.gpu));
-  return createSharedGpuFabrics(size, cuda, options);
-}
-
 SessionEnd runThreads(RankTask task) {
   int size = numRanks(task.plan);
   std::optional<ResidentMonitor> monitor;
@@ -159,7 +143,7 @@ SessionEnd runThreads(RankTask task) {
   fabricOptions.threadsPerRank = task.numThreads;
   fabricOptions.link = task.options.link;
   SessionEnd end{absl::UnknownError("")};
-  auto made = createThreadFabrics(task, fabricOptions);
+  auto made = createThreadFabrics(task.plan, task.gpu, fabricOptions);
   if (!made.ok()) {
     end.how = made.status();
     return end;
@@ -188,29 +172,6 @@ SessionEnd runThreads(RankTask task) {
          hasCode(end.how.status(), ErrorCode::CollectiveAborted)))
       end.how = outcome;
   return end;
-}
-
-/// Returns the first error of any rank, the same on all.
-absl::Status agreeOnReadiness(Communicator& all, const absl::Status& own) {
-  constexpr size_t kBytes = 2048;
-
-  struct Note {
-    int32_t code;
-    char text[kBytes - sizeof(int32_t)];
-  };
-
-  Note note{};
-  note.code = static_cast<int32_t>(own.code());
-  std::strncpy(note.text, std::string(own.message()).c_str(),
-               sizeof(note.text) - 1);
-  std::vector<Note> notes(all.size());
-  LLMRT_RETURN_IF_ERROR(
-      all.allGather(&note, notes.data(), sizeof(Note), kCheckTag));
-  for (const Note& other : notes)
-    if (other.code != 0)
-      return absl::Status(static_cast<absl::StatusCode>(other.code),
-                          other.text);
-  return absl::OkStatus();
 }
 
 /// Runs `prepare` on rank 0. The others wait for as long as it takes: rank 0
@@ -244,22 +205,6 @@ bool isReporterOf(const absl::Status& status, int rank) {
     return rank == 0 ||
            absl::StrContains(status.message(), "rank 0 did not come");
   return true;
-}
-
-/// Joins the ranks of a plan for cuda over NCCL; null for other plans. `mpi`
-/// and its group `all` stay for what llmrt itself agrees on.
-absl::StatusOr<std::unique_ptr<Fabric>> joinGpus(const fb::Plan& plan,
-                                                 const LaunchInfo& launch,
-                                                 Fabric& mpi, Communicator& all,
-                                                 const FabricOptions& options) {
-  if (!isForCuda(plan) || mpi.size() == 1)
-    return std::unique_ptr<Fabric>();
-  // What one rank lacks, all know before they wait for it.
-  absl::Status own = NcclTable::load().status();
-  if (own.ok())
-    own = loadCudaTable(launch.localRank).status();
-  LLMRT_RETURN_IF_ERROR(agreeOnReadiness(all, own));
-  return joinNcclFabric(launch, &mpi, options);
 }
 
 SessionEnd runProcess(const SessionOptions& options, const LaunchInfo& launch,

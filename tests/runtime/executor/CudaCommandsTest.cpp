@@ -182,8 +182,9 @@ TEST(CudaCommands, launchesOnlyTheValidRows) {
   cuda.take();
   std::vector<float> two = run(*cuda, 0, {4, 1});
   for (const RecordedCommand& command : cuda.take())
-    if (command.kind == CommandKind::Launch)
+    if (command.kind == CommandKind::Launch) {
       EXPECT_EQ(command.rows, 2);
+    }
   for (size_t i = 0; i < 14; ++i)
     EXPECT_NEAR(two[i], three[i], 1e-6);
 }

@@ -55,7 +55,7 @@ struct ArenaBytes {
 
 struct RecordingOptions {
   Stream first = Stream::Communication; // runs as far ahead as events let it
-  GeneratedCode generated; // none: generated kernels are recorded only
+  GeneratedCode generated = {}; // none: generated kernels are recorded only
   // NaN whenever launches begin to run.
   std::vector<ArenaBytes> poisoned = {};
   // Memory is open, and calls are run by the host in their turn: for
