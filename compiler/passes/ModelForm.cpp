@@ -28,13 +28,22 @@ LogicalResult checkForward(func::FuncOp forward) {
   return success();
 }
 
-/// Checks what later parts believe of `llm.model`; a module may have none.
+/// Checks what later parts believe of `llm.model`. A module without one gets
+/// what the logits say, for llmrt samples and checks ids by it.
 LogicalResult checkModelCard(func::FuncOp forward) {
   auto module = forward->getParentOfType<ModuleOp>();
   auto model =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
-  if (!model)
+  int64_t columns =
+      cast<RankedTensorType>(forward.getResultTypes()[0]).getDimSize(1);
+  if (!model) {
+    Builder builder(module.getContext());
+    NamedAttribute vocab(builder.getStringAttr("vocab_size"),
+                         builder.getI64IntegerAttr(columns));
+    module->setAttr(llm::LlmDialect::kModelAttr,
+                    builder.getDictionaryAttr(vocab));
     return success();
+  }
   constexpr int64_t kMost = int64_t(1) << 31;
   for (StringRef name : {"vocab_size", "context_length", "hidden_size",
                          "layers", "heads", "kv_heads", "head_dim"}) {
@@ -44,8 +53,6 @@ LogicalResult checkModelCard(func::FuncOp forward) {
              << name << " from 1 to " << kMost;
   }
   int64_t vocab = model.getAs<IntegerAttr>("vocab_size").getInt();
-  int64_t columns =
-      cast<RankedTensorType>(forward.getResultTypes()[0]).getDimSize(1);
   if (vocab != columns)
     return module.emitError("expects a vocab_size of ")
            << columns << ", the columns of the logits, got " << vocab;

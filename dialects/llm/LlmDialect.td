@@ -17,8 +17,9 @@ def Llm_Dialect : Dialect {
     a step. Key/value caches are `memref`s, since a step changes them in place.
 
     A module carries the dictionary `llm.model`: `family`, `vocab_size`,
-    `context_length`, `source` (checkpoint, relative to the file), `tokenizer`, and after
-    the step is built `llm.options`: every compile option, so that a dump compiles again
+    `context_length`, `source` (checkpoint, relative to the file), `tokenizer`; one that
+    has none gets the vocabulary of its logits when a step is built. After that it carries
+    `llm.options`: every compile option, so that a dump compiles again
     without flags.
   }];
   let useDefaultAttributePrinterParser = 1;

@@ -10,7 +10,6 @@
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/NearestName.h"
-#include "runtime/io/AtomicFile.h"
 #include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/MemoryLimit.h"
@@ -422,9 +421,8 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
     LLMRT_RETURN_IF_ERROR(verdict.status);
   }
   std::vector<uint8_t> bytes = llmrt::wrapPlan(*payload);
-  LLMRT_ASSIGN_OR_RETURN(auto file, llmrt::AtomicFile::create(line.output));
-  LLMRT_RETURN_IF_ERROR(file.append(absl::MakeConstSpan(bytes)));
-  LLMRT_RETURN_IF_ERROR(file.commit());
+  LLMRT_RETURN_IF_ERROR(writeResult(
+      line.output, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   if (!line.quiet)
     llvm::errs() << line.output << ": " << compileReport(plan);
   return absl::OkStatus();

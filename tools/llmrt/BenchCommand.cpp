@@ -7,7 +7,7 @@
 #include "tools/llmrt/BenchReport.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/Interrupt.h"
-#include "tools/llmrt/ReadCeiling.h"
+#include "tools/llmrt/MemoryCeilings.h"
 #include "tools/llmrt/StandardOutput.h"
 
 #include "absl/strings/str_format.h"
@@ -79,7 +79,8 @@ private:
 struct Measurement {
   std::vector<BenchClient> repetitions;
   int64_t weightBytes = 0;
-  int64_t cacheBytes = 0; // of one decoded token, on average
+  int64_t loadedBytes = 0; // weights of rank 0, as they are used
+  int64_t cacheBytes = 0;  // of one decoded token, on average
   double startSeconds = 0;
   double planSeconds = 0;
   std::string comm;
@@ -107,6 +108,8 @@ absl::StatusOr<RunEnd> measure(const BenchOptions& options, RankZero& rankZero,
   result.comm = rankZero.comm;
   result.numRanks = rankZero.numRanks;
   result.threadsPerRank = rankZero.threadsPerRank;
+  result.loadedBytes = rankZero.executor.memory()
+                           .planned[static_cast<int>(MemoryClass::Parameters)];
   int decode = rankZero.executor.findEntry("decode");
   if (decode >= 0)
     result.weightBytes = weightBytesRead(rankZero.plan, decode);
@@ -160,6 +163,14 @@ BenchReport makeReport(const BenchOptions& options,
       {"plan_read_seconds", absl::StrFormat("%.4f", measured.planSeconds)},
       {"start_to_prefill_seconds",
        absl::StrFormat("%.4f", measured.startSeconds)}};
+  if (options.measuresCeiling) {
+    report.context.emplace_back("loaded_weight_bytes",
+                                absl::StrCat(measured.loadedBytes));
+    report.context.emplace_back(
+        "copy_of_loaded_weights_seconds",
+        absl::StrFormat("%.4f", measureCopySeconds(measured.loadedBytes,
+                                                   measured.threadsPerRank)));
+  }
   report.results.push_back(
       summarise(measured, "prefill", options.numPromptTokens,
                 &BenchClient::prefillSeconds, &BenchClient::prefillCpuSeconds));

@@ -224,6 +224,13 @@ TEST_F(CommandLines, PassesSayWhichAreOptional) {
 }
 
 // Every numbered dump compiles to the same plan as the model.
+TEST_F(CommandLines, ADashIsStandardOutput) {
+  ToolEnd end = folder_.run("llmc compile m.mlir -o whole.fb && "
+                            "llmc compile m.mlir -o - --quiet | cmp - whole.fb");
+  EXPECT_EQ(end.status, 0) << end.errors;
+  EXPECT_FALSE(folder_.exists("-"));
+}
+
 TEST_F(CommandLines, DumpsCompileToTheSamePlan) {
   folder_.makePlan("p", kTinyLlama,
                    "--mesh=pp=2,tp=2 --dump-compilation-phases-to=d");

@@ -2,12 +2,13 @@
 // Each thread reads its own part in every repetition. Several ways to read (one
 // stream or four, with and without prefetch), because machines differ in which
 // is best.
-#include "tools/llmrt/ReadCeiling.h"
+#include "tools/llmrt/MemoryCeilings.h"
 
 #include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <sched.h>
 #include <sys/mman.h>
 #include <thread>
@@ -73,17 +74,52 @@ void useEveryCpu() {
   sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
+/// Anonymous memory in huge pages, not touched yet.
+class HugeMemory {
+public:
+  explicit HugeMemory(int64_t sizeBytes)
+      : mappedBytes_(sizeBytes + kHugePage),
+        mapped_(mmap(nullptr, mappedBytes_, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (mapped_ == MAP_FAILED)
+      return;
+    auto address = (reinterpret_cast<uintptr_t>(mapped_) + kHugePage - 1) /
+                   kHugePage * kHugePage;
+    data_ = reinterpret_cast<char*>(address);
+    madvise(data_, sizeBytes, MADV_HUGEPAGE);
+  }
+
+  ~HugeMemory() {
+    if (mapped_ != MAP_FAILED)
+      munmap(mapped_, mappedBytes_);
+  }
+
+  HugeMemory(const HugeMemory&) = delete;
+  HugeMemory& operator=(const HugeMemory&) = delete;
+
+  char* data() const { return data_; } // null if the system gives none
+
+private:
+  int64_t mappedBytes_;
+  void* mapped_;
+  char* data_ = nullptr;
+};
+
+void runThreads(int numThreads, const std::function<void(int)>& work) {
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < numThreads; ++thread)
+    threads.emplace_back(work, thread);
+  for (std::thread& thread : threads)
+    thread.join();
+}
+
 } // namespace
 
 double measureReadCeiling(int numThreads) {
-  void* raw = mmap(nullptr, kReadBytes + kHugePage, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (raw == MAP_FAILED)
+  HugeMemory huge(kReadBytes);
+  char* memory = huge.data();
+  if (!memory)
     return 0;
-  auto address = (reinterpret_cast<uintptr_t>(raw) + kHugePage - 1) /
-                 kHugePage * kHugePage;
-  char* memory = reinterpret_cast<char*>(address);
-  madvise(memory, kReadBytes, MADV_HUGEPAGE);
   int64_t part = kReadBytes / numThreads / kHugePage * kHugePage;
   std::barrier barrier(numThreads);
   std::vector<uint64_t> sums(numThreads * 8); // a cache line each
@@ -105,13 +141,34 @@ double measureReadCeiling(int numThreads) {
         best = std::max(best, part * numThreads / seconds.count());
     }
   };
-  std::vector<std::thread> threads;
-  for (int thread = 0; thread < numThreads; ++thread)
-    threads.emplace_back(work, thread);
-  for (std::thread& thread : threads)
-    thread.join();
-  munmap(raw, kReadBytes + kHugePage);
+  runThreads(numThreads, work);
   return best;
+}
+
+double measureCopySeconds(int64_t sizeBytes, int numThreads) {
+  int64_t bytes = std::min(sizeBytes, kReadBytes);
+  HugeMemory from(bytes);
+  if (bytes <= 0 || !from.data())
+    return 0;
+  std::memset(from.data(), 1, bytes);
+  int64_t part = bytes / numThreads;
+  double best = 0;
+  for (int copy = 0; copy < kNumReads; ++copy) {
+    HugeMemory to(bytes);
+    if (!to.data())
+      return 0;
+    auto start = std::chrono::steady_clock::now();
+    runThreads(numThreads, [&](int thread) {
+      useEveryCpu();
+      int64_t end = thread + 1 == numThreads ? bytes : (thread + 1) * part;
+      std::memcpy(to.data() + thread * part, from.data() + thread * part,
+                  end - thread * part);
+    });
+    std::chrono::duration<double> seconds =
+        std::chrono::steady_clock::now() - start;
+    best = copy == 0 ? seconds.count() : std::min(best, seconds.count());
+  }
+  return best * sizeBytes / bytes;
 }
 
 } // namespace llmrt
