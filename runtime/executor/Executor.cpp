@@ -13,6 +13,7 @@
 #include "runtime/executor/ReportMemory.h"
 #include "runtime/executor/StepOrder.h"
 #include "runtime/executor/Stopwatch.h"
+#include "runtime/plan/TrainingEntries.h"
 
 #include <algorithm>
 #include <map>

@@ -12,15 +12,6 @@ constexpr int kFirstKind = static_cast<int>(fb::SlotKind::Saved);
 
 } // namespace
 
-bool isOfEvaluation(absl::string_view entry) {
-  entry = entry.substr(0, entry.find('.'));
-  for (absl::string_view name : {"prologue", "forward", "send_activation",
-                                 "receive_activation", "loss"})
-    if (entry == name)
-      return true;
-  return false;
-}
-
 Slots slotsOf(const fb::Action& action) {
   Slots slots;
   slots.byKind[static_cast<int>(fb::SlotKind::MicroBatch)] =

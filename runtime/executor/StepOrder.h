@@ -20,10 +20,6 @@ struct ActionOrder {
   bool isAwaited = false; ///< a later one waits for it
 };
 
-/// Whether an evaluation runs an entry of a training step. Virtual stages have
-/// "forward.chunk1" and the like.
-bool isOfEvaluation(absl::string_view entry);
-
 /// Returns the slots of an action, by kind.
 Slots slotsOf(const fb::Action& action);
 

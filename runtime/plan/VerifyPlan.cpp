@@ -463,7 +463,8 @@ absl::Status verifyPlan(const fb::Plan& plan) {
     Place place{nullptr, "stages", i};
     LLMRT_RETURN_IF_ERROR(verifyStage(plan, *plan.stages()->Get(i), place));
   }
-  return verifyTables(plan);
+  LLMRT_RETURN_IF_ERROR(verifyTables(plan));
+  return verifyExchange(plan);
 }
 
 } // namespace llmrt

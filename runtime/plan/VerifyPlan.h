@@ -98,4 +98,9 @@ absl::Status verifyStates(const fb::Plan& plan, const fb::Stage& stage,
 absl::Status verifySchedule(const fb::Plan& plan, const fb::Stage& stage,
                             const Place& place);
 
+/// Checks that what pipeline stages send one another is received, so that no
+/// entry, step or evaluation waits for ever (VerifyExchange.cpp). Needs all the
+/// rest verified.
+absl::Status verifyExchange(const fb::Plan& plan);
+
 } // namespace llmrt

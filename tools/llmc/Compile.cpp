@@ -421,6 +421,12 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
     LLMRT_RETURN_IF_ERROR(verdict.status);
   }
   std::vector<uint8_t> bytes = llmrt::wrapPlan(*payload);
+  // What llmrt will check, the proof that no rank waits for ever included.
+  if (auto checked = llmrt::readPlan(bytes); !checked.ok())
+    return makeError(ErrorCode::CompileFailed,
+                     absl::StrCat("the plan that was made contradicts itself: ",
+                                  checked.status().message()),
+                     "report this with the model and the options");
   LLMRT_RETURN_IF_ERROR(writeResult(
       line.output, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   if (!line.quiet)

@@ -21,21 +21,17 @@ using RankBody = std::function<absl::Status(Executor&)>;
 
 /// Creates and initialises the executors of all ranks of `plan`, runs `body` on
 /// each and returns every rank's status.
-inline std::vector<absl::Status> runRanks(const fb::PlanT& plan,
+inline std::vector<absl::Status> runRanks(const fb::Plan& plan,
                                           const RunOptions& options,
                                           const RankBody& body) {
-  PlanBytes file = finishPlan(plan);
-  auto read = readPlan(file);
-  if (!read.ok())
-    return {read.status()};
   std::vector<std::unique_ptr<Fabric>> fabrics =
-      createLocalFabrics(numRanks(**read), options.fabric);
+      createLocalFabrics(numRanks(plan), options.fabric);
   std::vector<absl::Status> statuses(fabrics.size());
   std::vector<std::thread> threads;
   for (size_t r = 0; r < fabrics.size(); ++r)
     threads.emplace_back([&, r] {
       statuses[r] = [&]() -> absl::Status {
-        auto executor = Executor::create(**read, *fabrics[r], options.executor);
+        auto executor = Executor::create(plan, *fabrics[r], options.executor);
         if (!executor.ok())
           return executor.status();
         absl::Status status = (*executor)->initialise();
@@ -45,6 +41,17 @@ inline std::vector<absl::Status> runRanks(const fb::PlanT& plan,
   for (std::thread& thread : threads)
     thread.join();
   return statuses;
+}
+
+/// The same behind the reader; its error is the only status if it refuses.
+inline std::vector<absl::Status> runRanks(const fb::PlanT& plan,
+                                          const RunOptions& options,
+                                          const RankBody& body) {
+  PlanBytes file = finishPlan(plan);
+  auto read = readPlan(file);
+  if (!read.ok())
+    return {read.status()};
+  return runRanks(**read, options, body);
 }
 
 template <typename T>
