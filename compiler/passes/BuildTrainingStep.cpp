@@ -82,8 +82,9 @@ private:
     auto pattern = llvm::GlobPattern::create(options_.freeze);
     if (!pattern) {
       llvm::consumeError(pattern.takeError());
-      return module_.emitError("LLMC-E1003: '")
-             << options_.freeze << "' is not a pattern of names";
+      return module_.emitError("LLMC-E0102: --freeze='")
+             << options_.freeze
+             << "' is not a pattern of names; write one with *, ? and [..]";
     }
     bool isAny = false, isAnyLeft = false;
     for (auto param : module_.getOps<llm::ParamOp>())
@@ -94,11 +95,14 @@ private:
         isAnyLeft = true;
       }
     if (!isAny)
-      return module_.emitError("LLMC-E1003: no parameter matches '")
-             << options_.freeze << "'";
+      return module_.emitError("LLMC-E0102: --freeze='")
+             << options_.freeze
+             << "': no parameter has such a name; llmc inspect MODEL.mlir "
+                "--output=json lists them";
     if (!isAnyLeft)
-      return module_.emitError("LLMC-E1003: every parameter matches '")
-             << options_.freeze << "': nothing is left to train";
+      return module_.emitError("LLMC-E0102: --freeze='")
+             << options_.freeze
+             << "': every parameter matches, and nothing is left to train";
     return success();
   }
 

@@ -12,6 +12,8 @@
 #include "compiler/schedule/Check.h"
 #include "compiler/schedule/Schedule.h"
 
+#include "llvm/ADT/StringSet.h"
+
 using namespace mlir;
 
 namespace llmc {
@@ -87,6 +89,7 @@ public:
   }
 
   LogicalResult lower(func::FuncOp entry) {
+    entries_.insert(entryName(entry));
     buffers_.startEntry(entryName(entry), std::max<int64_t>(0, chunkOf(entry)));
     collectives_.startEntry(isTransfer(entry) ? 1 : 0);
     SmallVector<NamedAttribute> inputs, outputs;
@@ -140,11 +143,16 @@ public:
     };
     run("prologue", -1, {});
     for (const schedule::Action& a : schedule.actions[stage]) {
+      std::string entry =
+          entryName(segmentOf(a), schedule.virtualStages > 1 ? a.chunk : -1);
+      // Below the first layer that is trained no gradient is sent.
+      if (schedule::isTransfer(a.kind) && a.isGradient &&
+          !entries_.contains(entry))
+        continue;
       SmallVector<int64_t> slots(schedule::kNumSlotClasses, -1);
       for (const schedule::SlotUse& use : schedule::slotUses(a))
         slots[static_cast<int>(use.slotClass)] = use.slot;
-      run(entryName(segmentOf(a), schedule.virtualStages > 1 ? a.chunk : -1),
-          a.microBatch, slots);
+      run(entry, a.microBatch, slots);
     }
     run("loss", -1, {});
     run("optimizer", -1, {});
@@ -236,6 +244,7 @@ private:
   StageBuffers buffers_;
   CollectiveCommands collectives_;
   plan::StageOp stage_;
+  llvm::StringSet<> entries_; // lowered
   Block programs_; // until the stage is finished
   Block* commands_ = nullptr;
 };

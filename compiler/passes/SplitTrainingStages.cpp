@@ -69,14 +69,16 @@ private:
     return call->getAttrOfType<IntegerAttr>("dist.stage").getInt();
   }
 
-  /// Gives the calls of `backward` the stages of their layers and marks what crosses.
+  /// Gives the calls of `backward` the stages of their layers and marks what
+  /// crosses. The first layers have no gradient if nothing below them, nor in
+  /// them, is trained.
   LogicalResult mirrorStages(func::FuncOp forward, func::FuncOp backward) {
     SmallVector<func::CallOp> layers(llvm::make_filter_range(
         forward.getOps<func::CallOp>(),
         [](func::CallOp call) { return !call->hasAttr(kReferenceAttr); }));
     SmallVector<func::CallOp> gradients(backward.getOps<func::CallOp>());
-    if (layers.size() != gradients.size())
-      return backward.emitError("expects one call for each layer");
+    if (layers.size() < gradients.size())
+      return backward.emitError("expects one call for each layer at most");
     int64_t current = numGlobal() - 1;
     for (auto [layer, call] : llvm::zip(llvm::reverse(layers), gradients)) {
       int64_t stage = stageOfCall(layer);

@@ -13,7 +13,8 @@
 namespace llmrt {
 
 absl::StatusOr<MappedFile> MappedFile::open(const std::string& path) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // A pipe without a writer must not stop the process.
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     return makeSystemError(ErrorCode::FileNotReadable, errno, "cannot open",
                            path);

@@ -5,6 +5,7 @@
 #include "runtime/base/MappedFile.h"
 #include "runtime/io/AtomicFile.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 
@@ -40,6 +41,32 @@ std::optional<int64_t> stepOf(absl::string_view line) {
   return json["step"].get<int64_t>();
 }
 
+absl::Status notMetrics(int64_t lineNumber, const std::string& path) {
+  return makeError(
+      ErrorCode::MetricsFileMalformed,
+      absl::StrCat("line ", lineNumber, " of ", path, " is no line of metrics"),
+      "name another file, or delete this one");
+}
+
+absl::string_view textOf(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()),
+          file.bytes().size()};
+}
+
+// A slip in a command line must not empty the data or the plan.
+absl::Status checkReplaceable(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error))
+    return absl::OkStatus();
+  LLMRT_ASSIGN_OR_RETURN(MappedFile old, MappedFile::open(path));
+  absl::string_view text = textOf(old);
+  size_t end = text.find('\n');
+  bool isMetrics = end == absl::string_view::npos
+                       ? text.empty() || absl::StartsWith(text, "{\"step\":")
+                       : stepOf(text.substr(0, end)).has_value();
+  return isMetrics ? absl::OkStatus() : notMetrics(1, path);
+}
+
 // What remains of a file of metrics after `step`.
 absl::StatusOr<std::string> keptLines(absl::string_view text, int64_t step,
                                       const std::string& path) {
@@ -52,10 +79,7 @@ absl::StatusOr<std::string> keptLines(absl::string_view text, int64_t step,
     text.remove_prefix(end + 1);
     std::optional<int64_t> lineStep = stepOf(line);
     if (!lineStep)
-      return makeError(ErrorCode::MetricsFileMalformed,
-                       absl::StrCat("line ", lineNumber, " of ", path,
-                                    " is no line of metrics"),
-                       "name another file, or delete this one");
+      return notMetrics(lineNumber, path);
     if (*lineStep <= step)
       absl::StrAppend(&kept, line);
   }
@@ -85,6 +109,7 @@ absl::StatusOr<MetricsWriter> MetricsWriter::openAt(const std::string& path,
 }
 
 absl::StatusOr<MetricsWriter> MetricsWriter::create(const std::string& path) {
+  LLMRT_RETURN_IF_ERROR(checkReplaceable(path));
   return openAt(path, O_TRUNC);
 }
 
@@ -94,8 +119,7 @@ absl::StatusOr<MetricsWriter> MetricsWriter::resume(const std::string& path,
   if (!std::filesystem::exists(path, error))
     return create(path);
   LLMRT_ASSIGN_OR_RETURN(MappedFile old, MappedFile::open(path));
-  absl::string_view text(reinterpret_cast<const char*>(old.bytes().data()),
-                         old.bytes().size());
+  absl::string_view text = textOf(old);
   LLMRT_ASSIGN_OR_RETURN(std::string kept, keptLines(text, step, path));
   if (kept != text) {
     LLMRT_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));

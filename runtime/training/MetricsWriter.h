@@ -24,8 +24,9 @@ std::string metricsLine(int64_t step, absl::Span<const Metric> metrics);
 
 class MetricsWriter {
 public:
-  /// Makes an empty file, in place of one that may be there.
-  /// Errors  FileNotWritable, DiskFull.
+  /// Makes an empty file, in place of one with metrics that may be there.
+  /// Errors  MetricsFileMalformed: it holds something else, and is as it was;
+  ///         FileNotReadable, FileNotWritable, DiskFull.
   static absl::StatusOr<MetricsWriter> create(const std::string& path);
 
   /// Continues a file after step `step`: drops the lines of later steps, which

@@ -15,6 +15,8 @@ constexpr const char* kDataNote = "data";
 constexpr const char* kSequencesNote = "sequences_per_epoch";
 constexpr const char* kSourceNote = "source_folder";
 constexpr const char* kSkippedNote = "skipped_steps";
+constexpr const char* kReferenceNote = "reference";
+constexpr const char* kReferencePathNote = "reference_path";
 
 std::string nameIn(const LogicalTensor& tensor) {
   if (tensor.role == LogicalRole::Weight)
@@ -78,6 +80,10 @@ CheckpointMeta metaOf(const fb::Plan& plan, const LogicalTensors& tensors,
                 {kSequencesNote, absl::StrCat(identity.sequencesPerEpoch)},
                 {kSourceNote, identity.source},
                 {kSkippedNote, absl::StrCat(at.skipped)}};
+  if (!identity.reference.contents.empty()) {
+    meta.notes.push_back({kReferenceNote, identity.reference.contents});
+    meta.notes.push_back({kReferencePathNote, identity.reference.path});
+  }
   if (!identity.config.empty()) {
     meta.notes.push_back({kConfigNote, identity.config});
     meta.notes.push_back({kTokenizerNote, identity.tokenizer});
@@ -117,6 +123,17 @@ absl::Status checkIdentity(const Checkpoint& checkpoint,
                      identity.sequencesPerEpoch, " here"),
         "give the same data; to train the result on other data, export it and "
         "begin a new run from the export");
+  const ReferenceIdentity& reference = identity.reference;
+  std::string written = noteOf(meta, kReferenceNote);
+  if (!written.empty() && !reference.contents.empty() &&
+      written != reference.contents)
+    return resumeMismatch(checkpoint.path(),
+                          absl::StrCat("its reference model was ",
+                                       noteOf(meta, kReferencePathNote),
+                                       ", this run has ", reference.path,
+                                       " with other weights"),
+                          absl::StrCat("give --weights=reference=",
+                                       noteOf(meta, kReferencePathNote)));
   return absl::OkStatus();
 }
 
@@ -125,6 +142,14 @@ absl::Status checkTensors(const Checkpoint& checkpoint,
   absl::flat_hash_set<std::string> names;
   for (const LogicalTensor& tensor : tensors.tensors()) {
     names.insert(nameIn(tensor));
+    if (tensor.role != LogicalRole::Weight &&
+        !checkpoint.find(nameIn(tensor)) && checkpoint.find(tensor.parameter))
+      return makeError(ErrorCode::CheckpointMismatch,
+                       absl::StrCat(checkpoint.path(), " has no moments of ",
+                                    tensor.parameter,
+                                    ": it was frozen in the run that wrote it"),
+                       "compile with the --freeze of that run, or export the "
+                       "checkpoint and begin a new run from it");
     LLMRT_RETURN_IF_ERROR(
         checkpoint.require(nameIn(tensor), tensor.shape).status());
   }

@@ -18,6 +18,12 @@ struct TrainingPosition {
   int64_t skipped = 0;   // steps
 };
 
+/// The frozen weights that preference optimisation compares with.
+struct ReferenceIdentity {
+  std::string path;     // for people
+  std::string contents; // equal for equal weights; empty: no reference
+};
+
 /// What a run must have in common with the one it resumes.
 struct TrainingIdentity {
   uint64_t seed = 0;
@@ -27,6 +33,7 @@ struct TrainingIdentity {
   std::string config;      // config.json of a source that has none
   std::string tokenizer;   // folder or file; for export
   std::string commandLine; // for people
+  ReferenceIdentity reference;
 };
 
 struct SaveRequest {
@@ -49,7 +56,7 @@ std::string sourceFolderOf(const CheckpointMeta& meta);
 
 /// Fills `tensors` from the checkpoint at `path`. Collective.
 /// Errors  on all ranks the same: those of Checkpoint; CheckpointMismatch (of
-///         another model), ResumeMismatch (of other data or seed).
+///         another model), ResumeMismatch (of other data, seed or reference).
 absl::StatusOr<TrainingPosition> loadTraining(const std::string& path,
                                               const TrainingIdentity& identity,
                                               LogicalTensors& tensors,

@@ -286,8 +286,13 @@ TEST_F(BadInput, WhatThisVersionCannotDo) {
         "--chunk=0", "--zero=7", "--zero=1", "--mode=x", "--target=tpu",
         "--target=cuda:sm_70", "--target=cuda:sm_90,", "--target=cpu:ptx",
         "--dtype=f16", "--microbatches=2", "--mode=train --microbatches=2",
-        "--mode=train --freeze=nothing", "--mode=train --recompute=some"})
+        "--mode=train --recompute=some"})
     expectError(compile + option, "LLMC-E");
+  // Of an empty variable of a script.
+  for (const char* option :
+       {"--mesh=", "--mode=train --freeze=", "--mode=train --freeze=nothing",
+        "--mode=train --freeze=*", "--mode=train --freeze=["})
+    expectError(compile + option, "LLMC-E0102");
   expectError(compile + "--compile-to=nothing", "LLMC-E1006");
   expectError(compile + "--disable=nothing", "LLMC-E1005");
   expectError("llmc compile nothing.mlir -o plan.fb", "LLMC-E0103");

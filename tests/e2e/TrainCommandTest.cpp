@@ -125,6 +125,28 @@ TEST_F(TrainCommand, SigtermSavesAndHasAnExitStatusOfItsOwn) {
   }
 }
 
+TEST_F(TrainCommand, StoppedBeforeTheFirstStepItSaysThatNothingWasSaved) {
+  compile("plan.fb", "");
+  // The evaluation before the first step takes longer than this test.
+  std::string lines;
+  for (int i = 0; i < 2000; ++i)
+    lines += trainingLines();
+  workspace.write("held-out.jsonl", lines);
+  pid_t process = workspace.start(
+      "run", std::string("exec llmrt run plan.fb ") + kRun +
+                 "--steps=1 --checkpoint-dir=run --metrics=run.jsonl "
+                 "--eval-data=held-out.jsonl");
+  auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!workspace.exists("run.jsonl") &&
+         std::chrono::steady_clock::now() < limit)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ::kill(process, SIGTERM);
+  ToolEnd end = workspace.finish("run", process, 60);
+  EXPECT_EQ(end.status, 75) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("stopped before the first step"));
+  EXPECT_FALSE(workspace.exists("run/step-00000000"));
+}
+
 TEST_F(TrainCommand, ThreadsAndProcessesHaveTheSameLosses) {
   if (mpiLauncher(1).empty())
     GTEST_SKIP() << "no mpirun on this machine";
@@ -223,6 +245,16 @@ TEST_F(TrainCommand, MistakesAreErrorsWithAdvice) {
       {"--data=train.jsonl --learnig-rate=1", 2, "0101", "--learning-rate?"},
       {"--data=train.jsonl --lr-schedule=cosin", 2, "0102", "cosine"},
       {"--data=train.jsonl --beta2=1", 2, "0102", "--beta2=1"},
+      {"--data=train.jsonl --learning-rate=-1", 2, "0102",
+       "--learning-rate=-1"},
+      {"--data=train.jsonl --learning-rate=nan", 2, "0102",
+       "--learning-rate=nan"},
+      {"--data=train.jsonl --learning-rate=1e39", 2, "0102", "3e38"},
+      {"--data=train.jsonl --weight-decay=1e39", 2, "0102", "--weight-decay"},
+      // 0 as f32: a division by it, no limit.
+      {"--data=train.jsonl --epsilon=1e-60", 2, "0102", "--epsilon"},
+      {"--data=train.jsonl --clip=1e-60", 2, "0102", "--clip"},
+      {"--data=train.jsonl --steps=0", 2, "0102", "leave it out"},
       {"--data=train.jsonl --warmup=100 --steps=10", 2, "0102", "warm-up"},
       {"--data=train.jsonl --resume", 2, "0106", "--checkpoint-dir"},
       {"--data=nowhere.jsonl", 1, "0103", "nowhere.jsonl"},
@@ -238,6 +270,46 @@ TEST_F(TrainCommand, MistakesAreErrorsWithAdvice) {
     EXPECT_THAT(end.errors, HasSubstr(std::string("LLMC-E") + mistake.code))
         << mistake.options;
     EXPECT_THAT(end.errors, HasSubstr(mistake.text)) << mistake.options;
+  }
+}
+
+TEST_F(TrainCommand, AFrozenParameterHasNoMomentsToResumeFrom) {
+  compile("frozen.fb", "--freeze=*layers.1.*");
+  compile("plan.fb", "");
+  ASSERT_EQ(train("frozen.fb", "--steps=1 --checkpoint-dir=run").status, 0);
+  ToolEnd end = train("plan.fb", "--steps=2 --checkpoint-dir=run --resume");
+  EXPECT_EQ(end.status, 1);
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1304"));
+  EXPECT_THAT(end.errors, HasSubstr("frozen"));
+  // The other way round nothing is missing.
+  ASSERT_EQ(train("plan.fb", "--steps=1 --checkpoint-dir=run2").status, 0);
+  end = train("frozen.fb", "--steps=2 --checkpoint-dir=run2 --resume");
+  EXPECT_EQ(end.status, 0) << end.errors;
+}
+
+// The backward pass ends above what is frozen: stages below send no gradient.
+TEST_F(TrainCommand, FrozenFirstLayersNeedNoBackwardPass) {
+  for (const char* pattern : {"model.*", "model.[el]*"}) {
+    std::string freeze = std::string("'--freeze=") + pattern + "' ";
+    compile("plan.fb", freeze);
+    ToolEnd end = train("plan.fb", "--steps=4 --metrics=one.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    std::vector<StepLine> one = metrics("one.jsonl");
+    ASSERT_EQ(one.size(), 4u);
+    EXPECT_LT(one.back().loss, one.front().loss);
+    for (const char* options :
+         {"--mesh=pp=3 --microbatches=3 --schedule=zero-bubble --zero=3",
+          "--mesh=dp=2,pp=2 --microbatches=2 --schedule=interleaved --zero=2",
+          "--mesh=pp=4 --microbatches=2 --schedule=gpipe --recompute=full",
+          "--mesh=dp=2,pp=2 --microbatches=3 --zero=1"}) {
+      compile("plan.fb", freeze + options);
+      end = train("plan.fb", "--steps=4 --metrics=other.jsonl");
+      ASSERT_EQ(end.status, 0) << options << end.errors;
+      std::vector<StepLine> other = metrics("other.jsonl");
+      ASSERT_EQ(other.size(), one.size());
+      for (size_t i = 0; i < one.size(); ++i)
+        EXPECT_NEAR(other[i].loss, one[i].loss, kMeshTolerance) << options;
+    }
   }
 }
 

@@ -45,6 +45,10 @@ TEST_F(TrainCommand, ExportsModelsThatHadNoHuggingFaceFolder) {
     EXPECT_TRUE(workspace.read("new.npy") == workspace.read("out.npy")) << spec;
     EXPECT_TRUE(workspace.exists("out/tokenizer.json"));
   }
+  // A slip in the name must not fall back on the config that was noted.
+  ToolEnd slip = workspace.run("llmrt export run -o out3 --source=nowhere");
+  EXPECT_EQ(slip.status, 1);
+  EXPECT_THAT(slip.errors, HasSubstr("LLMC-E1307"));
   ToolEnd end = workspace.run(
       "rm -rf out; llmc compile base.gguf --mode=train --seq=24 --batch=4 -o "
       "train.fb && llmrt run train.fb" +
@@ -169,6 +173,29 @@ TEST_F(TrainCommand, OptimisesPreferences) {
                   .status,
               0);
   EXPECT_EQ(metrics("run.jsonl"), others);
+  end = train("plan.fb", "--steps=7 --resume --checkpoint-dir=run");
+  EXPECT_EQ(end.status, 1);
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1313"));
+  EXPECT_THAT(end.errors, HasSubstr("--weights=reference=random:2"));
+}
+
+// `random:1` of another model are other weights.
+TEST_F(TrainCommand, LossesOfTheReferenceAreThoseOfTheModel) {
+  workspace.write("train.jsonl", pairLines());
+  for (const char* change : {"", "rope_theta=5000", "init_std=0.1"}) {
+    if (*change) // parameters of the same names and shapes
+      ASSERT_EQ(workspace
+                    .run("llmc import --new=llama,layers=4,hidden=72,heads=6,"
+                         "kv_heads=2,intermediate=100,vocab=257,context=512," +
+                         std::string(change) + " -o model.mlir")
+                    .status,
+                0);
+    compile("plan.fb", "--objective=dpo --reference=precompute");
+    ToolEnd end = train("plan.fb", "--steps=1 --metrics=run.jsonl");
+    ASSERT_EQ(end.status, 0) << end.errors;
+    ASSERT_EQ(metrics("run.jsonl").size(), 1u);
+    EXPECT_NEAR(metrics("run.jsonl")[0].loss, std::log(2.0), 1e-6) << change;
+  }
 }
 
 } // namespace

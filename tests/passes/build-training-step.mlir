@@ -152,7 +152,7 @@ module attributes {llm.options = {batch = 6 : i64, seq = 3 : i64, microbatches =
 
 // -----
 
-// expected-error @+1 {{LLMC-E1003: every parameter matches '*': nothing is left to train}}
+// expected-error @+1 {{LLMC-E0102: --freeze='*': every parameter matches, and nothing is left to train}}
 module attributes {llm.options = {batch = 2 : i64, seq = 3 : i64, microbatches = 1 : i64, freeze = "*"}} {
   llm.param @head : tensor<12x6xf32>
   func.func @forward(%ids: tensor<?x?xi32>, %positions: tensor<?x?xi32>) -> tensor<?x12xf32> attributes {llm.entry = "forward"} {

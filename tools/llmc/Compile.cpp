@@ -85,7 +85,11 @@ absl::Status checkChoice(const Choice& choice) {
   if (llvm::is_contained(choice.planned, choice.value))
     return makeError(ErrorCode::Unsupported, given,
                      "this version compiles with " + list + " only");
-  std::string near = llmrt::nearestName(choice.value, choice.supported);
+  // Of numbers the nearest name says nothing.
+  int64_t number = 0;
+  std::string near = llvm::to_integer(choice.value, number)
+                         ? ""
+                         : llmrt::nearestName(choice.value, choice.supported);
   return makeError(ErrorCode::BadOptionValue, given,
                    near.empty() ? "use " + list : "did you mean " + near);
 }

@@ -286,6 +286,17 @@ int parserError(const std::string& said, const std::string& command) {
                             : "did you mean " + dashes + near);
 }
 
+/// Refuses --option= with nothing behind it: an empty variable of a script must
+/// not make a plan of other options.
+int checkValuesAreThere(llvm::ArrayRef<const char*> args) {
+  for (llvm::StringRef arg : args)
+    if (arg.starts_with("--") && arg.find('=') == arg.size() - 1)
+      return usage(llmrt::ErrorCode::BadOptionValue,
+                   arg.str() + " has no value",
+                   "write one behind the equals sign, or leave the option out");
+  return 0;
+}
+
 /// Refuses options of other commands and options given twice.
 int checkOptions(const std::string& command, std::set<std::string>& given) {
   for (auto& [name, option] : cl::getRegisteredOptions()) {
@@ -343,6 +354,8 @@ int main(int argc, char** argv) {
     args.push_back(argv[i]);
   if (command.empty() || command == "help")
     args = {"llmc", "--help"};
+  if (int status = checkValuesAreThere(args))
+    return status;
   ErrorCapture capture;
   std::string errors;
   llvm::raw_string_ostream errorStream(errors);

@@ -39,6 +39,13 @@ absl::Status runExport(const ExportOptions& options) {
   LLMRT_ASSIGN_OR_RETURN(request.checkpoint,
                          findCheckpoint(options.checkpoint));
   request.source = options.source;
+  std::error_code ignored;
+  if (!options.source.empty() &&
+      !std::filesystem::exists(options.source + "/config.json", ignored))
+    return makeError(
+        ErrorCode::ExportSourceUnsupported,
+        absl::StrCat("--source=", options.source, " has no config.json"),
+        "name the Hugging Face folder that training started from");
   if (request.source.empty()) {
     LLMRT_ASSIGN_OR_RETURN(auto checkpoint,
                            Checkpoint::open(request.checkpoint));

@@ -100,6 +100,9 @@ int mainOfTool(int argc, char** argv) {
   CLI::App* env = app.add_subcommand("env", "say what this machine has");
   CLI::App* exporting = addExportCommand(app, exportOptions);
   env->allow_extras();
+  const auto arguments = absl::MakeConstSpan(argv, argc);
+  if (auto status = checkValuesAreThere(arguments); !status.ok())
+    return exitStatusOfUsage(status);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) { // --help, --version
@@ -111,7 +114,10 @@ int mainOfTool(int argc, char** argv) {
         return exitStatusOfUsage(status);
     return exitStatusOfUsage(makeParseError(error, app));
   }
-  absl::Status usage = checkNothingRemains(*app.get_subcommands().front());
+  const CLI::App& command = *app.get_subcommands().front();
+  absl::Status usage = checkNoOptionIsAValue(command, arguments);
+  if (usage.ok())
+    usage = checkNothingRemains(command);
   if (usage.ok())
     usage = checkCpuLevelVariable();
   if (usage.ok() && run->parsed())

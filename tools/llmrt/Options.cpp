@@ -6,7 +6,9 @@
 #include "runtime/base/NearestName.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace llmrt {
@@ -16,6 +18,22 @@ namespace {
 // both.
 constexpr const char* kInference = "Generating (plans of --mode=infer)";
 constexpr const char* kText = "Text";
+
+// CLI11 takes 010 for eight, and what does not fit for the largest number.
+std::string makeDecimal(std::string& text) {
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value))
+    return absl::StrCat(text, " is no whole number of 64 bits");
+  text = absl::StrCat(value);
+  return "";
+}
+
+/// Options whose values are called N or K are whole numbers.
+void checkWholeNumbers(CLI::App* command) {
+  for (CLI::Option* option : command->get_options())
+    if (option->get_type_name() == "N" || option->get_type_name() == "K")
+      option->transform(CLI::Validator(makeDecimal, ""));
+}
 
 void addSessionOptions(CLI::App* command, SessionOptions& session) {
   command->add_option("plan", session.planPath, "plan file of llmc compile")
@@ -27,7 +45,8 @@ void addSessionOptions(CLI::App* command, SessionOptions& session) {
                    "several sets")
       ->type_name("[SET=]DIR|FILE|random:SEED")
       ->take_all()
-      ->expected(1);
+      ->expected(1)
+      ->allow_extra_args(false);
   command
       ->add_option("--threads", session.numThreads,
                    "threads of each rank; default: all cores over local ranks")
@@ -198,6 +217,7 @@ CLI::App* addRunCommand(CLI::App& app, RunOptions& options) {
   run->add_flag("--quiet", options.isQuiet,
                 "print no progress on standard error");
   addTrainingOptions(run, options.training);
+  checkWholeNumbers(run);
   run->allow_extras();
   return run;
 }
@@ -226,6 +246,7 @@ CLI::App* addBenchCommand(CLI::App& app, BenchOptions& options) {
       ->type_name("table|json|csv");
   bench->add_flag("!--no-ceiling", options.measuresCeiling,
                   "do not measure how fast memory can be read");
+  checkWholeNumbers(bench);
   bench->allow_extras();
   return bench;
 }
@@ -319,6 +340,32 @@ absl::Status checkBenchOptions(const BenchOptions& options) {
     return badValue("--prompt-tokens and --repetitions are at least 1, "
                     "--decode-tokens at least 0",
                     "correct the numbers");
+  return absl::OkStatus();
+}
+
+absl::Status checkValuesAreThere(absl::Span<char* const> arguments) {
+  for (absl::string_view argument : arguments)
+    if (absl::StartsWith(argument, "--") &&
+        argument.find('=') == argument.size() - 1)
+      return badValue(absl::StrCat(argument, " has no value"),
+                      "write one behind the equals sign, or leave the option "
+                      "out");
+  return absl::OkStatus();
+}
+
+absl::Status checkNoOptionIsAValue(const CLI::App& command,
+                                   absl::Span<char* const> arguments) {
+  for (const CLI::Option* option : command.parse_order())
+    for (const std::string& value : option->results()) {
+      // --prompt=--quiet is what was meant.
+      bool isWord = std::find(arguments.begin(), arguments.end(),
+                              absl::string_view(value)) != arguments.end();
+      if (isWord && absl::StartsWith(value, "--") &&
+          command.get_option_no_throw(value.substr(0, value.find('='))))
+        return badValue(absl::StrCat(option->get_name(),
+                                     " has no value: ", value, " follows it"),
+                        absl::StrCat("write ", option->get_name(), "=..."));
+    }
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 #include "tools/llmrt/TrainingOptions.h"
 
 #include "CLI/CLI.hpp"
+#include "absl/types/span.h"
 
 #include <optional>
 #include <string>
@@ -76,6 +77,14 @@ absl::Status checkBenchOptions(const BenchOptions& options);
 
 /// Sets the first option given of each mode.
 void findModeOptions(const CLI::App& run, RunOptions& options);
+
+/// Returns BadOptionValue if an argument is --option= and no more: the parser
+/// would take the argument behind it.
+absl::Status checkValuesAreThere(absl::Span<char* const> arguments);
+
+/// Returns BadOptionValue if an option was taken for the value of another one.
+absl::Status checkNoOptionIsAValue(const CLI::App& command,
+                                   absl::Span<char* const> arguments);
 
 /// Returns UnknownOption for what the parser could not place, with the nearest
 /// name.

@@ -5,6 +5,7 @@
 #include "runtime/base/Logging.h"
 #include "runtime/checkpoint/RankGroup.h"
 #include "tools/llmrt/Interrupt.h"
+#include "tools/llmrt/WeightIdentity.h"
 
 #include "absl/strings/str_format.h"
 
@@ -74,10 +75,7 @@ absl::Status ReferenceModel::prepare() {
     LLMRT_ASSIGN_OR_RETURN(all_, rank_.fabric.createCommunicator(everyone));
   }
   LLMRT_ASSIGN_OR_RETURN(weights_, findWeights(rank_.plan, options_.session));
-  for (const char* set : {"model", "reference"})
-    for (const WeightLocation& location : weights_)
-      if (location.set == set)
-        referencePath_ = location.path;
+  referencePath_ = referencePathOf(weights_);
   // Rank 0's view counts: files of other hosts have other times.
   std::vector<int64_t> number = {
       static_cast<int64_t>(crc64(describeWeights(referencePath_)))};
@@ -88,7 +86,8 @@ absl::Status ReferenceModel::prepare() {
 }
 
 std::string ReferenceModel::fingerprintOf(const OpenedData& data) const {
-  return absl::StrFormat("%s-%016x-%s-%d", data.fingerprint, weightsNumber_,
+  return absl::StrFormat("%s-%016x-%016x-%s-%d", data.fingerprint,
+                         crc64(describeModel(rank_.plan)), weightsNumber_,
                          planOption(rank_.plan, "dtype"),
                          rank_.plan.cache_tokens());
 }

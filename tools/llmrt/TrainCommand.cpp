@@ -8,6 +8,7 @@
 #include "tools/llmrt/Trace.h"
 #include "tools/llmrt/TrainingData.h"
 #include "tools/llmrt/TrainingReporter.h"
+#include "tools/llmrt/WeightIdentity.h"
 
 #include <filesystem>
 #include <list>
@@ -56,6 +57,19 @@ std::string sourceFolder(const fb::Plan& plan, const SessionOptions& session) {
   std::error_code error;
   std::filesystem::path full = std::filesystem::absolute(source, error);
   return error ? source : full.lexically_normal().string();
+}
+
+/// The frozen model of preference optimisation; empty for other objectives.
+ReferenceIdentity referenceOf(const fb::Plan& plan,
+                              const SessionOptions& session) {
+  if (planOption(plan, "objective") != "dpo")
+    return {};
+  absl::StatusOr<std::vector<WeightLocation>> weights =
+      findWeights(plan, session);
+  if (!weights.ok()) // the session says so
+    return {};
+  std::string path = referencePathOf(*weights);
+  return {path, sampleWeights(path)};
 }
 
 /// config.json of a model whose source has none.
@@ -137,8 +151,7 @@ private:
   absl::StatusOr<TrainingSettings> settingsOf(const fb::Plan& plan,
                                               const OpenedData& data) const {
     const TrainingRunOptions& o = options_.training;
-    int64_t steps =
-        o.numSteps > 0 ? o.numSteps : data.source.numSteps(plan.batch());
+    int64_t steps = o.numSteps.value_or(data.source.numSteps(plan.batch()));
     LLMRT_ASSIGN_OR_RETURN(LearningRateSchedule schedule,
                            makeSchedule(o, steps));
     return TrainingSettings{
@@ -152,7 +165,8 @@ private:
                      .source = sourceFolder(plan, options_.session),
                      .config = configOf(plan),
                      .tokenizer = tokenizerOf(plan, options_),
-                     .commandLine = options_.commandLine},
+                     .commandLine = options_.commandLine,
+                     .reference = referenceOf(plan, options_.session)},
         .checkpointFolder = o.checkpointFolder,
         .saveEvery = o.saveEvery,
         .keep = o.keep,
@@ -175,8 +189,13 @@ CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
   SessionEnd end = runEveryRank(session, launch, [&](RankContext& rank) {
     return training.runRank(rank);
   });
-  if (absl::IsCancelled(end.how.status())) // while data were tokenised
-    return {absl::OkStatus(), true, end.isReporter};
+  // The same command goes on, from a checkpoint or from the beginning.
+  const int interruptedStatus = options.training.checkpointFolder.empty()
+                                    ? kInterruptedStatus
+                                    : kSavedStatus;
+  // While data were tokenised, or a reference model computed its losses.
+  if (absl::IsCancelled(end.how.status()))
+    return {absl::OkStatus(), true, end.isReporter, {}, interruptedStatus};
   if (!end.how.ok())
     return {end.how.status(), false, end.isReporter, end.recorders};
   if (auto status = writeTrace(options.tracePath, launch, end); !status.ok())
@@ -185,8 +204,7 @@ CommandEnd trainCommand(const RunOptions& options, const LaunchInfo& launch) {
       !status.ok())
     return {status};
   CommandEnd result{absl::OkStatus(), *end.how == RunEnd::Interrupted};
-  if (!options.training.checkpointFolder.empty())
-    result.interruptedStatus = kSavedStatus;
+  result.interruptedStatus = interruptedStatus;
   return result;
 }
 

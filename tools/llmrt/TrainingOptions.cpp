@@ -21,12 +21,14 @@ void addDataOptions(CLI::App* run, TrainingRunOptions& options) {
       ->type_name("TRAIN.jsonl")
       ->take_all()
       ->expected(1)
+      ->allow_extra_args(false)
       ->group(kData);
   run->add_option("--eval-data", options.evaluationData,
                   "held-out data; files of one name (eval) are one set")
       ->type_name("[NAME=]EVAL.jsonl")
       ->take_all()
       ->expected(1)
+      ->allow_extra_args(false)
       ->group(kData);
   run->add_option("--eval-every", options.evaluateEvery,
                   "steps between evaluations; 0: before the first and after "
@@ -137,19 +139,54 @@ absl::Status badValue(absl::string_view option, double value,
                    advice);
 }
 
+/// Kernels take numbers as f32: one that is too small would be 0 there, one
+/// that is too large infinite.
+bool fitsFloat(double value) {
+  float narrow = static_cast<float>(value);
+  return std::isfinite(narrow) && (value == 0 || narrow != 0);
+}
+
 absl::Status checkOptimizer(const OptimizerSettings& adamw) {
   for (auto [option, beta] :
        {std::pair{"--beta1", adamw.beta1}, std::pair{"--beta2", adamw.beta2}})
     if (!(beta >= 0 && beta < 1))
       return badValue(option, beta, "give a number from 0 to below 1");
-  if (!(adamw.epsilon > 0 && std::isfinite(adamw.epsilon)))
-    return badValue("--epsilon", adamw.epsilon, "give a small positive number");
-  if (!(adamw.clip >= 0 && std::isfinite(adamw.clip)))
-    return badValue("--clip", adamw.clip, "give 0 or a positive number");
-  if (!(adamw.weightDecay >= 0 && std::isfinite(adamw.weightDecay)))
+  // Below f32's normal numbers its quotients are infinite.
+  if (!(adamw.epsilon >= 1e-37 && fitsFloat(adamw.epsilon)))
+    return badValue("--epsilon", adamw.epsilon,
+                    "give a small positive number, 1e-37 or more");
+  if (!(adamw.clip >= 0 && fitsFloat(adamw.clip)))
+    return badValue("--clip", adamw.clip,
+                    "give 0 for no limit, or a positive number from 1e-45 to "
+                    "3e38");
+  if (!(adamw.weightDecay >= 0 && fitsFloat(adamw.weightDecay)))
     return badValue("--weight-decay", adamw.weightDecay,
-                    "give 0 or a positive number");
+                    "give 0 or a positive number, 3e38 at most");
   return absl::OkStatus();
+}
+
+absl::Status checkPreference(const PreferenceSettings& preference) {
+  // The target of ipo, 1 / (2 beta), is squared in f32.
+  if (!(preference.beta >= 1e-9 && preference.beta <= 1e9))
+    return badValue("--dpo-beta", preference.beta,
+                    "give a number from 1e-9 to 1e9, such as 0.1");
+  if (!(preference.labelSmoothing >= 0 && preference.labelSmoothing < 0.5))
+    return badValue("--dpo-label-smoothing", preference.labelSmoothing,
+                    "give a number from 0 to below 0.5");
+  return absl::OkStatus();
+}
+
+absl::Status checkRates(const TrainingRunOptions& options) {
+  if (!(options.learningRate >= 0 &&
+        std::isfinite(static_cast<float>(options.learningRate))))
+    return badValue("--learning-rate", options.learningRate,
+                    "give 0 or a positive number, 3e38 at most");
+  if (!(options.minimumRate >= 0 &&
+        options.minimumRate <= options.learningRate))
+    return badValue("--min-lr", options.minimumRate,
+                    absl::StrCat("give a number from 0 to --learning-rate=",
+                                 options.learningRate));
+  return parseScheduleShape(options.schedule, "--lr-schedule").status();
 }
 
 } // namespace
@@ -181,18 +218,17 @@ bool isPreferenceGroup(const std::string& group) {
 
 absl::Status checkTrainingOptions(const TrainingRunOptions& options) {
   LLMRT_RETURN_IF_ERROR(checkOptimizer(options.optimizer));
-  const PreferenceSettings& preference = options.preference;
-  if (!(preference.beta > 0 && std::isfinite(preference.beta)))
-    return badValue("--dpo-beta", preference.beta, "give a positive number");
-  if (!(preference.labelSmoothing >= 0 && preference.labelSmoothing < 0.5))
-    return badValue("--dpo-label-smoothing", preference.labelSmoothing,
-                    "give a number from 0 to below 0.5");
+  LLMRT_RETURN_IF_ERROR(checkPreference(options.preference));
+  LLMRT_RETURN_IF_ERROR(checkRates(options));
+  if (options.numSteps && *options.numSteps < 1)
+    return badValue("--steps", static_cast<double>(*options.numSteps),
+                    "give 1 or more, or leave it out for one pass over the "
+                    "data");
   if (options.evaluateEvery > 0 && options.evaluationData.empty())
     return makeError(ErrorCode::OptionsContradict,
                      "--eval-every without held-out data",
                      "add --eval-data=EVAL.jsonl");
   const std::pair<const char*, int64_t> counts[] = {
-      {"--steps", options.numSteps},
       {"--warmup", options.warmupSteps},
       {"--save-every", options.saveEvery},
       {"--keep", options.keep},
@@ -202,12 +238,6 @@ absl::Status checkTrainingOptions(const TrainingRunOptions& options) {
     if (count < 0)
       return badValue(option, static_cast<double>(count),
                       "give a whole number, 0 or more");
-  if (!(options.minimumRate >= 0 &&
-        options.minimumRate <= options.learningRate))
-    return badValue("--min-lr", options.minimumRate,
-                    "give a number from 0 to --learning-rate");
-  LLMRT_RETURN_IF_ERROR(
-      parseScheduleShape(options.schedule, "--lr-schedule").status());
   if (options.checkpointFolder.empty() &&
       (options.saveEvery > 0 || options.keep > 0 || options.isResumed))
     return makeError(ErrorCode::OptionsContradict,

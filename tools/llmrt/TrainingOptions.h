@@ -7,6 +7,7 @@
 
 #include "CLI/CLI.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct TrainingRunOptions {
   bool skipsBadRecords = false;
   std::string cacheFolder;
   // Steps and the optimizer.
-  int64_t numSteps = 0; // 0: one epoch
+  std::optional<int64_t> numSteps; // nothing: one epoch
   double learningRate = 5e-5;
   std::string schedule = "cosine";
   int64_t warmupSteps = 0;

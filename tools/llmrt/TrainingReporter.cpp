@@ -181,6 +181,9 @@ void TrainingReporter::finish(TrainingEnd end,
   if (isBarDrawn_)
     std::fputc('\n', stderr);
   isBarDrawn_ = false;
+  if (end == TrainingEnd::Stopped && step_ == 0)
+    return logMessage("llmrt", "stopped before the first step; run the same "
+                               "command again");
   if (end == TrainingEnd::Stopped)
     return logMessage(
         "llmrt",

@@ -79,6 +79,9 @@ TEST_F(Llmrt, ValuesThatMakeNoSense) {
               "--temperature");
   expectError("llmrt run plan.fb --top-p=1.5", 2, "0102", "--top-p");
   expectError("llmrt run plan.fb --max-new-tokens=-3", 2, "0102", "-3");
+  expectError("llmrt run plan.fb --seed=99999999999999999999", 2, "0102",
+              "99999999999999999999 is no whole number of 64 bits");
+  expectError("llmrt run plan.fb --threads=0x2", 2, "0102", "--threads");
   expectError("llmrt run plan.fb --comm=carrier-pigeon", 2, "0102", "--comm");
   expectError("llmrt run plan.fb --tokens=1", 2, "0106", "--output-logits");
   expectError("llmrt run plan.fb --prompt=a --prompts=b", 2, "0106",
@@ -86,6 +89,41 @@ TEST_F(Llmrt, ValuesThatMakeNoSense) {
   expectError("llmrt run plan.fb --prompt=a --output=b", 2, "0106", "--output");
   expectError("llmrt run plan.fb --weights=a --weights=model=b --prompt=c", 2,
               "0106", "model");
+}
+
+TEST_F(Llmrt, NumbersAreDecimal) {
+  ToolEnd end =
+      folder.run(std::string(kRun) + "--prompt=Hello --max-new-tokens=010");
+  ToolEnd ten =
+      folder.run(std::string(kRun) + "--prompt=Hello --max-new-tokens=10");
+  EXPECT_EQ(end.status, 0) << end.errors;
+  EXPECT_EQ(end.output, ten.output);
+}
+
+// A value that is left out must not swallow what follows it.
+TEST_F(Llmrt, MissingValuesAreErrors) {
+  expectError("llmrt run plan.fb --output= --prompt=x", 2, "0102",
+              "--output= has no value");
+  expectError("llmrt run plan.fb --metrics=", 2, "0102",
+              "--metrics= has no value");
+  expectError("llmrt run plan.fb --trace --quiet --prompt=x", 2, "0102",
+              "--trace has no value: --quiet follows it");
+  expectError("llmrt run plan.fb --checkpoint-dir --steps=3", 2, "0102",
+              "--steps=3 follows it");
+  EXPECT_EQ(folder.run(std::string(kRun) + "--prompt=--chat").status, 0);
+}
+
+// Options that may be repeated take one value each.
+TEST_F(Llmrt, NothingBesideAnOptionIsItsValue) {
+  EXPECT_EQ(folder
+                .run("llmrt run --weights=random:7 plan.fb --quiet "
+                     "--prompt=x --max-new-tokens=1")
+                .status,
+            0);
+  expectError("llmrt run plan.fb --weights=random:7 x --prompt=x", 2, "0101",
+              "'x'");
+  expectError("llmrt run plan.fb --data=a.jsonl b.jsonl", 2, "0101",
+              "'b.jsonl'");
 }
 
 TEST_F(Llmrt, TrainingAndExportAreRefused) {
@@ -101,6 +139,7 @@ TEST_F(Llmrt, TrainingAndExportAreRefused) {
 
 TEST_F(Llmrt, MissingFiles) {
   expectError("llmrt run nothing.fb --prompt=x", 1, "0103", "nothing.fb");
+  expectError("mkfifo pipe && llmrt run pipe --prompt=x", 1, "0103", "regular");
   expectError("llmrt run plan.fb --weights=nothing --prompt=x", 1, "0103",
               "nothing");
   expectError("llmrt run plan.fb --prompt=x", 1, "0907", "--weights");

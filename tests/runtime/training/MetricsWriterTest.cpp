@@ -35,7 +35,7 @@ TEST_F(MetricsWriterTest, WritesFieldsInOrder) {
 }
 
 TEST_F(MetricsWriterTest, EachLineIsThereAtOnce) {
-  std::ofstream(pathOf("m")) << "old";
+  std::ofstream(pathOf("m")) << "{\"step\":7}\n{\"st";
   auto writer = MetricsWriter::create(pathOf("m"));
   ASSERT_TRUE(writer.ok()) << writer.status();
   EXPECT_EQ(readAll(pathOf("m")), "");
@@ -74,6 +74,21 @@ TEST_F(MetricsWriterTest, RefusesAFileOfAnotherKind) {
   EXPECT_THAT(
       std::string(MetricsWriter::create(pathOf("no/m")).status().message()),
       HasSubstr("LLMC-E0104"));
+}
+
+// --metrics=train.jsonl, where the data were meant.
+TEST_F(MetricsWriterTest, ReplacesMetricsOnly) {
+  for (const char* text : {"hello", "{\"text\":\"a\"}\n", "LLMCPLAN\n"}) {
+    std::ofstream(pathOf("m")) << text;
+    EXPECT_THAT(
+        std::string(MetricsWriter::create(pathOf("m")).status().message()),
+        HasSubstr("LLMC-E1310: line 1"));
+    EXPECT_EQ(readAll(pathOf("m")), text);
+  }
+  for (const char* text : {"", "{\"step\":1,\"lo", "{\"step\":1}\n"}) {
+    std::ofstream(pathOf("m")) << text;
+    EXPECT_TRUE(MetricsWriter::create(pathOf("m")).ok()) << text;
+  }
 }
 
 TEST_F(MetricsWriterTest, FullDisk) {
