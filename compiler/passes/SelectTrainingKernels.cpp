@@ -179,6 +179,13 @@ private:
                                        slice.getCounts());
   }
 
+  /// Of the matrices that products read in this step.
+  int64_t weightDtype(Operation* op) {
+    return dtypeOf(Options::read(moduleOf(op)).dtype == "bf16"
+                       ? Type(builder_.getBF16Type())
+                       : Type(builder_.getF32Type()));
+  }
+
   LogicalResult lower(llm::LinearWeightGradientOp op) {
     llm::ParamOp param = gradientParameter(op.getResult());
     int64_t n = dim(op.getDy(), 1), k = dim(op.getX(), 1);
@@ -193,7 +200,8 @@ private:
                     {"K", i(k)},
                     {"layout", layout(isPanel(param))},
                     {"validN", validSize(param, 0, n)},
-                    {"validK", validSize(param, 1, k)}};
+                    {"validK", validSize(param, 1, k)},
+                    {"dtype", i(weightDtype(op))}};
     int64_t panel = panelWidth(builder_.getF32Type());
     return replaceGradient(op, spec,
                            isPanel(param) ? ceilDiv(n, panel) * panel : n);

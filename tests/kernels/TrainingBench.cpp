@@ -132,7 +132,7 @@ void BM_WeightGradient(benchmark::State& state) {
   LinearArgs forward = l.linear(DType::F32);
   LinearWeightGradientArgs a = {
       l.N,          l.dy.data(),    l.N, l.x.data(), l.K, l.M, l.N, l.K,
-      l.out.data(), state.range(3), 0,   l.N,        l.K};
+      l.out.data(), state.range(3), 0,   l.N,        l.K, 0};
   std::vector<Contestant> all;
   std::vector<const char*> names = {"linear_ratio"};
   all.push_back({[&] {

@@ -217,10 +217,6 @@ __device__ inline void addUp(const Partials<G>& p, int64_t D, float* factors,
   }
 }
 
-__device__ inline uint32_t* countersOf(uint8_t* scratch) {
-  return reinterpret_cast<uint32_t*>(scratch - kCudaCounterBytes);
-}
-
 template <typename T, int G>
 __device__ inline void attendFewRows(const AttentionArgs& a, const Work& work,
                                      int part, int parts, int64_t counter,

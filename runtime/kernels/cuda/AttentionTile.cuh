@@ -3,6 +3,7 @@
 // head, which keys a query sees, and its score.
 #pragma once
 
+#include "runtime/kernels/TrainingKernelArgs.h"
 #include "runtime/kernels/cuda/CacheWrite.cuh"
 
 namespace llmrt::cuda {
@@ -11,7 +12,8 @@ inline constexpr float kNoScore = -1e30f; // below every score; e^ of it is 0
 
 /// Returns the key/value head that a query head reads. Query heads that pad a
 /// rank's share read its last one.
-__device__ inline int64_t kvHeadOf(const AttentionArgs& a, int64_t head) {
+template <typename Args>
+__device__ inline int64_t kvHeadOf(const Args& a, int64_t head) {
   return least((head + a.headOffset) / a.group, a.KV - 1);
 }
 
@@ -21,7 +23,8 @@ struct HeadRange {
   int64_t end;
 };
 
-__device__ inline HeadRange headsOf(const AttentionArgs& a, int64_t kvHead) {
+template <typename Args>
+__device__ inline HeadRange headsOf(const Args& a, int64_t kvHead) {
   const int64_t begin = greatest(kvHead * a.group - a.headOffset, 0);
   const int64_t end = kvHead + 1 == a.KV
                           ? a.H
@@ -32,6 +35,15 @@ __device__ inline HeadRange headsOf(const AttentionArgs& a, int64_t kvHead) {
 /// Returns the first position that a query at `position` sees.
 __device__ inline int64_t firstSeen(const AttentionArgs& a, int64_t position) {
   return a.window > 0 ? greatest(position - a.window + 1, 0) : 0;
+}
+
+/// Returns the first row of its sequence that row `index` of it, `row` of all,
+/// sees.
+template <typename Args>
+__device__ inline int64_t firstSeenRow(const Args& a, int64_t row,
+                                       int64_t index) {
+  const int64_t start = a.starts ? a.starts[row] : 0;
+  return a.window > 0 ? greatest(start, index - a.window + 1) : start;
 }
 
 __device__ inline float scoreOf(float product, float scale, float softcap) {
@@ -48,7 +60,8 @@ struct QueryTile {
 
 /// Returns the rows of a tile of a grid that cuts each sequence apart: into
 /// tiles of `size` rows, the last of them shorter.
-__device__ inline QueryTile queryTileAt(const AttentionArgs& a, int64_t gridRow,
+template <typename Args>
+__device__ inline QueryTile queryTileAt(const Args& a, int64_t gridRow,
                                         int64_t size) {
   const int64_t tilesPerSequence = (a.R + size - 1) / size;
   const int64_t tile = gridRow / size;

@@ -13,4 +13,15 @@ inline constexpr int64_t kCudaCounterBytes = 16384;
 /// The widest head of `attention`.
 inline constexpr int64_t kCudaMaxHead = 256;
 
+/// Elements of flat f32 memory that one block of add_to, adamw and cast_weight
+/// takes.
+inline constexpr int64_t kCudaFlatElements = 4096;
+
+/// Vocabulary rows and columns that one block of embedding_gradient adds to.
+inline constexpr int64_t kCudaEmbeddingRows = 64;
+inline constexpr int64_t kCudaEmbeddingCols = 1024;
+
+/// The most threads that add up sum_terms and global_norm.
+inline constexpr int64_t kCudaTreeThreads = 256;
+
 } // namespace llmrt

@@ -139,6 +139,12 @@ __device__ inline double sumOfLanes(double x) {
   return x;
 }
 
+/// Returns the launch's counters of blocks that are done: zero when it begins,
+/// and left zero.
+__device__ inline uint32_t* countersOf(uint8_t* scratch) {
+  return reinterpret_cast<uint32_t*>(scratch - kCudaCounterBytes);
+}
+
 /// Returns e^x to 2^-21 of its size; 0 far below.
 __device__ inline float expOf(float x) {
   return exp2Approximately(x * 1.4426950408889634f);

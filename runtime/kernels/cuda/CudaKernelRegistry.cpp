@@ -7,6 +7,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/cuda/Constants.h"
+#include "runtime/kernels/cuda/CudaTrainingShapes.h"
 
 #include <algorithm>
 
@@ -35,14 +36,6 @@ int64_t powerOfTwoFrom(int64_t value) {
   while (power < value)
     power *= 2;
   return power;
-}
-
-absl::Status noForm(std::string_view kernel, const std::string& why) {
-  return makeError(ErrorCode::KernelMissing,
-                   absl::StrCat("the cuda kernel ",
-                                absl::string_view(kernel.data(), kernel.size()),
-                                " ", why),
-                   "compile the plan for --target=cpu, or with a newer llmc");
 }
 
 // "rope_append" lies in RopeAppend.cu.
@@ -86,10 +79,10 @@ bool suitsTensorCores(const LinearArgs& a) {
 absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
                                             const LinearArgs& a, int64_t rows) {
   if (a.layout != static_cast<int64_t>(WeightLayout::RowMajor))
-    return noForm(kernel.name, "reads weights by rows only");
+    return noCudaForm(kernel.name, "reads weights by rows only");
   if (a.prologue || a.weights[0].epilogue || a.weights[1].epilogue ||
       a.weights[2].epilogue)
-    return noForm(kernel.name, "has no slots");
+    return noCudaForm(kernel.name, "has no slots");
   CudaLaunchShape shape = plainShape(kernel, rows, 0);
   if (rows > 2 && rows <= kLinearFewRows && suitsTensorCores(a)) {
     shape.file = "LinearSomeRows";
@@ -156,9 +149,9 @@ absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
                                                const AttentionArgs& a,
                                                int64_t rows) {
   if (a.D > kCudaMaxHead)
-    return noForm(kernel.name,
-                  absl::StrCat("takes heads of up to ", kCudaMaxHead,
-                               " elements, not of ", a.D));
+    return noCudaForm(kernel.name,
+                      absl::StrCat("takes heads of up to ", kCudaMaxHead,
+                                   " elements, not of ", a.D));
   if (a.R <= kAttentionFewRows)
     return attentionFewRowsShape(kernel, a, rows);
   CudaLaunchShape shape = plainShape(kernel, 0, a.H);
@@ -179,6 +172,14 @@ absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
 }
 
 } // namespace
+
+absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
+  return makeError(ErrorCode::KernelMissing,
+                   absl::StrCat("the cuda kernel ",
+                                absl::string_view(kernel.data(), kernel.size()),
+                                " ", why),
+                   "compile the plan for --target=cpu, or with a newer llmc");
+}
 
 const CudaKernelInfo* findCudaKernel(std::string_view name) {
   static constexpr CudaKernelInfo kKernels[] = {
@@ -204,8 +205,9 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
   if (kernel.name == "embedding" &&
       readArgs<EmbeddingArgs>(words).layout !=
           static_cast<int64_t>(WeightLayout::RowMajor))
-    return noForm(kernel.name, "reads tables by rows only");
+    return noCudaForm(kernel.name, "reads tables by rows only");
   shape.scratchBytes = cudaScratchBytes(kernel.name, words);
+  LLMRT_RETURN_IF_ERROR(shapeTrainingLaunch(kernel, words, shape));
   return shape;
 }
 
@@ -221,7 +223,7 @@ int64_t cudaScratchBytes(std::string_view kernel, const uint64_t* words) {
                ? kAttentionBlocks * headCut(a).G * (a.D + 2) * 4
                : 0;
   }
-  return 0;
+  return trainingScratchBytes(kernel, words);
 }
 
 } // namespace llmrt

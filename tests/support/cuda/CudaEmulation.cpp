@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fibers: each thread of a block has a stack of its own, entered once through
 // ucontext and then switched by _setjmp and _longjmp, which make no system
-// call.
+// call. A fiber that has run its thread waits for that of the next block, or of
+// the next grid that the same thread of the host runs.
 #include "tests/support/cuda/CudaEmulation.h"
 
 #include <algorithm>
@@ -28,7 +29,7 @@ struct Barrier {
 };
 
 struct Fiber {
-  uint8_t* stack = nullptr;
+  std::unique_ptr<uint8_t[]> stack;
   ucontext_t first;
   jmp_buf state;
   bool isStarted = false;
@@ -46,7 +47,8 @@ struct Warp {
 };
 
 struct Block {
-  std::vector<Fiber> fibers;
+  std::vector<Fiber>& fibers;
+  size_t numThreads;
   std::vector<Warp> warps;
   Barrier barrier;
   std::vector<uint8_t> shared;
@@ -60,11 +62,11 @@ Block* block = nullptr;
 std::mutex oneGrid; // shared memory and indices are those of one block
 
 /// Kept from grid to grid: a small kernel costs less than its stacks.
-uint8_t* stackOf(size_t thread) {
-  static std::vector<std::unique_ptr<uint8_t[]>> stacks;
-  while (stacks.size() <= thread)
-    stacks.emplace_back(new uint8_t[kStackBytes]);
-  return stacks[thread].get();
+std::vector<Fiber>& fibersFor(size_t numThreads) {
+  thread_local std::vector<Fiber> fibers;
+  while (fibers.size() < numThreads)
+    fibers.emplace_back().stack.reset(new uint8_t[kStackBytes]);
+  return fibers;
 }
 
 void leaveFiber() {
@@ -85,9 +87,11 @@ void waitAt(Barrier& barrier) {
 }
 
 void fiberMain() {
-  (*block->kernel)();
-  block->fibers[block->current].isDone = true;
-  _longjmp(block->scheduler, 1);
+  for (;;) {
+    (*block->kernel)();
+    block->fibers[block->current].isDone = true;
+    leaveFiber();
+  }
 }
 
 void enterFiber(int index) {
@@ -100,7 +104,7 @@ void enterFiber(int index) {
     _longjmp(fiber.state, 1);
   fiber.isStarted = true;
   getcontext(&fiber.first);
-  fiber.first.uc_stack.ss_sp = fiber.stack;
+  fiber.first.uc_stack.ss_sp = fiber.stack.get();
   fiber.first.uc_stack.ss_size = kStackBytes;
   fiber.first.uc_link = nullptr;
   makecontext(&fiber.first, fiberMain, 0);
@@ -116,7 +120,7 @@ bool canRun(const Fiber& fiber) {
 bool runFibers() {
   for (;;) {
     bool isDone = true, hasRun = false;
-    for (size_t i = 0; i < block->fibers.size(); ++i) {
+    for (size_t i = 0; i < block->numThreads; ++i) {
       if (canRun(block->fibers[i])) {
         block->fibers[i].waitsFor = nullptr;
         enterFiber(static_cast<int>(i));
@@ -133,7 +137,7 @@ bool runFibers() {
 
 void beginBlock(const Launch& launch) {
   for (Fiber& fiber : block->fibers) {
-    fiber.isStarted = fiber.isDone = false;
+    fiber.isDone = false;
     fiber.waitsFor = nullptr;
     fiber.exchanges = 0;
   }
@@ -164,12 +168,9 @@ uint8_t* sharedMemory() { return block->sharedBegin; }
 
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
   std::lock_guard<std::mutex> lock(oneGrid);
-  Block all;
+  Block all{fibersFor(launch.threads), launch.threads};
   block = &all;
   all.kernel = &kernel;
-  all.fibers.resize(launch.threads);
-  for (size_t i = 0; i < all.fibers.size(); ++i)
-    all.fibers[i].stack = stackOf(i);
   all.warps.resize((launch.threads + kWarp - 1) / kWarp);
   all.shared.resize(launch.sharedBytes + 2 * kGuardBytes);
   auto address = reinterpret_cast<uintptr_t>(all.shared.data());
@@ -180,9 +181,12 @@ std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
     for (unsigned x = 0; x < launch.gridX; ++x) {
       blockIdx = {x, y, 0};
       beginBlock(launch);
-      if (!runFibers())
+      if (!runFibers()) {
+        for (Fiber& fiber : all.fibers)
+          fiber.isStarted = false; // some of them are inside the kernel
         return "threads of block " + std::to_string(x) + "," +
                std::to_string(y) + " wait for ever";
+      }
       const uint8_t* end = all.sharedBegin + launch.sharedBytes;
       if (std::any_of(end,
                       static_cast<const uint8_t*>(all.shared.data() +

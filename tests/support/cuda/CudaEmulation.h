@@ -123,6 +123,18 @@ T __shfl_up_sync(unsigned, T value, unsigned delta) {
   return llmrt::emulation::shuffle(value, from < 0 ? lane : from);
 }
 
+/// The lanes whose predicate holds, as bits.
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  const uint8_t* all = llmrt::emulation::exchange(&predicate, sizeof(bool));
+  unsigned mask = 0;
+  for (int lane = 0; lane < llmrt::emulation::kWarp; ++lane)
+    mask |= static_cast<unsigned>(all[lane] != 0) << lane;
+  return mask;
+}
+
+/// The number of the lowest bit that is set, from 1; 0 if none is.
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+
 /// Counts up to `limit` and then begins at 0 again; returns the old value.
 inline unsigned atomicInc(unsigned* address, unsigned limit) {
   const unsigned old = *address;

@@ -22,8 +22,25 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                               use(select_rows) use(unstack) use(sample)        \
                                   use(rope_table)
 
+#define LLMRT_EMULATED_TRAINING(use)                                           \
+  use(linear_input_gradient) use(linear_input_gradient_f32)                    \
+      use(linear_weight_gradient) use(linear_weight_gradient_f32)              \
+          use(attention_rows) use(attention_rows_bf16_64)                      \
+              use(attention_rows_bf16_128) use(attention_rows_bf16_256)        \
+                  use(attention_gradient) use(attention_gradient_bf16_64)      \
+                      use(attention_gradient_bf16_128)                         \
+                          use(attention_gradient_bf16_256)
+#define LLMRT_EMULATED_STEP(use)                                               \
+  use(sum_rows) use(embedding_gradient) use(cross_entropy_statistics)          \
+      use(cross_entropy_loss) use(cross_entropy_gradient) use(token_weights)   \
+          use(count_labels) use(weighted_sum) use(zero) use(add_to)            \
+              use(square_sums) use(sum_terms) use(global_norm) use(move_rows)  \
+                  use(adamw) use(cast_weight) use(preference_loss)
+
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
+LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
+LLMRT_EMULATED_STEP(LLMRT_DECLARE)
 
 namespace llmrt::emulation {
 namespace {
@@ -33,6 +50,8 @@ CudaKernel* findSymbol(const std::string& name) {
   if (name == #symbol)                                                         \
     return symbol;
   LLMRT_EMULATED(LLMRT_FIND)
+  LLMRT_EMULATED_TRAINING(LLMRT_FIND)
+  LLMRT_EMULATED_STEP(LLMRT_FIND)
   return nullptr;
 }
 
