@@ -138,6 +138,9 @@ public:
   /// Returns ok until this rank knows of an abort; then what its calls return.
   virtual absl::Status abortStatus() const = 0;
 
+  /// True if calls on a stream can be captured in a graph of this rank alone.
+  virtual bool canCapture() const { return false; }
+
   /// Returns lines for the flight recorder about calls on streams: where the
   /// device is in each group. Empty where calls return complete.
   virtual std::string streamProgress() const { return ""; }

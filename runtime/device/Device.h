@@ -17,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 namespace llmrt {
 
@@ -53,6 +54,8 @@ inline constexpr int kNumStreams = 2;
 enum class CodeId : int32_t {};
 enum class EventId : int32_t {};
 enum class KernelId : int32_t {};
+/// Commands that were captured, to be enqueued together.
+enum class GraphId : int32_t {};
 
 /// One launch: a kernel over a grid of rows x columns.
 struct DeviceLaunch {
@@ -158,6 +161,27 @@ public:
   virtual EventId createEvent() = 0;
   virtual void record(EventId event, Stream stream) = 0;
   virtual void wait(Stream stream, EventId event) = 0;
+
+  // Graphs: commands of both streams that are enqueued again by one call.
+  /// True if commands can be captured.
+  virtual bool canCapture() const { return false; }
+  /// From here to endCapture() commands are kept and do not run. Meanwhile
+  /// nothing is allocated, released or waited for; copies take only pinned
+  /// memory of the host, and events are waited for only behind a record in the
+  /// same capture. The communication stream begins behind the compute stream
+  /// and is joined by it at the end.
+  virtual void beginCapture() {}
+  /// Returns the graph. If a command could not be captured the device does not
+  /// hold it, and the error is what synchronize() returns.
+  virtual GraphId endCapture() { return GraphId{-1}; }
+  /// Enqueues a graph on the compute stream. Its copies read what then is in
+  /// memory of the host.
+  virtual void replay(GraphId graph) {}
+  /// False once memory that a graph may use was released or moved, or it was
+  /// dropped.
+  virtual bool holdsGraph(GraphId graph) const { return false; }
+  virtual void dropGraph(GraphId graph) {}
+
   /// Waits until everything enqueued has run, and returns the first error since
   /// the last synchronize().
   virtual absl::Status synchronize() = 0;
@@ -178,6 +202,9 @@ std::unique_ptr<Device> createCpuDevice(const CpuDeviceOptions& options);
 
 struct CudaDeviceOptions {
   int gpu = 0; // as the CUDA library numbers them
+  // Which algorithm of cuBLASLt is the fastest for which product: the file
+  // where it is kept. "": for this run only.
+  std::string tuningCache = {};
 };
 
 /// Makes the cuda device of one GPU.

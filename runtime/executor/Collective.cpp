@@ -144,6 +144,16 @@ std::vector<BucketPart> partsOf(const fb::Command& command,
   return parts;
 }
 
+/// True if members of the group belong to different data replicas.
+bool cutsTheBatch(const fb::Plan& plan, const fb::Command& command) {
+  for (int axis : spanOf(command.axes()))
+    if (plan.axes()->Get(axis)->name()->string_view().substr(
+            0, kDataAxisPrefix.size()) ==
+        std::string_view(kDataAxisPrefix.data(), kDataAxisPrefix.size()))
+      return true;
+  return false;
+}
+
 } // namespace
 
 CommandPtr prepareCollective(const fb::Command& command,
@@ -152,6 +162,8 @@ CommandPtr prepareCollective(const fb::Command& command,
   CollectiveArgs args;
   args.kind = command.kind();
   args.communicator = rank.communicators.find(spanOf(command.axes()));
+  if (args.communicator)
+    context.program.needCommunication(cutsTheBatch(rank.plan, command));
   args.send = nullptr;
   args.recv = nullptr;
   if (command.send_buffer() >= 0)

@@ -52,7 +52,8 @@ createDevice(const fb::Plan& plan, const ExecutorOptions& options) {
   if (target == "cpu")
     return createCpuDevice({.numThreads = options.numThreads});
   if (target == "cuda")
-    return createCudaDevice({.gpu = options.gpu});
+    return createCudaDevice(
+        {.gpu = options.gpu, .tuningCache = options.tuningCache});
   return makeError(ErrorCode::DeviceUnsupported,
                    absl::StrCat("the plan is for target '", target,
                                 "', this program runs cpu and cuda plans"),

@@ -4,6 +4,7 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/executor/CreateDevice.h"
+#include "runtime/executor/EntryCalls.h"
 #include "runtime/executor/HostCopies.h"
 #include "runtime/executor/LoadKernels.h"
 #include "runtime/executor/LoadWeights.h"
@@ -83,6 +84,7 @@ public:
   }
 
   absl::Status initialise() override {
+    calls_.forgetGraphs();
     return abortOnError([&]() -> absl::Status {
       LLMRT_RETURN_IF_ERROR(loadWeights(rank_, options_));
       if (rank_.checked)
@@ -113,8 +115,8 @@ public:
     absl::Span<const uint8_t> place = find(rank_.stage.outputs(), entry, name);
     if (!copies_ || place.empty())
       return place;
-    absl::StatusOr<const uint8_t*> copy =
-        copies_->fetchOutput(findBuffer(rank_.stage.outputs(), entry, name));
+    absl::StatusOr<const uint8_t*> copy = copies_->output(
+        entry, findBuffer(rank_.stage.outputs(), entry, name));
     if (!copy.ok()) {
       outputStatus_ = copy.status();
       return {};
@@ -124,8 +126,7 @@ public:
 
   absl::Status execute(int entry, int64_t validRows,
                        ExecuteStatistics* statistics) override {
-    if (entry < 0 || entry >= static_cast<int>(programs_.size()) ||
-        !programs_[entry])
+    if (!calls_.has(entry))
       return absl::InvalidArgumentError(absl::StrCat("no entry ", entry));
     const fb::Entry* e = rank_.plan.entries()->Get(entry);
     int64_t rows = e->sequences() * e->rows_per_sequence();
@@ -134,13 +135,9 @@ public:
           absl::StrCat(validRows, " valid rows of ", rows));
     LLMRT_RETURN_IF_ERROR(abortOnError(outputStatus_));
     auto begin = std::chrono::steady_clock::now();
-    absl::Status status = runCall(statistics, [&] {
-      if (copies_)
-        copies_->sendInputs(entry);
-      programs_[entry]->enqueue(validRows);
-      return programs_[entry]->numCommands();
-    });
-    addEntry(entry, validRows, begin);
+    absl::Status status = runCall(
+        statistics, [&] { return calls_.enqueue(entry, validRows); });
+    addEntry(entry, validRows, begin, calls_.lastCall(entry));
     return status;
   }
 
@@ -212,11 +209,12 @@ public:
 
 private:
   void addEntry(int entry, int64_t validRows,
-                std::chrono::steady_clock::time_point begin) {
+                std::chrono::steady_clock::time_point begin,
+                const char* how = "") {
     if (rank_.timeline)
       rank_.timeline->add({TimelineRow::Entries, /*isWait=*/false,
                            rank_.plan.entries()->Get(entry)->name()->c_str(),
-                           "", "", validRows, begin,
+                           how, "", validRows, begin,
                            std::chrono::steady_clock::now()});
   }
 
@@ -251,7 +249,10 @@ private:
     if (rank_.checked)
       rank_.checked->beginCall();
     int64_t commands = enqueue();
-    LLMRT_RETURN_IF_ERROR(abortOnError(endCall()));
+    absl::Status status = abortOnError(endCall());
+    if (!status.ok() && copies_)
+      copies_->beginCall(); // nothing that was fetched is there
+    LLMRT_RETURN_IF_ERROR(status);
     if (statistics)
       *statistics = watch.read(commands);
     return absl::OkStatus();
@@ -319,7 +320,7 @@ private:
   std::unique_ptr<HostCopies> copies_; // null: the host shares the memory
   mutable absl::Status outputStatus_;  // of output(), which cannot return it
   std::unique_ptr<Program> initialise_;
-  std::vector<std::unique_ptr<Program>> programs_; // by entry
+  EntryCalls calls_{rank_};
   // A training step: programs of entries, once for each set of slots, and the
   // order in which the actions of a step run them.
   std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
@@ -377,14 +378,7 @@ absl::Status PlanExecutor::preparePrograms() {
   }
   if (rank_.stage.schedule() && rank_.stage.schedule()->size() > 0)
     return prepareSchedule();
-  programs_.resize(rank_.plan.entries()->size());
-  for (const fb::Program* program : *rank_.stage.programs()) {
-    LLMRT_ASSIGN_OR_RETURN(
-        programs_[program->entry()],
-        Program::create(*program, rank_.plan.entries()->Get(program->entry()),
-                        rank_));
-  }
-  return absl::OkStatus();
+  return calls_.prepare(copies_.get(), options_.usesGraphs);
 }
 
 absl::Status PlanExecutor::prepareSchedule() {

@@ -36,6 +36,10 @@ struct ExecutorOptions {
   // docs/howto/check-memory.md.
   bool checkMemory = false;
   bool keepTimeline = false; // for timeline(); a little slower
+  // Calls are captured as graphs where the device and the ranks' connection
+  // allow it (see CallGraphs.h).
+  bool usesGraphs = true;
+  std::string tuningCache = {}; // CudaDeviceOptions::tuningCache
 };
 
 /// Time and counters of one execute() or executeStep(). The share of

@@ -3,64 +3,127 @@
 
 #include "runtime/base/Error.h"
 
+#include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace llmrt {
+namespace {
+
+/// Where the next buffer may begin in an arena: what lies before it is
+/// nobody's.
+int64_t alignUp(int64_t offset) {
+  return (offset + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
+}
+
+} // namespace
 
 HostCopies::~HostCopies() {
-  for (auto& [buffer, input] : inputs_)
-    rank_.device.release(input.host);
-  for (auto& [buffer, host] : outputs_)
-    rank_.device.release(host);
+  for (const Piece& piece : pieces_)
+    rank_.device.release(piece.host);
+  for (const auto& [buffer, output] : outputs_)
+    rank_.device.release(output.host);
 }
 
 absl::Status HostCopies::prepare() {
   if (!rank_.stage.inputs())
     return absl::OkStatus();
-  for (const fb::EntryBuffers* entry : *rank_.stage.inputs()) {
-    if (!entry->buffers())
+  std::map<int, std::set<int>> entriesOf; // by buffer
+  for (const fb::EntryBuffers* entry : *rank_.stage.inputs())
+    if (entry->buffers())
+      for (const fb::NamedBuffer* named : *entry->buffers())
+        entriesOf[named->buffer()].insert(entry->entry());
+  std::vector<int> order;
+  for (const auto& [buffer, entries] : entriesOf)
+    order.push_back(buffer);
+  std::sort(order.begin(), order.end(),
+            [&](int a, int b) { return rank_.address(a) < rank_.address(b); });
+  std::vector<int> neighbours;
+  for (size_t i = 0; i < order.size(); ++i) {
+    neighbours.push_back(order[i]);
+    const bool isLast = i + 1 == order.size();
+    if (!isLast && entriesOf[order[i]] == entriesOf[order[i + 1]] &&
+        rank_.address(order[i]) + alignUp(rank_.sizeBytes(order[i])) ==
+            rank_.address(order[i + 1]))
       continue;
-    for (const fb::NamedBuffer* named : *entry->buffers()) {
-      const int buffer = named->buffer();
-      byEntry_[entry->entry()].push_back(buffer);
-      if (inputs_.count(buffer) > 0)
-        continue; // entries share it
-      LLMRT_ASSIGN_OR_RETURN(void* host,
-                             rank_.device.allocate(MemorySpace::PinnedHost,
-                                                   MemoryClass::Inputs,
-                                                   rank_.sizeBytes(buffer)));
-      inputs_[buffer] = {static_cast<uint8_t*>(host), {}};
-    }
+    LLMRT_RETURN_IF_ERROR(addPiece(neighbours));
+    for (int entry : entriesOf[order[i]])
+      byEntry_[entry].push_back(static_cast<int>(pieces_.size()) - 1);
+    neighbours.clear();
   }
   return absl::OkStatus();
 }
 
-void HostCopies::sendInputs(int entry) {
-  for (int buffer : byEntry_[entry]) {
-    Input& input = inputs_.at(buffer);
-    const size_t sizeBytes = rank_.sizeBytes(buffer);
-    if (input.sent.size() == sizeBytes &&
-        std::memcmp(input.sent.data(), input.host, sizeBytes) == 0)
+absl::Status HostCopies::addPiece(const std::vector<int>& buffers) {
+  uint8_t* begin = rank_.address(buffers.front());
+  uint8_t* end =
+      rank_.address(buffers.back()) + rank_.sizeBytes(buffers.back());
+  LLMRT_ASSIGN_OR_RETURN(
+      void* memory, rank_.device.allocate(MemorySpace::PinnedHost,
+                                          MemoryClass::Inputs, end - begin));
+  auto* host = static_cast<uint8_t*>(memory);
+  pieces_.push_back({host, begin, end - begin, {}});
+  for (int buffer : buffers)
+    inputs_[buffer] = host + (rank_.address(buffer) - begin);
+  return absl::OkStatus();
+}
+
+void HostCopies::sendInputs(int entry, bool all) {
+  for (int number : byEntry_[entry]) {
+    Piece& piece = pieces_[number];
+    if (!all && !piece.sent.empty() &&
+        std::memcmp(piece.sent.data(), piece.host, piece.sizeBytes) == 0)
       continue;
-    input.sent.assign(input.host, input.host + sizeBytes);
-    rank_.device.copy(Stream::Compute, rank_.address(buffer), input.host,
-                      sizeBytes);
+    piece.sent.assign(piece.host, piece.host + piece.sizeBytes);
+    rank_.device.copy(Stream::Compute, piece.device, piece.host,
+                      piece.sizeBytes);
   }
 }
 
-absl::StatusOr<const uint8_t*> HostCopies::fetchOutput(int buffer) {
+void HostCopies::forgetSent(int entry) {
+  for (int number : byEntry_[entry])
+    pieces_[number].sent.clear();
+}
+
+void HostCopies::enqueueFetch(int buffer, const Output& output) {
+  rank_.device.copy(Stream::Compute, output.host, rank_.address(buffer),
+                    rank_.sizeBytes(buffer));
+}
+
+void HostCopies::fetchOutputs(int entry) {
+  for (int buffer : outputsByEntry_[entry])
+    enqueueFetch(buffer, outputs_.at(buffer));
+}
+
+void HostCopies::beginCall() {
+  for (auto& [buffer, output] : outputs_)
+    output.isThere = false;
+}
+
+void HostCopies::setFetched(int entry, int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    outputs_.at(outputsByEntry_[entry][i]).isThere = true;
+}
+
+absl::StatusOr<const uint8_t*> HostCopies::output(int entry, int buffer) {
   auto found = outputs_.find(buffer);
   if (found == outputs_.end()) {
     LLMRT_ASSIGN_OR_RETURN(void* host,
                            rank_.device.allocate(MemorySpace::PinnedHost,
                                                  MemoryClass::Outputs,
                                                  rank_.sizeBytes(buffer)));
-    found = outputs_.emplace(buffer, static_cast<uint8_t*>(host)).first;
+    found = outputs_.emplace(buffer, Output{static_cast<uint8_t*>(host)}).first;
   }
-  rank_.device.copy(Stream::Compute, found->second, rank_.address(buffer),
-                    rank_.sizeBytes(buffer));
-  LLMRT_RETURN_IF_ERROR(rank_.device.synchronize());
-  return found->second;
+  std::vector<int>& asked = outputsByEntry_[entry];
+  if (std::find(asked.begin(), asked.end(), buffer) == asked.end())
+    asked.push_back(buffer);
+  Output& output = found->second;
+  if (!output.isThere) {
+    enqueueFetch(buffer, output);
+    LLMRT_RETURN_IF_ERROR(rank_.device.synchronize());
+    output.isThere = true;
+  }
+  return output.host;
 }
 
 } // namespace llmrt

@@ -22,10 +22,19 @@ public:
          const Slots& slots = {});
   ~Program();
 
-  /// Enqueues every command.
+  /// Enqueues what the number of valid rows changes in the argument blocks, from
+  /// ordinary memory.
+  void setRows(int64_t validRows);
+  /// Enqueues every command. They are the same whenever the rows are.
   void enqueue(int64_t validRows);
 
   int64_t numCommands() const { return commands_.size(); }
+
+  /// True if a command talks to other ranks, or to those of other data
+  /// replicas.
+  bool communicates() const { return communicates_; }
+
+  bool communicatesAmongReplicas() const { return communicatesAmongReplicas_; }
 
   /// Its number in the check of memory, if there is one.
   int checkedNumber() const { return checkedNumber_; }
@@ -46,6 +55,11 @@ public:
   /// Returns the host's copy of a word; during preparation with all rows valid.
   const uint64_t* hostWord(int64_t number) const { return &words_[number]; }
 
+  void needCommunication(bool isAmongReplicas) {
+    communicates_ = true;
+    communicatesAmongReplicas_ |= isAmongReplicas;
+  }
+
   void needScratch(int64_t sizeBytes) {
     scratchBytes_ = std::max(scratchBytes_, sizeBytes);
   }
@@ -62,7 +76,6 @@ private:
   Program(Rank& rank, const fb::Entry* entry, const Slots& slots)
       : rank_(rank), entry_(entry), slots_(slots) {}
 
-  void setRows(int64_t validRows);
   void enqueueChecked(int64_t validRows);
 
   Rank& rank_;
@@ -77,6 +90,8 @@ private:
   std::vector<EventId> events_;
   int64_t validRows_ = -1; // that the words are set for
   int checkedNumber_ = -1;
+  bool communicates_ = false;
+  bool communicatesAmongReplicas_ = false;
 };
 
 } // namespace llmrt

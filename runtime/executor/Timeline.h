@@ -21,7 +21,9 @@ struct TimelineEvent {
   // The compute stream stood still for a collective, which the texts name.
   bool isWait = false;
   const char* name = "";    // an entry, a kernel, "AllGather"
-  const char* subject = ""; // the parameter or tensor, or the op of the model
+  // The parameter or tensor, or the op of the model; of an entry: how a device
+  // with graphs ran it.
+  const char* subject = "";
   const char* pass = "";    // that put the command there
   int64_t number = 0;       // of the command in its program; entries: valid rows
   std::chrono::steady_clock::time_point begin;

@@ -7,10 +7,6 @@
 
 namespace llmrt {
 
-/// Axes whose name begins with this cut the batch: each of their coordinates is
-/// a replica of the model (perhaps sharded with ZeRO).
-inline constexpr absl::string_view kDataAxisPrefix = "dp";
-
 struct MeshRoles {
   int numReplicas = 1;
   int replica = 0;          // of this rank

@@ -12,6 +12,10 @@ namespace llmrt {
 /// one stage.
 inline constexpr absl::string_view kStageAxis = "pp";
 
+/// Axes whose name begins with this cut the batch: each of their coordinates is
+/// a replica of the model (perhaps sharded with ZeRO).
+inline constexpr absl::string_view kDataAxisPrefix = "dp";
+
 /// Returns the number of an axis, or -1.
 int findAxis(const fb::Plan& plan, absl::string_view name);
 

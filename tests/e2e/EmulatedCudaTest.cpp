@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 
@@ -105,6 +106,7 @@ public:
   absl::StatusOr<RunResult> run(RunRequest request,
                                 bool sharesHostMemory = false) {
     request.plan = path_;
+    numReplays_ = numLaunches_ = numLibraryLaunches_ = 0;
     request.device = [&](const fb::Stage& stage) {
       test::RecordingOptions options;
       options.generated = [this](const std::string& symbol,
@@ -113,12 +115,28 @@ public:
       };
       options.poisoned = valuesOfOneCall(stage);
       options.sharesHostMemory = sharesHostMemory;
+      options.observe = [this](const test::RecordedCommand& command) {
+        numReplays_ += command.kind == test::CommandKind::Replay;
+        numLaunches_ += command.kind == test::CommandKind::Launch;
+        numLibraryLaunches_ += command.isByLibrary;
+      };
+      options.hasCublasLt = hasCublasLt;
       return test::createRecordingDevice(options);
     };
     return runPlan(request);
   }
 
+  // Of the last run: what was launched, or captured to be launched later.
+  int64_t numReplays() const { return numReplays_; }
+
+  int64_t numLaunches() const { return numLaunches_; }
+
+  int64_t numLibraryLaunches() const { return numLibraryLaunches_; }
+
+  bool hasCublasLt = false;
+
 private:
+  std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0};
   std::string dump_ = temporaryPath("emulated.mlir");
   std::string path_ = temporaryPath("emulated.fb");
   std::optional<llmc::EmulatedKernels> kernels_;
@@ -210,6 +228,42 @@ TEST_P(EmulatedCuda, GivesTheLogitsOfTheCpu) {
   request = request_;
   request.score = true;
   expectSame(request, "score");
+}
+
+// Prefill and scoring have rows enough; weights that are not bf16 never go there.
+TEST_P(EmulatedCuda, CublasLtGivesTheLogitsOfTheCpu) {
+  cuda_.hasCublasLt = true;
+  RunRequest request = request_;
+  request.prefill = kPrefill;
+  expectSame(request, "library_prefill");
+  EXPECT_EQ(cuda_.numLibraryLaunches() > 0, !isFloat32());
+  request = request_;
+  request.score = true;
+  expectSame(request, "library_score");
+  EXPECT_EQ(cuda_.numLibraryLaunches() > 0, !isFloat32());
+}
+
+// Every call but the first two of its kind is a graph, with the same bits.
+TEST_P(EmulatedCuda, GraphsGiveTheBitsOfSingleCommands) {
+  RunRequest request = request_;
+  request.prefill = 7;
+  request.chunk = 7;
+  request.greedy = 3;
+  request.usesGraphs = false;
+  absl::StatusOr<RunResult> commands = cuda_.run(request);
+  ASSERT_TRUE(commands.ok()) << commands.status();
+  EXPECT_EQ(cuda_.numReplays(), 0);
+  const int64_t numLaunches = cuda_.numLaunches();
+  request.usesGraphs = true;
+  absl::StatusOr<RunResult> graphs = cuda_.run(request);
+  ASSERT_TRUE(graphs.ok()) << graphs.status();
+  EXPECT_EQ(graphs->logits, commands->logits);
+  EXPECT_EQ(graphs->sampled, commands->sampled);
+  // One graph for each decoded token but the first, which the second one made.
+  const int64_t numDecoded = kNumTokens - request.prefill + request.greedy;
+  EXPECT_EQ(cuda_.numReplays(), numDecoded - 1);
+  // What remains: the first prefill and two decodes, instead of them all.
+  EXPECT_LT(cuda_.numLaunches(), numLaunches / 5);
 }
 
 constexpr Case kCases[] = {

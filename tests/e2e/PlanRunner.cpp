@@ -31,6 +31,7 @@ public:
     options.numThreads = request_.numThreads;
     options.weights = {{"model", request_.weights}};
     options.checkMemory = request_.checkMemory;
+    options.usesGraphs = request_.usesGraphs;
     if (request_.device) {
       int stage =
           stageOfCoordinates(plan_, coordinatesOfRank(plan_, fabric_.rank()));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llmc import` and `llmc compile`: checks the command line, reads or imports
-// the model, records the options in the module, runs the pipeline, writes the
-// result.
+// `llmc compile`: checks the command line, reads or imports the model, records
+// the options in the module, runs the pipeline, writes the result.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Pipeline.h"
 #include "compiler/plan/EmitPlan.h"
@@ -456,22 +455,6 @@ int fail(const absl::Status& status, int exitCode) {
 void loadDialects(MLIRContext& context) {
   context.loadDialect<func::FuncDialect, llm::LlmDialect, dist::DistDialect,
                       plan::PlanDialect>();
-}
-
-int runImport(const CommandLine& line, MLIRContext& context) {
-  std::string output = line.output.empty() ? "-" : line.output;
-  if (line.newModel.empty() == line.positional.empty() ||
-      line.positional.size() > 1)
-    return fail(makeError(ErrorCode::BadOptionValue,
-                          "llmc import needs one checkpoint, or --new=FAMILY",
-                          "see llmc --help"));
-  auto module = line.newModel.empty()
-                    ? importModel(context, line.positional.front(), line.output)
-                    : llmc::newModel(context, line.newModel);
-  if (!module.ok())
-    return fail(module.status());
-  absl::Status status = writeResult(output, printModule(**module));
-  return status.ok() ? 0 : fail(status);
 }
 
 int runCompile(const CommandLine& line, MLIRContext& context) {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // llmrt env: what this machine has, in one screen, for bug reports.
 #include "runtime/base/Error.h"
+#include "runtime/device/Device.h"
+#include "runtime/device/cublaslt/LtTable.h"
 #include "runtime/kernels/KernelRegistry.h"
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/RankThreads.h"
 #include "tools/llmrt/StandardOutput.h"
+#include "tools/llmrt/TuningCachePath.h"
 
 #include "absl/strings/str_format.h"
 
 #include <fstream>
-#include <sys/stat.h>
+#include <optional>
 #include <sys/sysinfo.h>
 #include <thread>
 
@@ -50,9 +53,26 @@ std::string launcherText() {
                          launch->rank, launch->worldSize);
 }
 
-bool hasCudaDevice() {
-  struct stat info;
-  return ::stat("/dev/nvidiactl", &info) == 0;
+std::string cudaText() {
+  auto device = createCudaDevice({});
+  return device.ok() ? absl::StrCat("usable, sm_", (*device)->codeLevel())
+                     : std::string(device.status().message());
+}
+
+/// What multiplies many rows of bf16.
+std::string cublasLtText() {
+  absl::StatusOr<std::optional<LtTable>> table = findLtTable();
+  if (!table.ok())
+    return std::string(table.status().message());
+  if (!*table)
+    return "not used: large products run on our own kernels";
+  return absl::StrCat(ltVersionText((*table)->getVersion()), " from ",
+                      (*table)->path, ", for large products in bf16");
+}
+
+std::string tuningCacheText() {
+  const std::string path = tuningCachePath("");
+  return path.empty() ? "none: neither HOME nor XDG_CACHE_HOME is set" : path;
 }
 
 } // namespace
@@ -72,9 +92,9 @@ CommandEnd envCommand() {
   add("huge pages", firstLine("/sys/kernel/mm/transparent_hugepage/enabled"));
   add("mpi", LLMRT_MPI_VERSION);
   add("launcher", launcherText());
-  add("cuda", hasCudaDevice()
-                  ? "device present; this llmrt runs plans for cpu only"
-                  : "no device; this llmrt runs plans for cpu only");
+  add("cuda", cudaText());
+  add("cublaslt", cublasLtText());
+  add("tuning cache", tuningCacheText());
   return {writeStandardOutput(text)};
 }
 

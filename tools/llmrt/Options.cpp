@@ -71,6 +71,17 @@ void addSessionOptions(CLI::App* command, SessionOptions& session) {
                    "what that link adds to every transfer")
       ->type_name("SECONDS");
   command
+      ->add_option("--graphs", session.graphs,
+                   "on a GPU: calls that repeat are captured and replayed as "
+                   "graphs where that is possible; off: command by command")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->type_name("auto|off");
+  command
+      ->add_option("--tuning-cache", session.tuningCache,
+                   "on a GPU: where the choices of algorithms for large "
+                   "products are kept; off: for this run only")
+      ->type_name("FILE|off");
+  command
       ->add_option("--chunk", session.chunkTokens,
                    "at most so many prompt tokens a call; default: what the "
                    "plan was compiled for")

@@ -9,6 +9,7 @@
 #include "tools/llmrt/Interrupt.h"
 #include "tools/llmrt/RankFabrics.h"
 #include "tools/llmrt/RankThreads.h"
+#include "tools/llmrt/TuningCachePath.h"
 
 #include "absl/strings/match.h"
 
@@ -89,6 +90,8 @@ absl::StatusOr<RunEnd> runRankToTheEnd(const RankTask& task, Fabric& fabric,
   executorOptions.weights = task.weights;
   executorOptions.checkMemory = task.options.checksMemory;
   executorOptions.keepTimeline = task.options.keepsTimeline;
+  executorOptions.usesGraphs = task.options.graphs != "off";
+  executorOptions.tuningCache = tuningCachePath(task.options.tuningCache);
   LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<Executor> executor,
                          Executor::create(task.plan, fabric, executorOptions));
   absl::StatusOr<RunEnd> how = runOnRank(task, fabric, *executor, record);

@@ -24,7 +24,9 @@ struct SessionOptions {
   double timeoutSeconds = 300;
   SimulatedLink link; // between ranks that are threads
   int64_t chunkTokens = 0;
-  bool keepsTimeline = false; // fills SessionEnd::timelines
+  std::string graphs = "auto"; // "off": ExecutorOptions::usesGraphs
+  std::string tuningCache;     // as tuningCachePath() takes it
+  bool keepsTimeline = false;  // fills SessionEnd::timelines
   bool checksMemory = false;  // ExecutorOptions::checkMemory
   bool reportsMemory = false; // fills SessionEnd::memory
   /// Runs on rank 0 before the ranks start; its error is an error of all of

@@ -32,6 +32,8 @@ public:
     Json arguments;
     if (event.row == TimelineRow::Entries) {
       arguments["rows"] = event.number;
+      if (*event.subject)
+        arguments["graph"] = event.subject;
     } else {
       arguments = {{"command", event.number},
                    {"subject", event.subject},

@@ -33,6 +33,9 @@ public:
 
   absl::Status abortStatus() const override { return rank_->abortStatus(); }
 
+  // NCCL's kernels and our marks are kept in graphs.
+  bool canCapture() const override { return true; }
+
   std::string streamProgress() const override { return rank_->progress(); }
 
 private:

@@ -9,8 +9,11 @@
 #include "runtime/device/cuda/CudaError.h"
 #include "runtime/device/cuda/CudaKernels.h"
 #include "runtime/device/cuda/CudaMemory.h"
+#include "runtime/device/cuda/CudaProducts.h"
 #include "runtime/kernels/cuda/Constants.h"
+#include "runtime/kernels/cuda/LibraryLinear.h"
 
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -57,6 +60,10 @@ public:
   ~CudaDevice() override {
     (void)use();
     (void)synchronize();
+    forgetGraphs();
+    for (cudaEvent_t event : {fork_, join_})
+      if (event)
+        (void)cudaEventDestroy(event);
     for (cudaEvent_t event : events_)
       (void)cudaEventDestroy(event);
     for (cudaStream_t stream : streams_)
@@ -64,12 +71,19 @@ public:
         (void)cudaStreamDestroy(stream);
   }
 
-  absl::Status prepare() {
+  absl::Status prepare(const std::string& tuningCache) {
     LLMRT_RETURN_IF_ERROR(use());
     for (cudaStream_t& stream : streams_)
       LLMRT_RETURN_IF_ERROR(
           cudaStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                      "making a stream"));
+    for (cudaEvent_t* event : {&fork_, &join_})
+      LLMRT_RETURN_IF_ERROR(
+          cudaStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+                     "making an event"));
+    LLMRT_ASSIGN_OR_RETURN(
+        products_,
+        CudaProducts::create(gpu_, tuningCache, at(Stream::Compute)));
     return reserveScratch(0);
   }
 
@@ -93,6 +107,7 @@ public:
       return;
     fail(use());
     kernels_.forgetLaunches();
+    forgetGraphs();
     memory_.release(memory);
   }
 
@@ -145,6 +160,7 @@ public:
     LLMRT_ASSIGN_OR_RETURN(void* scratch,
                            allocate(MemorySpace::Device, MemoryClass::Library,
                                     kCudaCounterBytes + sizeBytes));
+    forgetGraphs();
     memory_.release(scratch_);
     scratch_ = static_cast<uint8_t*>(scratch);
     scratchBytes_ = sizeBytes;
@@ -154,23 +170,15 @@ public:
   void launch(const DeviceLaunch& launch) override {
     if (!enqueues())
       return;
+    absl::StatusOr<bool> isDone = launchByLibrary(launch);
+    if (!isDone.ok())
+      return fail(isDone.status());
+    if (*isDone)
+      return;
     absl::StatusOr<const PreparedLaunch*> prepared = kernels_.prepare(launch);
     if (!prepared.ok())
       return fail(prepared.status());
-    PreparedLaunch p = **prepared;
-    const uint64_t* arguments = launch.arguments;
-    uint8_t* scratch = scratch_ + kCudaCounterBytes;
-    void* parameters[] = {&arguments, &p.rows,    &p.cols,
-                          &p.rowTile, &p.colTile, &scratch};
-    cudaLaunchConfig_t config = {};
-    config.gridDim = p.grid;
-    config.blockDim = dim3(p.threads, 1, 1);
-    config.dynamicSmemBytes = p.sharedBytes;
-    config.stream = at(Stream::Compute);
-    fail(cudaStatus(cudaLaunchKernelExC(&config,
-                                        reinterpret_cast<const void*>(p.kernel),
-                                        parameters),
-                    "launching a kernel"));
+    fail(enqueueKernel(**prepared, launch.arguments));
   }
 
   void copy(Stream stream, void* to, const void* from,
@@ -191,6 +199,10 @@ public:
       return fail(
           cudaStatus(cudaMemsetAsync(to, pattern & 0xFF, sizeBytes, at(stream)),
                      "filling"));
+    if (isCapturing_)
+      return fail(makeError(ErrorCode::DeviceFailed,
+                            "a fill of several bytes cannot be captured",
+                            "run it with --graphs=off, and please report it"));
     auto* bytes = static_cast<uint8_t*>(to);
     copy(stream, bytes, &pattern, 4);
     for (int64_t done = 4; done < sizeBytes; done *= 2)
@@ -227,6 +239,68 @@ public:
           "waiting for an event"));
   }
 
+  bool canCapture() const override { return true; }
+
+  // Both streams are part of it from the begin. Other threads may allocate
+  // meanwhile: only this one is held to what can be captured.
+  void beginCapture() override {
+    if (!enqueues())
+      return;
+    fail(cudaStatus(cudaStreamBeginCapture(at(Stream::Compute),
+                                           cudaStreamCaptureModeThreadLocal),
+                    "beginning a graph"));
+    setCapturing(status_.ok());
+    if (isCapturing_)
+      fail(putBehind(Stream::Communication, Stream::Compute, fork_));
+  }
+
+  // Whatever has failed, the capture must end.
+  GraphId endCapture() override {
+    const auto id = static_cast<GraphId>(numGraphs_++);
+    if (!isCapturing_)
+      return id;
+    setCapturing(false);
+    fail(use());
+    fail(putBehind(Stream::Compute, Stream::Communication, join_));
+    cudaGraph_t graph = nullptr;
+    fail(cudaStatus(cudaStreamEndCapture(at(Stream::Compute), &graph),
+                    "capturing a graph"));
+    cudaGraphExec_t executable = nullptr;
+    if (status_.ok())
+      fail(cudaStatus(cudaGraphInstantiate(&executable, graph, 0),
+                      "preparing a graph"));
+    if (status_.ok())
+      graphs_[id] = executable;
+    if (graph)
+      (void)cudaGraphDestroy(graph);
+    (void)cudaGetLastError(); // the failure is told by status_
+    return id;
+  }
+
+  void replay(GraphId graph) override {
+    if (!enqueues())
+      return;
+    auto found = graphs_.find(graph);
+    if (found == graphs_.end())
+      return fail(makeError(ErrorCode::DeviceFailed,
+                            "a graph is gone that is to run",
+                            "run it with --graphs=off, and please report it"));
+    fail(cudaStatus(cudaGraphLaunch(found->second, at(Stream::Compute)),
+                    "launching a graph"));
+  }
+
+  bool holdsGraph(GraphId graph) const override {
+    return graphs_.count(graph) > 0;
+  }
+
+  void dropGraph(GraphId graph) override {
+    auto found = graphs_.find(graph);
+    if (found == graphs_.end())
+      return;
+    (void)cudaGraphExecDestroy(found->second);
+    graphs_.erase(found);
+  }
+
   absl::Status synchronize() override {
     fail(use());
     for (cudaStream_t stream : streams_)
@@ -239,6 +313,48 @@ public:
   double waitSeconds() const override { return 0; }
 
 private:
+  absl::Status enqueueKernel(PreparedLaunch p, const uint64_t* arguments) {
+    uint8_t* scratch = scratch_ + kCudaCounterBytes;
+    void* parameters[] = {&arguments, &p.rows,    &p.cols,
+                          &p.rowTile, &p.colTile, &scratch};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = p.grid;
+    config.blockDim = dim3(p.threads, 1, 1);
+    config.dynamicSmemBytes = p.sharedBytes;
+    config.stream = at(Stream::Compute);
+    return cudaStatus(
+        cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(p.kernel),
+                            parameters),
+        "launching a kernel");
+  }
+
+  /// Multiplies by cuBLASLt. Returns false if that does not take the launch.
+  absl::StatusOr<bool> launchByLibrary(const DeviceLaunch& launch) {
+    const CudaKernelInfo* info = kernels_.infoOf(launch.kernel);
+    if (!info || info->name != "linear")
+      return false;
+    const auto a = readArgs<LinearArgs>(launch.hostArguments);
+    if (!suitsLibrary(a, launch.rows))
+      return false;
+    LLMRT_ASSIGN_OR_RETURN(MatrixProducts * library, products_->start());
+    if (!library)
+      return false;
+    uint8_t* rounded = scratch_ + kCudaCounterBytes;
+    const MatrixProducts::Place place = {
+        rounded + roundedRowsBytes(a, launch.rows), kCudaProductWorkspaceBytes,
+        at(Stream::Compute)};
+    const LinearProducts products = productsOfLinear(a, launch.rows, rounded);
+    LLMRT_ASSIGN_OR_RETURN(bool isThere, prepareAll(*library, products, place));
+    if (!isThere)
+      return false;
+    LLMRT_ASSIGN_OR_RETURN(
+        PreparedLaunch rounding,
+        kernels_.prepareForm(roundRowsShape(a, launch.rows)));
+    LLMRT_RETURN_IF_ERROR(enqueueKernel(rounding, launch.arguments));
+    LLMRT_RETURN_IF_ERROR(multiplyAll(*library, products, place));
+    return true;
+  }
+
   absl::Status use() {
     return cudaStatus(cudaSetDevice(gpu_), "choosing the GPU");
   }
@@ -256,6 +372,25 @@ private:
       status_ = status;
   }
 
+  absl::Status putBehind(Stream stream, Stream other, cudaEvent_t event) {
+    LLMRT_RETURN_IF_ERROR(cudaStatus(cudaEventRecord(event, at(other)),
+                                     "joining the streams of a graph"));
+    return cudaStatus(cudaStreamWaitEvent(at(stream), event, 0),
+                      "joining the streams of a graph");
+  }
+
+  void setCapturing(bool isCapturing) {
+    isCapturing_ = isCapturing;
+    if (products_)
+      products_->setCapturing(isCapturing);
+  }
+
+  void forgetGraphs() {
+    for (const auto& [id, executable] : graphs_)
+      (void)cudaGraphExecDestroy(executable);
+    graphs_.clear();
+  }
+
   cudaStream_t at(Stream stream) const {
     return streams_[static_cast<int>(stream)];
   }
@@ -266,9 +401,14 @@ private:
   cudaStream_t streams_[kNumStreams] = {};
   CudaMemory memory_;
   CudaKernels kernels_;
-  std::vector<cudaEvent_t> events_; // by EventId
-  uint8_t* scratch_ = nullptr;      // counters, then what launches use
-  int64_t scratchBytes_ = 0;        // behind the counters
+  std::unique_ptr<CudaProducts> products_;      // null: there is no cuBLASLt
+  std::vector<cudaEvent_t> events_;             // by EventId
+  cudaEvent_t fork_ = nullptr, join_ = nullptr; // of a capture
+  bool isCapturing_ = false;
+  std::unordered_map<GraphId, cudaGraphExec_t> graphs_;
+  int32_t numGraphs_ = 0;      // that were captured
+  uint8_t* scratch_ = nullptr; // counters, then what launches use
+  int64_t scratchBytes_ = 0;   // behind the counters
 };
 
 } // namespace
@@ -277,7 +417,7 @@ absl::StatusOr<std::unique_ptr<Device>>
 createCudaDevice(const CudaDeviceOptions& options) {
   LLMRT_ASSIGN_OR_RETURN(int level, findGpu(options.gpu));
   auto device = std::make_unique<CudaDevice>(options.gpu, level);
-  LLMRT_RETURN_IF_ERROR(device->prepare());
+  LLMRT_RETURN_IF_ERROR(device->prepare(options.tuningCache));
   return device;
 }
 

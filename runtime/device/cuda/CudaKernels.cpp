@@ -132,6 +132,11 @@ CudaKernels::prepareHandTuned(const CudaKernelInfo& info,
   LLMRT_ASSIGN_OR_RETURN(
       CudaLaunchShape shape,
       cudaLaunchShape(info, launch.hostArguments, launch.rows, launch.cols));
+  return prepareForm(shape);
+}
+
+absl::StatusOr<PreparedLaunch>
+CudaKernels::prepareForm(const CudaLaunchShape& shape) {
   LLMRT_ASSIGN_OR_RETURN(cudaKernel_t kernel, findForm(shape));
   if (shape.sharedBytes > kPlainSharedBytes)
     LLMRT_RETURN_IF_ERROR(

@@ -41,6 +41,15 @@ public:
                                                int version);
   int64_t scratchBytes(KernelId kernel, const uint64_t* words) const;
 
+  /// Returns a hand-tuned kernel's row of Kernels.def; null for a generated
+  /// one.
+  const CudaKernelInfo* infoOf(KernelId kernel) const {
+    return kernels_[static_cast<int>(kernel)].info;
+  }
+
+  /// Returns how to launch a form.
+  absl::StatusOr<PreparedLaunch> prepareForm(const CudaLaunchShape& shape);
+
   /// Returns how to launch. Valid until the next call.
   absl::StatusOr<const PreparedLaunch*> prepare(const DeviceLaunch& launch);
 

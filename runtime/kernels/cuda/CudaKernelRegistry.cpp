@@ -8,6 +8,7 @@
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/cuda/Constants.h"
 #include "runtime/kernels/cuda/CudaTrainingShapes.h"
+#include "runtime/kernels/cuda/LibraryLinear.h"
 
 #include <algorithm>
 
@@ -15,7 +16,7 @@ namespace llmrt {
 namespace {
 
 /// The most rows that LinearFewRows.cu and LinearSomeRows.cu multiply.
-constexpr int64_t kLinearFewRows = 16;
+constexpr int64_t kLinearFewRows = kCudaLinearFewRows;
 /// The most rows of a sequence that AttentionFewRows.cu attends.
 constexpr int64_t kAttentionFewRows = 4;
 /// Blocks that share the keys of decode's rows: two for each multiprocessor of
@@ -212,6 +213,8 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
 }
 
 int64_t cudaScratchBytes(std::string_view kernel, const uint64_t* words) {
+  if (kernel == "linear")
+    return libraryLinearScratchBytes(readArgs<LinearArgs>(words));
   if (kernel == "sample") {
     const auto a = readArgs<SampleArgs>(words);
     return a.S * a.V * 4;

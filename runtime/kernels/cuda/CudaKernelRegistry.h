@@ -15,6 +15,9 @@
 
 namespace llmrt {
 
+/// The most rows that the forms of `linear` for few rows multiply.
+inline constexpr int64_t kCudaLinearFewRows = 16;
+
 /// One row of Kernels.def.
 struct CudaKernelInfo {
   std::string_view name;

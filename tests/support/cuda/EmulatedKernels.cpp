@@ -14,13 +14,13 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 #define LLMRT_EMULATED(use)                                                    \
   use(linear) use(linear_f32) use(linear_rows_1) use(linear_rows_2)            \
       use(linear_rows_4) use(linear_rows_8) use(linear_mma_8)                  \
-          use(linear_mma_16) use(embedding) use(rope) use(kv_append)           \
-              use(rope_append) use(attention) use(attention_bf16_64)           \
-                  use(attention_bf16_128) use(attention_bf16_256)              \
-                      use(attention_rows_1) use(attention_rows_2)              \
-                          use(attention_rows_4) use(attention_rows_8)          \
-                              use(select_rows) use(unstack) use(sample)        \
-                                  use(rope_table)
+          use(linear_mma_16) use(linear_round) use(embedding) use(rope)        \
+              use(kv_append) use(rope_append) use(attention)                   \
+                  use(attention_bf16_64) use(attention_bf16_128)               \
+                      use(attention_bf16_256) use(attention_rows_1)            \
+                          use(attention_rows_2) use(attention_rows_4)          \
+                              use(attention_rows_8) use(select_rows)           \
+                                  use(unstack) use(sample) use(rope_table)
 
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(linear_input_gradient) use(linear_input_gradient_f32)                    \
@@ -60,6 +60,23 @@ constexpr int64_t kGuardBytes = 4096;
 
 } // namespace
 
+std::string runCudaForm(const CudaLaunchShape& shape, const uint64_t* words,
+                        uint8_t* scratch) {
+  CudaKernel* kernel = findSymbol(shape.symbol);
+  if (!kernel)
+    return "no emulated symbol " + shape.symbol;
+  Launch launch;
+  launch.gridX = static_cast<unsigned>(shape.rowTiles() * shape.colTiles());
+  launch.gridY = shape.parts;
+  launch.threads = shape.threads;
+  launch.sharedBytes = shape.sharedBytes;
+  std::string error = runGrid(launch, [&] {
+    kernel(words, shape.rows, shape.cols, shape.rowTile, shape.colTile,
+           scratch);
+  });
+  return error.empty() ? "" : shape.symbol + ": " + error;
+}
+
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols) {
   const CudaKernelInfo* info = findCudaKernel(name);
@@ -68,9 +85,6 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
   auto shape = cudaLaunchShape(*info, words, rows, cols);
   if (!shape.ok())
     return std::string(shape.status().message());
-  CudaKernel* kernel = findSymbol(shape->symbol);
-  if (!kernel)
-    return "no emulated symbol " + shape->symbol;
   if (shape->scratchBytes > cudaScratchBytes(name, words))
     return "more scratch than the bound of " + std::string(name);
   std::vector<uint64_t> memory(
@@ -78,17 +92,8 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
   auto* scratch = reinterpret_cast<uint8_t*>(memory.data()) + kCudaCounterBytes;
   auto* end = reinterpret_cast<uint8_t*>(memory.data() + memory.size());
   std::fill(scratch, end, kPoison);
-  Launch launch;
-  launch.gridX = static_cast<unsigned>(shape->rowTiles() * shape->colTiles());
-  launch.gridY = shape->parts;
-  launch.threads = shape->threads;
-  launch.sharedBytes = shape->sharedBytes;
-  std::string error = runGrid(launch, [&] {
-    kernel(words, shape->rows, shape->cols, shape->rowTile, shape->colTile,
-           scratch);
-  });
-  if (!error.empty())
-    return shape->symbol + ": " + error;
+  if (std::string error = runCudaForm(*shape, words, scratch); !error.empty())
+    return error;
   if (std::any_of(reinterpret_cast<uint8_t*>(memory.data()), scratch,
                   [](uint8_t byte) { return byte != 0; }))
     return shape->symbol + ": counters are not zero at the end";

@@ -16,4 +16,9 @@ namespace llmrt::emulation {
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols);
 
+/// Runs every block of one form, with scratch of the caller's and no check of
+/// it. Returns as runCudaKernel().
+std::string runCudaForm(const CudaLaunchShape& shape, const uint64_t* words,
+                        uint8_t* scratch);
+
 } // namespace llmrt::emulation

@@ -7,12 +7,14 @@
 #include "runtime/kernels/cuda/Constants.h"
 #include "runtime/kernels/cuda/CudaKernelRegistry.h"
 #include "tests/support/cuda/EmulatedKernels.h"
+#include "tests/support/cuda/EmulatedProducts.h"
 
 #include <algorithm>
 #include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <sys/mman.h>
 
 namespace llmrt::test {
@@ -34,6 +36,14 @@ struct Operation {
 struct Event {
   int64_t enqueued = 0; // records of it
   int64_t done = 0;
+  bool isCaptured = false; // by the last record
+};
+
+/// Commands of both streams that wait to run, and where they stand.
+struct Work {
+  std::deque<Operation> queues[kNumStreams];
+  std::vector<Event> events;
+  bool isValid = true; // of a capture: nothing forbidden was done
 };
 
 class Recorder final : public RecordingDevice {
@@ -59,6 +69,7 @@ public:
 
   absl::StatusOr<void*> allocate(MemorySpace space, MemoryClass memoryClass,
                                  int64_t sizeBytes) override {
+    LLMRT_RETURN_IF_ERROR(refuseInCapture("an allocation"));
     if (sizeBytes == 0)
       return nullptr;
     const int64_t mappedBytes =
@@ -76,9 +87,11 @@ public:
   }
 
   void release(void* memory) override {
+    fail(refuseInCapture("a release"));
     auto found = blocks_.find(memory);
     if (found == blocks_.end())
       return;
+    graphs_.clear();
     countBytes(found->second.memoryClass, -found->second.sizeBytes);
     munmap(memory, found->second.mappedBytes);
     blocks_.erase(found);
@@ -131,8 +144,11 @@ public:
 
   absl::Status reserveScratch(int64_t sizeBytes) override {
     const int64_t held = kCudaCounterBytes + sizeBytes;
-    if (held > heldScratchBytes_)
+    if (held > heldScratchBytes_) {
+      LLMRT_RETURN_IF_ERROR(refuseInCapture("an allocation"));
       countBytes(MemoryClass::Library, held - heldScratchBytes_);
+      graphs_.clear();
+    }
     heldScratchBytes_ = std::max(heldScratchBytes_, held);
     return absl::OkStatus();
   }
@@ -143,6 +159,8 @@ public:
     command.kernel = kernel.name;
     command.arguments = launch.arguments;
     command.rows = launch.rows;
+    if (capture_ && options_.failsInCapture)
+      fail(deviceError("this launch cannot be captured"));
     if (launch.scratchBytes + kCudaCounterBytes > heldScratchBytes_)
       fail(absl::InternalError("a launch needs more scratch than is reserved"));
     if (kernel.info)
@@ -150,7 +168,7 @@ public:
     else
       launchGenerated(kernel.name, launch, command);
     hasLaunches_ = true;
-    commands_.push_back(command);
+    note(command);
   }
 
   void copy(Stream stream, void* to, const void* from,
@@ -160,9 +178,11 @@ public:
     command.from = placeOf(from);
     command.sizeBytes = sizeBytes;
     command.target = to;
-    commands_.push_back(command);
+    note(command);
     // Ordinary memory is read when the copy is enqueued, pinned memory when it
     // runs.
+    if (capture_ && (command.from == Place::Host || command.to == Place::Host))
+      return fail(refuseInCapture("a copy of ordinary memory"));
     if (command.from == Place::Host) {
       const auto* bytes = static_cast<const uint8_t*>(from);
       std::vector<uint8_t> staged(bytes, bytes + sizeBytes);
@@ -182,7 +202,7 @@ public:
     RecordedCommand command{CommandKind::Fill, stream};
     command.to = placeOf(to);
     command.sizeBytes = sizeBytes;
-    commands_.push_back(command);
+    note(command);
     enqueue(stream, [to, pattern, sizeBytes] {
       std::fill_n(static_cast<uint32_t*>(to), sizeBytes / 4, pattern);
       return absl::OkStatus();
@@ -190,14 +210,14 @@ public:
   }
 
   void call(Stream stream, StreamCall& work) override {
-    commands_.push_back({CommandKind::Call, stream});
+    note({CommandKind::Call, stream});
     if (!sharesHostMemory()) {
       if (status_.ok())
         fail(work.run());
       return;
     }
     enqueue(stream, [&work] { return work.run(); });
-    queues_[static_cast<int>(stream)].back().call = numCalls_++;
+    work_.queues[static_cast<int>(stream)].back().call = numCalls_++;
   }
 
   void* nativeStream(Stream stream) const override {
@@ -207,50 +227,92 @@ public:
   }
 
   EventId createEvent() override {
-    events_.push_back({});
-    return static_cast<EventId>(events_.size() - 1);
+    work_.events.push_back({});
+    return static_cast<EventId>(work_.events.size() - 1);
   }
 
   void record(EventId event, Stream stream) override {
     const int number = static_cast<int>(event);
     RecordedCommand command{CommandKind::Record, stream};
     command.event = number;
-    commands_.push_back(command);
+    note(command);
     Operation operation;
     operation.records = number;
-    operation.ticket = ++events_[number].enqueued;
-    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+    work_.events[number].isCaptured = capture_.has_value();
+    operation.ticket = ++current().events[number].enqueued;
+    current().queues[static_cast<int>(stream)].push_back(std::move(operation));
   }
 
   void wait(Stream stream, EventId event) override {
     const int number = static_cast<int>(event);
     RecordedCommand command{CommandKind::Wait, stream};
     command.event = number;
-    commands_.push_back(command);
+    note(command);
     Operation operation;
     operation.waits = number;
-    operation.ticket = events_[number].enqueued;
-    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+    operation.ticket = current().events[number].enqueued;
+    // CUDA: cudaErrorStreamCaptureIsolation.
+    if (work_.events[number].isCaptured != capture_.has_value() ||
+        (capture_ && operation.ticket == 0)) {
+      invalidate();
+      return fail(deviceError("an event crosses the border of a capture"));
+    }
+    current().queues[static_cast<int>(stream)].push_back(std::move(operation));
   }
+
+  bool canCapture() const override { return !sharesHostMemory(); }
+
+  void beginCapture() override {
+    commands_.push_back({CommandKind::BeginCapture});
+    if (capture_)
+      return fail(deviceError("a capture in a capture"));
+    capture_.emplace();
+    capture_->events.resize(work_.events.size());
+  }
+
+  GraphId endCapture() override {
+    commands_.push_back({CommandKind::EndCapture});
+    const auto id = static_cast<GraphId>(numGraphs_++);
+    if (capture_->isValid && status_.ok())
+      graphs_[id] = std::make_shared<Work>(*std::move(capture_));
+    else
+      fail(deviceError("the capture is not valid"));
+    capture_.reset();
+    return id;
+  }
+
+  // One command of the compute stream: inside, both streams begin behind what
+  // that has done, and it goes on when both are done.
+  void replay(GraphId graph) override {
+    note({CommandKind::Replay});
+    if (!holdsGraph(graph))
+      return fail(deviceError("a graph is gone that is to run"));
+    if (capture_)
+      return fail(deviceError("a replay in a capture"));
+    hasLaunches_ = true;
+    enqueue(Stream::Compute, [this, kept = graphs_.at(graph)] {
+      Work work = *kept;
+      drain(work);
+      return absl::OkStatus();
+    });
+  }
+
+  bool holdsGraph(GraphId graph) const override {
+    return graphs_.count(graph) > 0;
+  }
+
+  void dropGraph(GraphId graph) override { graphs_.erase(graph); }
 
   absl::Status synchronize() override {
     commands_.push_back({CommandKind::Synchronize});
+    LLMRT_RETURN_IF_ERROR(refuseInCapture("a synchronisation"));
     setAccess(PROT_READ | PROT_WRITE);
     if (std::exchange(hasLaunches_, false))
       for (const ArenaBytes& bytes : options_.poisoned)
         std::memset(arena_ + bytes.begin, kPoison, bytes.sizeBytes);
-    const Stream other = options_.first == Stream::Compute
-                             ? Stream::Communication
-                             : Stream::Compute;
-    while (step(options_.first) || step(other)) {
-    }
+    drain(work_);
     if (!sharesHostMemory())
       setAccess(PROT_NONE);
-    for (auto& queue : queues_)
-      if (!queue.empty()) {
-        fail(absl::InternalError("a stream waits for ever"));
-        queue.clear();
-      }
     return std::exchange(status_, absl::OkStatus());
   }
 
@@ -275,6 +337,15 @@ private:
         cudaLaunchShape(info, launch.hostArguments, launch.rows, launch.cols);
     if (!shape.ok())
       return fail(shape.status());
+    if (options_.hasCublasLt && info.name == "linear") {
+      absl::StatusOr<bool> isByLibrary = products_.launch(
+          launch, capture_.has_value(), heldScratchBytes_ - kCudaCounterBytes);
+      if (!isByLibrary.ok())
+        return fail(isByLibrary.status());
+      command.isByLibrary = *isByLibrary;
+      if (*isByLibrary)
+        return;
+    }
     command.form = shape->symbol;
     command.blocks = shape->rowTiles() * shape->colTiles();
     command.parts = shape->parts;
@@ -309,23 +380,64 @@ private:
   void enqueue(Stream stream, std::function<absl::Status()> run) {
     Operation operation;
     operation.run = std::move(run);
-    queues_[static_cast<int>(stream)].push_back(std::move(operation));
+    current().queues[static_cast<int>(stream)].push_back(std::move(operation));
+  }
+
+  /// What commands are added to.
+  Work& current() { return capture_ ? *capture_ : work_; }
+
+  void note(RecordedCommand command) {
+    command.isCaptured = capture_.has_value();
+    if (options_.observe)
+      options_.observe(command);
+    commands_.push_back(std::move(command));
+  }
+
+  static absl::Status deviceError(const std::string& what) {
+    return makeError(ErrorCode::DeviceFailed, what, "");
+  }
+
+  /// As CUDA: what cannot be captured also spoils the capture.
+  absl::Status refuseInCapture(const std::string& what) {
+    if (!capture_)
+      return absl::OkStatus();
+    invalidate();
+    return deviceError(what + " during a capture");
+  }
+
+  void invalidate() {
+    if (capture_)
+      capture_->isValid = false;
+  }
+
+  // Runs all that can run.
+  void drain(Work& work) {
+    const Stream other = options_.first == Stream::Compute
+                             ? Stream::Communication
+                             : Stream::Compute;
+    while (step(options_.first, work) || step(other, work)) {
+    }
+    for (auto& queue : work.queues)
+      if (!queue.empty()) {
+        fail(absl::InternalError("a stream waits for ever"));
+        queue.clear();
+      }
   }
 
   // Runs the next operation of a stream; false if there is none that can.
-  bool step(Stream stream) {
-    std::deque<Operation>& queue = queues_[static_cast<int>(stream)];
+  bool step(Stream stream, Work& work) {
+    std::deque<Operation>& queue = work.queues[static_cast<int>(stream)];
     if (queue.empty())
       return false;
     Operation& next = queue.front();
-    if (next.waits >= 0 && events_[next.waits].done < next.ticket)
+    if (next.waits >= 0 && work.events[next.waits].done < next.ticket)
       return false;
     if (next.call >= 0 && next.call != numCallsDone_)
       return false;
     if (next.call >= 0)
       ++numCallsDone_;
     if (next.records >= 0)
-      events_[next.records].done = next.ticket;
+      work.events[next.records].done = next.ticket;
     if (next.run && status_.ok())
       fail(next.run());
     queue.pop_front();
@@ -355,12 +467,18 @@ private:
   }
 
   RecordingOptions options_;
+  EmulatedProducts products_{options_.tuningCache,
+                             [this](std::function<absl::Status()> work) {
+                               enqueue(Stream::Compute, std::move(work));
+                             }};
   std::vector<RecordedCommand> commands_;
   std::map<void*, Block> blocks_;
   BytesByClass bytes_{};
   std::vector<Kernel> kernels_;
-  std::vector<Event> events_;
-  std::deque<Operation> queues_[kNumStreams];
+  Work work_;
+  std::optional<Work> capture_; // while commands are captured
+  std::map<GraphId, std::shared_ptr<const Work>> graphs_;
+  int32_t numGraphs_ = 0; // that were captured
   char handles_[kNumStreams] = {};
   uint8_t* arena_ = nullptr; // the first block of device memory
   bool hasLaunches_ = false; // since synchronize()

@@ -4,7 +4,9 @@
 // function of the test's. Its memory is closed to the host but for the time of
 // a command, so that an access which a real GPU would not survive ends the
 // test. What one stream does beside another runs in the order that is least
-// expected.
+// expected. Captured commands run when their graph is replayed and its turn
+// comes; what CUDA forbids in a capture is an error, and so is an event that
+// crosses its border.
 #pragma once
 
 #include "runtime/device/Device.h"
@@ -16,7 +18,18 @@
 
 namespace llmrt::test {
 
-enum class CommandKind { Copy, Fill, Launch, Call, Record, Wait, Synchronize };
+enum class CommandKind {
+  Copy,
+  Fill,
+  Launch,
+  Call,
+  Record,
+  Wait,
+  BeginCapture,
+  EndCapture,
+  Replay,
+  Synchronize
+};
 
 /// Where an address lies.
 enum class Place { Device, Pinned, Host };
@@ -25,6 +38,7 @@ enum class Place { Device, Pinned, Host };
 struct RecordedCommand {
   CommandKind kind;
   Stream stream = Stream::Compute;
+  bool isCaptured = false; // kept for a graph, and not run now
   // Copy, Fill
   Place to = Place::Host;
   Place from = Place::Host;
@@ -38,6 +52,7 @@ struct RecordedCommand {
   int64_t blocks = 0;
   int parts = 0;
   int threads = 0;
+  bool isByLibrary = false; // cuBLASLt multiplies
   // Record, Wait
   int event = -1;
 };
@@ -58,6 +73,12 @@ struct RecordingOptions {
   GeneratedCode generated = {}; // none: generated kernels are recorded only
   // NaN whenever launches begin to run.
   std::vector<ArenaBytes> poisoned = {};
+  bool hasCublasLt = false; // a fake one: see FakeCublasLt.h
+  std::string tuningCache = {};
+  // Called with every command as it is enqueued or captured.
+  std::function<void(const RecordedCommand&)> observe = {};
+  // What a capture refuses is the next launch, as if the driver did.
+  bool failsInCapture = false;
   // Memory is open, and calls are run by the host in their turn: for
   // communicators of host memory.
   bool sharesHostMemory = false;
