@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/training/ReferenceLosses.h"
 
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
 #include "runtime/checkpoint/RankGroup.h"
 #include "runtime/io/Safetensors.h"
@@ -15,6 +16,8 @@ namespace {
 
 constexpr const char* kTensor = "row_loss";
 constexpr const char* kFingerprint = "fingerprint";
+// Of the bytes of kTensor: CRC-64/XZ, little-endian.
+constexpr const char* kChecksum = "checksum";
 
 absl::Status notThere(const std::string& path, const char* why) {
   return absl::NotFoundError(absl::StrCat(path, ": ", why));
@@ -75,10 +78,16 @@ ReferenceLosses::open(const std::string& path, const std::string& fingerprint,
   const std::vector<int64_t> shape = {data.numSequences(), data.numRows()};
   if (std::find(contents.metadata.begin(), contents.metadata.end(), made) ==
           contents.metadata.end() ||
-      contents.tensors.size() != 1 || contents.tensors[0].name != kTensor ||
+      contents.tensors.size() != 2 || contents.tensors[0].name != kTensor ||
       contents.tensors[0].type != SourceType::F32 ||
-      contents.tensors[0].shape != shape)
+      contents.tensors[0].shape != shape ||
+      contents.tensors[1].name != kChecksum)
     return notThere(path, "was made of other data or weights");
+  const uint64_t checksum = crc64(contents.tensors[0].bytes);
+  absl::Span<const uint8_t> written = contents.tensors[1].bytes;
+  if (written.size() != sizeof(checksum) ||
+      std::memcmp(written.data(), &checksum, sizeof(checksum)) != 0)
+    return notThere(path, "is damaged");
   ReferenceLosses losses;
   // Our own writer aligns the data.
   losses.values_ =
@@ -100,10 +109,12 @@ absl::Status computeReferenceLosses(const ReferencePass& pass) {
     if (group.rank() != 0)
       return absl::OkStatus();
     LLMRT_ASSIGN_OR_RETURN(
-        writer, SafetensorsWriter::create(
-                    pass.path,
-                    {{kTensor, SourceType::F32, {data.numSequences(), data.numRows()}}},
-                    {{kFingerprint, pass.fingerprint}}));
+        writer,
+        SafetensorsWriter::create(
+            pass.path,
+            {{kTensor, SourceType::F32, {data.numSequences(), data.numRows()}},
+             {kChecksum, SourceType::U8, {sizeof(uint64_t)}}},
+            {{kFingerprint, pass.fingerprint}}));
     return absl::OkStatus();
   };
   LLMRT_RETURN_IF_ERROR(group.agree(createFile(), "reference losses"));
@@ -111,6 +122,7 @@ absl::Status computeReferenceLosses(const ReferencePass& pass) {
   int64_t bytesLeft = data.numSequences() * data.numRows() *
                       static_cast<int64_t>(sizeof(float));
   absl::Status written;
+  uint64_t checksum = 0;
   int64_t numSteps = data.numSteps(place.batch);
   for (int64_t step = 0; step < numSteps; ++step) {
     place.position = step * place.batch;
@@ -127,12 +139,16 @@ absl::Status computeReferenceLosses(const ReferencePass& pass) {
       absl::Span<const uint8_t> rows = block.find(blocks, replica);
       rows = rows.first(std::min<int64_t>(rows.size(), bytesLeft));
       bytesLeft -= static_cast<int64_t>(rows.size());
+      checksum = crc64(rows, checksum);
       written = writer->append(rows);
     }
     if (group.rank() == 0 && pass.progress)
       pass.progress(std::min(place.position + place.batch, data.numSequences()),
                     data.numSequences());
   }
+  if (writer && written.ok())
+    written = writer->append(
+        {reinterpret_cast<const uint8_t*>(&checksum), sizeof(checksum)});
   if (writer && written.ok())
     written = writer->finish();
   return group.agree(written, "reference losses");

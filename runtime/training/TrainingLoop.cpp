@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/training/TrainingLoop.h"
 
+#include "runtime/base/Crc64.h"
 #include "runtime/base/Error.h"
 #include "runtime/checkpoint/Checkpoint.h"
 #include "runtime/checkpoint/CheckpointFolder.h"
@@ -25,6 +26,41 @@ bool isMissing(const absl::Status& status) {
                            errorCodeName(ErrorCode::CheckpointNotFound));
 }
 
+/// What the ranks of a run must have in common, and no step would notice: with
+/// other rates weights drift apart, with another seed samples repeat.
+std::string describeCommon(const TrainingSettings& settings) {
+  const OptimizerSettings& o = settings.optimizer;
+  const PreferenceSettings& p = settings.preference;
+  std::string text = absl::StrCat(o.beta1, " ", o.beta2, " ", o.epsilon, " ",
+                                  o.weightDecay, " ", o.clip);
+  absl::StrAppend(&text, " ", p.beta, " ", p.labelSmoothing, " ",
+                  settings.totalSteps, " ", settings.saveEvery, " ",
+                  settings.evaluateEvery, " ", settings.heldOut.size());
+  absl::StrAppend(
+      &text, " ", settings.isResumed, " ", settings.mostSkippedInRow, " ",
+      settings.checkpointFolder.empty(), " ", settings.identity.seed, " ",
+      settings.identity.data, " ", settings.identity.reference.contents);
+  for (int64_t part = 0; part <= 8; ++part)
+    absl::StrAppend(&text, " ",
+                    settings.schedule.at(settings.totalSteps * part / 8));
+  return text;
+}
+
+absl::Status checkSameOptions(const TrainingSettings& settings,
+                              Communicator* all) {
+  const uint64_t mine[] = {crc64(describeCommon(settings))};
+  LLMRT_ASSIGN_OR_RETURN(std::vector<uint64_t> ranks,
+                         RankGroup(all).allGather(mine, "options"));
+  for (size_t rank = 1; rank < ranks.size(); ++rank)
+    if (ranks[rank] != ranks[0])
+      return makeError(ErrorCode::ControlRecordMismatch,
+                       absl::StrCat("rank ", rank,
+                                    " has other options of training, data or "
+                                    "reference weights than rank 0"),
+                       "start all ranks with the same command");
+  return absl::OkStatus();
+}
+
 } // namespace
 
 absl::StatusOr<std::unique_ptr<TrainingLoop>>
@@ -44,6 +80,7 @@ absl::Status TrainingLoop::prepare(Fabric& fabric) {
     std::iota(everyone.begin(), everyone.end(), 0);
     LLMRT_ASSIGN_OR_RETURN(all_, fabric.createCommunicator(everyone));
   }
+  LLMRT_RETURN_IF_ERROR(checkSameOptions(settings_, all_.get()));
   settings_.identity.sequencesPerEpoch = data_.numSequences();
   LLMRT_ASSIGN_OR_RETURN(place_, placeOfRank(plan_, rank_, data_.numRows()));
   return checkStepInputs(plan_, place_, executor_);

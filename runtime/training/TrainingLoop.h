@@ -110,8 +110,9 @@ class TrainingLoop {
 public:
   /// Plan, executor, data and observer outlive the loop; the executor is
   /// initialised. Collective over all ranks.
-  /// Errors  BatchShapeInvalid, PlanInvalid (inputs of another shape); those of
-  ///         a Fabric.
+  /// Errors  BatchShapeInvalid, PlanInvalid (inputs of another shape),
+  ///         ControlRecordMismatch (ranks have other settings); those of a
+  ///         Fabric.
   static absl::StatusOr<std::unique_ptr<TrainingLoop>>
   create(const fb::Plan& plan, Executor& executor, Fabric& fabric,
          const BatchSource& data, const TrainingSettings& settings,

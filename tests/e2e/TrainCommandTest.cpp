@@ -193,6 +193,25 @@ TEST_F(TrainCommand, ARankThatHangsIsNamedAndCheckpointsAreIntact) {
   }
 }
 
+TEST_F(TrainCommand, RanksWithOtherOptionsAreRefused) {
+  std::string launcher = mpiLauncher(2);
+  if (launcher.empty())
+    GTEST_SKIP() << "no mpirun on this machine";
+  launcher = launcher.substr(0, launcher.rfind(' ')); // without the program
+  compile("plan.fb", "--mesh=dp=2");
+  for (const char* option : {"--seed=", "--beta1=0.", "--steps=1", "--clip="}) {
+    workspace.write("rank", std::string("exec llmrt run plan.fb "
+                                        "--weights=random:1 --threads=1 "
+                                        "--tokenizer=tokenizer.json "
+                                        "--data=train.jsonl --timeout=5 ") +
+                                option + "$OMPI_COMM_WORLD_RANK\n");
+    ToolEnd end = workspace.run(launcher + " sh ./rank", 60);
+    EXPECT_NE(end.status, 0) << option;
+    EXPECT_THAT(end.errors, HasSubstr("LLMC-E0912: rank 1 has other options"))
+        << option;
+  }
+}
+
 // Nothing was learned, so the exported model is the one that training began
 // with, bit for bit.
 TEST_F(TrainCommand, ExportsAModel) {

@@ -196,6 +196,16 @@ TEST_F(TrainCommand, LossesOfTheReferenceAreThoseOfTheModel) {
     ASSERT_EQ(metrics("run.jsonl").size(), 1u);
     EXPECT_NEAR(metrics("run.jsonl")[0].loss, std::log(2.0), 1e-6) << change;
   }
+  // A damaged file is made again.
+  std::string file = workspace.read("train.jsonl.tokens.reference");
+  std::string damaged = file;
+  for (size_t i = 1000; i < damaged.size() - 8; i += 4)
+    damaged[i] ^= 0x20;
+  workspace.write("train.jsonl.tokens.reference", damaged);
+  ToolEnd end = train("plan.fb", "--steps=1 --metrics=run.jsonl");
+  ASSERT_EQ(end.status, 0) << end.errors;
+  EXPECT_NEAR(metrics("run.jsonl")[0].loss, std::log(2.0), 1e-6);
+  EXPECT_EQ(workspace.read("train.jsonl.tokens.reference"), file);
 }
 
 } // namespace
