@@ -32,7 +32,12 @@ function(llmc_test name)
   cmake_parse_arguments(A "" "LABEL" "SOURCES;DEPS;ARGS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE ${A_DEPS} GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name} ${A_ARGS})
-  set_tests_properties(${name} PROPERTIES LABELS "${A_LABEL}"
+  llmc_add_test(${name} "${A_LABEL}" ${name} ${A_ARGS})
+endfunction()
+
+# llmc_add_test(name label program args...): one more run of a test program.
+function(llmc_add_test name label program)
+  add_test(NAME ${name} COMMAND ${program} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS "${label}"
     ENVIRONMENT "LLMC_TEST_DATA=${LLMC_TEST_DATA};LLMC_SOURCE_DIR=${CMAKE_SOURCE_DIR};LLMC_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
 endfunction()

@@ -205,7 +205,12 @@ absl::StatusOr<RunResult> runPlan(const RunRequest& request) {
   int ranks = numRanks(*plan);
   FabricOptions fabricOptions;
   fabricOptions.timeoutSeconds = 60;
-  auto fabrics = createLocalFabrics(ranks, fabricOptions);
+  std::vector<std::unique_ptr<Fabric>> fabrics;
+  if (request.fabrics) {
+    LLMRT_ASSIGN_OR_RETURN(fabrics, request.fabrics(*plan, fabricOptions));
+  } else {
+    fabrics = createLocalFabrics(ranks, fabricOptions);
+  }
   std::vector<std::unique_ptr<RankRun>> runs;
   std::vector<absl::Status> statuses(ranks);
   for (int r = 0; r < ranks; ++r)

@@ -54,6 +54,10 @@ struct RunRequest {
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.
   std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};
+  // Connects the ranks, which are threads; without, host memory does.
+  std::function<absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>(
+      const fb::Plan&, const FabricOptions&)>
+      fabrics = {};
 };
 
 struct RunResult {

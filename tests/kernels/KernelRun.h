@@ -6,6 +6,7 @@
 #include "runtime/device/cpu/ThreadPool.h"
 #include "runtime/kernels/KernelRegistry.h"
 #include "runtime/kernels/TrainingKernelArgs.h"
+#include "tests/support/RunSeed.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -95,7 +96,7 @@ inline std::vector<CpuLevel> levels() {
 
 inline std::vector<float> randomFloats(int64_t count, int seed,
                                        float scale = 1.0f) {
-  std::mt19937 bits(seed);
+  std::mt19937 bits(seed + runSeed());
   std::normal_distribution<float> normal(0.0f, scale);
   std::vector<float> values(count);
   for (float& v : values)

@@ -47,7 +47,11 @@ public:
     return std::exchange(request_, std::nullopt);
   }
 
-  absl::StatusOr<bool> takeToken(int64_t, int32_t) override { return true; }
+  absl::StatusOr<bool> takeToken(int64_t, int32_t) override {
+    if (firstTokenSeconds == 0)
+      firstTokenSeconds = secondsSinceStart();
+    return true;
+  }
 
   absl::Status takeResult(const GenerationResult&) override {
     return absl::OkStatus();
@@ -64,6 +68,7 @@ public:
 
   bool isInterrupted() override { return isInterruptRequested(); }
 
+  double firstTokenSeconds = 0; // since the process started
   double prefillSeconds = 0;
   double decodeSeconds = 0;
   double prefillCpuSeconds = 0;
@@ -82,6 +87,7 @@ struct Measurement {
   int64_t loadedBytes = 0; // weights of rank 0, as they are used
   int64_t cacheBytes = 0;  // of one decoded token, on average
   double startSeconds = 0;
+  double firstTokenSeconds = 0;
   double planSeconds = 0;
   std::string comm;
   int numRanks = 1;
@@ -124,7 +130,9 @@ absl::StatusOr<RunEnd> measure(const BenchOptions& options, RankZero& rankZero,
     LLMRT_ASSIGN_OR_RETURN(RunEnd how, rankZero.generation.generate(client));
     if (how == RunEnd::Interrupted)
       return how;
-    if (i > 0)
+    if (i == 0)
+      result.firstTokenSeconds = client.firstTokenSeconds;
+    else
       result.repetitions.push_back(std::move(client));
   }
   return RunEnd::Finished;
@@ -162,7 +170,9 @@ BenchReport makeReport(const BenchOptions& options,
       {"repetitions", absl::StrCat(options.repetitions)},
       {"plan_read_seconds", absl::StrFormat("%.4f", measured.planSeconds)},
       {"start_to_prefill_seconds",
-       absl::StrFormat("%.4f", measured.startSeconds)}};
+       absl::StrFormat("%.4f", measured.startSeconds)},
+      {"start_to_first_token_seconds",
+       absl::StrFormat("%.4f", measured.firstTokenSeconds)}};
   if (options.measuresCeiling) {
     report.context.emplace_back("loaded_weight_bytes",
                                 absl::StrCat(measured.loadedBytes));

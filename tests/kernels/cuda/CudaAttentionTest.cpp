@@ -38,11 +38,12 @@ struct Problem {
         *std::max_element(positions.begin(), positions.end()) / kPageTokens + 2;
     blockTable.resize(s.S * pages);
     std::iota(blockTable.begin(), blockTable.end(), 0);
-    std::shuffle(blockTable.begin(), blockTable.end(), std::mt19937(2));
+    std::shuffle(blockTable.begin(), blockTable.end(),
+                 std::mt19937(2 + testing::runSeed()));
     cpuKeys.assign(s.S * pages * s.KV * s.D * kPageTokens,
                    Guarded<float>::poison());
     cudaKeys = values = cpuKeys;
-    std::mt19937 bits(3);
+    std::mt19937 bits(3 + testing::runSeed());
     std::normal_distribution<float> normal;
     for (int64_t seq = 0; seq < s.S; ++seq)
       for (int64_t p = firstUsed(seq); p <= lastUsed(seq); ++p)
@@ -206,7 +207,7 @@ TEST(CudaAttention, refusesWiderHeads) {
   Problem problem({1, 1, 1, 1, 264}, DType::F32, {3});
   Guarded<float> out(300);
   AttentionArgs a = problem.args(out.data(), true);
-  EXPECT_THAT(emulation::runCudaKernel(
+  EXPECT_THAT(testing::runCudaKernel(
                   "attention", reinterpret_cast<const uint64_t*>(&a), 1, 1),
               ::testing::HasSubstr("LLMC-E0802"));
 }

@@ -133,7 +133,7 @@ TEST(CudaLinear, refusesWhatItCannotRead) {
   Problem problem({1, 1, 64, {32}}, DType::BF16, 0);
   LinearArgs args = problem.args(0);
   args.layout = static_cast<int64_t>(WeightLayout::Panel);
-  EXPECT_THAT(emulation::runCudaKernel(
+  EXPECT_THAT(testing::runCudaKernel(
                   "linear", reinterpret_cast<const uint64_t*>(&args), 1, 64),
               ::testing::HasSubstr("LLMC-E0802"));
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real NCCL and CUDA: the conformance suite with one rank, and a captured
-// graph. Skips where there is no GPU, saying why.
+// The real NCCL on a real GPU: the conformance suite with one rank, and a
+// captured graph. Skips where NCCL is not installed.
 #include "runtime/comm/nccl/NcclFabric.h"
 #include "tests/runtime/comm/CommunicatorSuite.h"
+#include "tests/runtime/comm/cuda/GpuFabric.h"
 
 #include <cuda_runtime_api.h>
 
@@ -11,39 +12,37 @@ namespace {
 
 using ::testing::HasSubstr;
 
+enum class CallsOn { Host, Stream };
+
 class GpuRunner final : public RankRunner {
 public:
+  explicit GpuRunner(CallsOn callsOn) : callsOn_(callsOn) {}
+
   int size() const override { return 1; }
 
   void run(const FabricOptions& options,
            const std::function<void(Fabric&)>& body) const override {
+    if (auto nccl = NcclTable::load(); !nccl.ok())
+      GTEST_SKIP() << nccl.status().message();
     auto fabric = joinNcclFabric(LaunchInfo(), nullptr, options);
-    if (!fabric.ok() && !loadCudaTable(0).ok())
-      GTEST_SKIP() << fabric.status().message();
     ASSERT_TRUE(fabric.ok()) << fabric.status();
-    body(**fabric);
+    if (callsOn_ == CallsOn::Host)
+      body(**fabric);
+    else
+      runOnGpuStream(**fabric, body);
   }
+
+private:
+  CallsOn callsOn_;
 };
 
-INSTANTIATE_TEST_SUITE_P(NcclGpu, CommunicatorSuite,
-                         ::testing::Values(std::make_shared<GpuRunner>()));
-
-// A machine without a GPU is told what is missing; one with a GPU has a table.
-TEST(CudaRuntimeTable, SaysWhatIsMissing) {
-  auto table = loadCudaTable(0);
-  int numDevices = 0;
-  if (cudaGetDeviceCount(&numDevices) == cudaSuccess) {
-    EXPECT_TRUE(table.ok()) << table.status();
-    EXPECT_THAT(std::string(loadCudaTable(numDevices).status().message()),
-                HasSubstr("is needed, this host has"));
-    return;
-  }
-  EXPECT_THAT(std::string(table.status().message()),
-              HasSubstr("LLMC-E0805: no GPU can be used: "));
-}
+INSTANTIATE_TEST_SUITE_P(
+    NcclGpu, CommunicatorSuite,
+    ::testing::Values(std::make_shared<GpuRunner>(CallsOn::Host),
+                      std::make_shared<GpuRunner>(CallsOn::Stream)));
 
 TEST(NcclGpu, CapturedCallsAreReplayedWithTheirMarks) {
-  GpuRunner().run({}, [](Fabric& fabric) {
+  GpuRunner(CallsOn::Host).run({}, [](Fabric& fabric) {
     auto comm = fabric.createCommunicator({0});
     ASSERT_TRUE(comm.ok()) << comm.status();
     cudaStream_t stream = nullptr;

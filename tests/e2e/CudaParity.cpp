@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/e2e/CudaParity.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace llmrt {
+namespace {
+
+// The bound for float32: of the largest logit.
+constexpr double kFloat32Bound = 1e-5;
+
+constexpr int kNumTokens = 33;
+constexpr int kChunk = 24;   // rows enough for the kernels of many rows
+constexpr int kPrefill = 29; // a whole chunk and a part of one
+
+// With bf16 weights and caches both plans round those alike, and a GPU also
+// rounds what its tensor cores multiply, by at most 2^-9 of itself (8 bits of
+// significand): in each layer the inputs of the four products, queries and
+// probabilities, and the input of the head. Caches hold bf16 keys and values
+// of inputs that differ, so each may move by a step of 2^-8: as four more.
+const double kMostRounding = std::ldexp(1.0, -9);
+
+double numRoundings(int numLayers) { return 10.0 * numLayers + 1; }
+
+// First order: the roundings of a path add up.
+double mostError(int numLayers) {
+  return numRoundings(numLayers) * kMostRounding;
+}
+
+// Independent roundings add up as squares, of the root mean square logit; a
+// softmax of scores of a few units doubles them (Bf16Test.cpp).
+double typicalError(int numLayers) {
+  return 2 * std::sqrt(numRoundings(numLayers) / 3) * kMostRounding;
+}
+
+double rootMeanSquareError(const Logits& a, const Logits& reference) {
+  double error = 0, scale = 0;
+  for (size_t r = 0; r < reference.size(); ++r)
+    for (size_t c = 0; c < reference[r].size(); ++c) {
+      error += std::pow(double(a[r][c]) - reference[r][c], 2);
+      scale += std::pow(double(reference[r][c]), 2);
+    }
+  return std::sqrt(error / scale);
+}
+
+/// True if no error within the bound makes another logit the largest.
+bool isClear(const Logits& logits, size_t row, double bound) {
+  double scale = 0;
+  for (const std::vector<float>& r : logits)
+    for (float x : r)
+      scale = std::max(scale, std::abs(double(x)));
+  std::vector<float> sorted = logits[row];
+  std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(),
+                    std::greater<float>());
+  return sorted[0] - sorted[1] > 2 * bound * scale;
+}
+
+/// One run of both plans.
+class Comparison {
+public:
+  Comparison(const CudaCase& c, const std::string& cpuPlan,
+             const CudaRunner& runCuda)
+      : case_(c), cpuPlan_(cpuPlan), runCuda_(runCuda) {}
+
+  bool isFloat32() const { return std::string(case_.dtype) == "f32"; }
+
+  void expectSame(RunRequest request, const char* what) {
+    SCOPED_TRACE(what);
+    request.plan = cpuPlan_;
+    absl::StatusOr<RunResult> cpu = runPlan(request);
+    ASSERT_TRUE(cpu.ok()) << cpu.status();
+    absl::StatusOr<RunResult> cuda = runCuda_(request);
+    ASSERT_TRUE(cuda.ok()) << cuda.status();
+    expectClose(cuda->logits, cpu->logits, what);
+    ASSERT_EQ(cuda->sampled.size(), cpu->sampled.size());
+    for (size_t i = 0; i < cpu->sampled.size(); ++i)
+      if (isFloat32() || isClear(cpu->logits, i, bound())) {
+        EXPECT_EQ(cuda->sampled[i], cpu->sampled[i]) << "row " << i;
+      }
+    if (request.score && isFloat32())
+      expectFixture(cuda->logits);
+  }
+
+private:
+  double bound() const {
+    return isFloat32() ? kFloat32Bound : mostError(case_.numLayers);
+  }
+
+  void expectClose(const Logits& cuda, const Logits& cpu, const char* what) {
+    const double error = relativeError(cuda, cpu);
+    note(what, error);
+    EXPECT_LT(error, bound());
+    if (!isFloat32()) {
+      EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_.numLayers));
+    }
+  }
+
+  // PyTorch's in float64.
+  void expectFixture(const Logits& scores) {
+    Logits reference = readLogits(case_.folder() + "/logits.npy");
+    ASSERT_GE(reference.size(), scores.size());
+    reference.resize(scores.size());
+    const double error = relativeError(scores, reference);
+    note("fixture", error);
+    EXPECT_LT(error, kFloat32Bound);
+  }
+
+  static void note(const char* what, double error) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.3g", error);
+    testing::Test::RecordProperty(what, text);
+  }
+
+  const CudaCase& case_;
+  std::string cpuPlan_;
+  const CudaRunner& runCuda_;
+};
+
+} // namespace
+
+std::string CudaCase::name() const {
+  std::string name = std::string(fixture) + "_" + dtype;
+  std::replace(name.begin(), name.end(), '-', '_');
+  std::string ranks = mesh;
+  std::erase_if(ranks, [](char c) { return !std::isalnum(c); });
+  return ranks.empty() ? name : name + "_" + ranks;
+}
+
+std::vector<std::string> CudaCase::compileOptions() const {
+  std::vector<std::string> options = {"--seq=64",
+                                      "--chunk=" + std::to_string(kChunk),
+                                      std::string("--dtype=") + dtype};
+  options.push_back(*mesh ? mesh : "--batch=2");
+  return options;
+}
+
+std::string CudaCase::folder() const {
+  return environment("LLMC_SOURCE_DIR") + "/tests/fixtures/" + fixture;
+}
+
+void PrintTo(const CudaCase& c, std::ostream* os) { *os << c.name(); }
+
+const std::vector<CudaCase>& cudaCases() {
+  static const std::vector<CudaCase> kCases = {
+      {"llama2", 3, "f32"},      {"llama3", 3, "f32"},
+      {"llama-9q3kv", 3, "f32"}, {"mistral", 3, "f32"},
+      {"qwen2", 5, "f32"},       {"qwen3", 3, "f32"},
+      {"gemma2", 3, "f32"},      {"gemma3", 5, "f32"},
+      {"gpt2", 3, "f32"},        {"llama-9q3kv", 3, "bf16"},
+      {"llama3", 3, "bf16"},     {"qwen2", 5, "bf16"},
+      {"qwen3", 3, "bf16"},      {"gemma2", 3, "bf16"},
+      {"gemma3", 5, "bf16"},     {"gpt2", 3, "bf16"},
+  };
+  return kCases;
+}
+
+const std::vector<CudaCase>& cudaMeshCases() {
+  static const std::vector<CudaCase> kCases = {
+      {"llama-9q3kv", 3, "f32", "--mesh=tp=2"},
+      {"llama-9q3kv", 3, "f32", "--mesh=tp=3"},
+      {"llama-9q3kv", 3, "f32", "--mesh=pp=2"},
+      {"llama-9q3kv", 3, "f32", "--mesh=dp=2 --zero=3"},
+  };
+  return kCases;
+}
+
+void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
+                       const CudaRunner& runCuda) {
+  Comparison comparison(c, cpuPlan, runCuda);
+  RunRequest request;
+  request.weights = c.folder();
+  request.tokens = readTokens(c.folder() + "/tokens.json", "tokens");
+  ASSERT_GT(request.tokens.size(), size_t(kNumTokens));
+  request.tokens.resize(kNumTokens);
+  RunRequest decoding = request;
+  decoding.prefill = kPrefill;
+  decoding.greedy = comparison.isFloat32() ? 3 : 0; // else it may go other ways
+  comparison.expectSame(decoding, "prefill_decode");
+  if (*c.mesh)
+    return;
+  decoding.greedy = 0;
+  decoding.chunk = 7; // valid rows are a part of the grid, in every call
+  decoding.slot = 1;
+  decoding.hasCompanions = true;
+  comparison.expectSame(decoding, "second_sequence");
+  request.score = true;
+  comparison.expectSame(request, "score");
+}
+
+} // namespace llmrt

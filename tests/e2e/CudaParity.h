@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end-to-end cases of the cuda back-end, and what a cuda plan must give:
+// the logits of its cpu plan. Described once, run on an emulation on every
+// build and on a GPU where there is one.
+#pragma once
+
+#include "tests/e2e/PlanRunner.h"
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace llmrt {
+
+struct CudaCase {
+  const char* fixture; // folder in tests/fixtures
+  int numLayers;
+  const char* dtype;
+  const char* mesh = ""; // options for more ranks than one
+
+  /// "llama_9q3kv_f32_meshtp2": names the test and its plans.
+  std::string name() const;
+  /// Options of llmc compile, without a target.
+  std::vector<std::string> compileOptions() const;
+  /// Where model and reference are, under $LLMC_SOURCE_DIR.
+  std::string folder() const;
+};
+
+void PrintTo(const CudaCase& c, std::ostream* os);
+
+/// One rank, every family.
+const std::vector<CudaCase>& cudaCases();
+/// More ranks: tensor, pipeline and data parallel.
+const std::vector<CudaCase>& cudaMeshCases();
+
+using CudaRunner = std::function<absl::StatusOr<RunResult>(RunRequest)>;
+
+/// Runs the plan for cpu and, by `runCuda`, that for cuda: in prefill (two
+/// chunks, the last one shorter), decode, decode beside another sequence, and
+/// scoring; with more ranks prefill and decode. Fails the test where logits are
+/// further apart than the case allows, or sampled tokens differ; and where
+/// float32 scores are not those of the fixture.
+void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
+                       const CudaRunner& runCuda);
+
+} // namespace llmrt

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole plans on a GPU: every family's tiny model on one rank, and cut over
+// ranks that are threads and share the GPU, gives the logits of its plan for
+// cpu, and the same bits again. Plans are compiled by llmc, or were compiled
+// elsewhere and lie in the folder $LLMC_GPU_PLANS, as --list-plans names them.
+#include "tests/e2e/CudaParity.h"
+#include "tests/support/cuda/TestGpu.h"
+#include "tools/llmrt/RankFabrics.h"
+
+#include "absl/strings/str_join.h"
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+namespace llmrt {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A plan of a case, made or found.
+class CasePlan {
+public:
+  CasePlan(const CudaCase& c, const std::string& target) {
+    const std::string name = c.name() + "." + target + ".fb";
+    const std::string folder = environment("LLMC_GPU_PLANS");
+    if (!folder.empty()) {
+      path_ = folder + "/" + name;
+      if (!fs::exists(path_))
+        skipReason = "no plan " + name + " was brought here";
+      return;
+    }
+    path_ = temporaryPath(name);
+    isOwn_ = true;
+    if (!fs::exists(environment("LLMC_BIN_DIR") + "/llmc")) {
+      skipReason = "no llmc in LLMC_BIN_DIR and no plans in LLMC_GPU_PLANS";
+      return;
+    }
+    std::vector<std::string> options = c.compileOptions();
+    options.push_back("--target=" + target);
+    status = compilePlan(c.folder(), path_, options);
+  }
+
+  ~CasePlan() {
+    if (isOwn_)
+      fs::remove(path_);
+  }
+
+  CasePlan(const CasePlan&) = delete;
+  CasePlan& operator=(const CasePlan&) = delete;
+
+  const std::string& path() const { return path_; }
+
+  std::string skipReason;
+  absl::Status status;
+
+private:
+  std::string path_;
+  bool isOwn_ = false;
+};
+
+class PlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
+
+TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
+  const CudaCase& c = GetParam();
+  CasePlan cpu(c, "cpu");
+  CasePlan cuda(c, "cuda");
+  for (const CasePlan* plan : {&cpu, &cuda}) {
+    if (!plan->skipReason.empty())
+      GTEST_SKIP() << plan->skipReason;
+    ASSERT_TRUE(plan->status.ok()) << plan->status;
+  }
+  expectLogitsOfCpu(c, cpu.path(), [&](RunRequest request) {
+    request.plan = cuda.path();
+    request.fabrics = [](const fb::Plan& plan, const FabricOptions& options) {
+      return createThreadFabrics(plan, /*gpu=*/0, options);
+    };
+    absl::StatusOr<RunResult> first = runPlan(request);
+    absl::StatusOr<RunResult> second = runPlan(request);
+    if (first.ok() && second.ok()) {
+      EXPECT_EQ(first->logits, second->logits) << "from run to run";
+    }
+    return first;
+  });
+}
+
+std::string nameOf(const ::testing::TestParamInfo<CudaCase>& info) {
+  return info.param.name();
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, PlansOnGpu, ::testing::ValuesIn(cudaCases()),
+                         nameOf);
+INSTANTIATE_TEST_SUITE_P(Meshes, PlansOnGpu,
+                         ::testing::ValuesIn(cudaMeshCases()), nameOf);
+
+/// A line for each plan: file, folder of the model, options of llmc compile.
+void listPlans() {
+  for (const auto* cases : {&cudaCases(), &cudaMeshCases()})
+    for (const CudaCase& c : *cases)
+      for (const char* target : {"cpu", "cuda"})
+        std::printf("%s.%s.fb\ttests/fixtures/%s\t%s --target=%s\n",
+                    c.name().c_str(), target, c.fixture,
+                    absl::StrJoin(c.compileOptions(), " ").c_str(), target);
+}
+
+} // namespace
+} // namespace llmrt
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::strcmp(argv[1], "--list-plans") == 0) {
+    llmrt::listPlans();
+    return 0;
+  }
+  return llmrt::testing::runTests(argc, argv, /*alwaysOnGpu=*/true);
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// One launch as the executor makes it: every vector that an argument points
+// into is copied to memory of the device, whole, and back. The device is the
+// GPU, or one that emulates the kernels and closes its memory to the host.
+#include "tests/kernels/cuda/CudaKernelCase.h"
+
+#include "runtime/base/Error.h"
+#include "tests/support/HostBlocks.h"
+#include "tests/support/cuda/RecordingDevice.h"
+#include "tests/support/cuda/TestGpu.h"
+
+#include <array>
+#include <cstdio>
+#include <map>
+
+namespace llmrt::testing {
+namespace {
+
+/// A launch with its memory on the device.
+class DeviceRun {
+public:
+  DeviceRun(Device& device, const KernelInfo& kernel)
+      : device_(device), kernel_(kernel) {}
+
+  ~DeviceRun() {
+    for (const auto& [begin, block] : blocks_)
+      device_.release(block.copy);
+    device_.release(words_);
+  }
+
+  absl::Status prepare(const uint64_t* words, int64_t rows) {
+    hostWords_.assign(words, words + kernel_.args.size());
+    for (size_t i = 0; i < hostWords_.size(); ++i)
+      if (kernel_.args[i].type == KernelArgType::Address && hostWords_[i])
+        LLMRT_RETURN_IF_ERROR(move(kernel_.args[i].name, hostWords_[i]));
+    LLMRT_ASSIGN_OR_RETURN(void* memory,
+                           device_.allocate(MemorySpace::Device,
+                                            MemoryClass::Constants,
+                                            hostWords_.size() * 8));
+    words_ = static_cast<uint64_t*>(memory);
+    LLMRT_ASSIGN_OR_RETURN(
+        number_,
+        device_.findHandTunedKernel({kernel_.name.data(), kernel_.name.size()},
+                                    static_cast<int>(kernel_.version)));
+    std::vector<uint64_t> ofAllRows = hostWords_;
+    ofAllRows[0] = std::max<uint64_t>(ofAllRows[0], rows);
+    scratchBytes_ = device_.scratchBytes(number_, ofAllRows.data());
+    return device_.reserveScratch(scratchBytes_);
+  }
+
+  /// Runs it on the values that the host has, which stay as they are. Returns
+  /// all vectors as they are afterwards.
+  absl::StatusOr<std::vector<std::vector<uint8_t>>> run(int64_t rows,
+                                                        int64_t cols) {
+    for (const auto& [begin, block] : blocks_)
+      device_.copy(Stream::Compute, block.copy, begin, block.sizeBytes);
+    device_.copy(Stream::Compute, words_, hostWords_.data(),
+                 hostWords_.size() * 8);
+    device_.launch({number_, words_, hostWords_.data(), rows, cols,
+                    kernel_.rowTile, kernel_.colTile, scratchBytes_});
+    std::vector<std::vector<uint8_t>> results;
+    results.reserve(blocks_.size());
+    for (const auto& [begin, block] : blocks_) {
+      results.emplace_back(block.sizeBytes);
+      device_.copy(Stream::Compute, results.back().data(), block.copy,
+                   block.sizeBytes);
+    }
+    LLMRT_RETURN_IF_ERROR(device_.synchronize());
+    return results;
+  }
+
+  void keep(const std::vector<std::vector<uint8_t>>& results) {
+    size_t i = 0;
+    for (const auto& [begin, block] : blocks_)
+      std::memcpy(begin, results[i++].data(), block.sizeBytes);
+  }
+
+private:
+  struct Block {
+    size_t sizeBytes;
+    uint8_t* copy;
+  };
+
+  /// Gives `word` the address that its value has on the device.
+  absl::Status move(std::string_view name, uint64_t& word) {
+    const HostBlock host = hostBlockOf(reinterpret_cast<const void*>(word));
+    if (!host.begin)
+      return absl::InternalError(
+          absl::StrCat("argument ", absl::string_view(name.data(), name.size()),
+                       " points into no vector of the test"));
+    auto known = blocks_.find(host.begin);
+    if (known == blocks_.end()) {
+      LLMRT_ASSIGN_OR_RETURN(
+          void* copy, device_.allocate(MemorySpace::Device,
+                                       MemoryClass::Workspace, host.sizeBytes));
+      known = blocks_
+                  .emplace(host.begin,
+                           Block{host.sizeBytes, static_cast<uint8_t*>(copy)})
+                  .first;
+    }
+    const uint64_t offset = word - reinterpret_cast<uint64_t>(host.begin);
+    word = reinterpret_cast<uint64_t>(known->second.copy) + offset;
+    return absl::OkStatus();
+  }
+
+  Device& device_;
+  const KernelInfo& kernel_;
+  std::map<uint8_t*, Block> blocks_; // by where the host has them
+  std::vector<uint64_t> hostWords_;
+  uint64_t* words_ = nullptr;
+  KernelId number_{};
+  int64_t scratchBytes_ = 0;
+};
+
+Device& deviceOfTests() {
+  static std::unique_ptr<Device> emulation = test::createRecordingDevice();
+  return isOnGpu() ? *gpuOfTests() : *emulation;
+}
+
+absl::Status runOnce(const KernelInfo& kernel, const uint64_t* words,
+                     int64_t rows, int64_t cols) {
+  DeviceRun run(deviceOfTests(), kernel);
+  LLMRT_RETURN_IF_ERROR(run.prepare(words, rows));
+  LLMRT_ASSIGN_OR_RETURN(auto results, run.run(rows, cols));
+  if (isOnGpu()) { // the emulation has one order
+    LLMRT_ASSIGN_OR_RETURN(auto again, run.run(rows, cols));
+    if (results != again)
+      return absl::InternalError("two runs differ");
+  }
+  run.keep(results);
+  return absl::OkStatus();
+}
+
+} // namespace
+
+std::string runCudaKernel(std::string_view name, const uint64_t* words,
+                          int64_t rows, int64_t cols) {
+  const KernelInfo* kernel = newestKernel(name);
+  if (!kernel)
+    return "no kernel " + std::string(name);
+  return std::string(runOnce(*kernel, words, rows, cols).message());
+}
+
+void noteError(double error) {
+  static const ::testing::TestInfo* test = nullptr;
+  static double largest = 0;
+  const auto* now = ::testing::UnitTest::GetInstance()->current_test_info();
+  largest = now == test ? std::max(largest, error) : error;
+  test = now;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.3g", largest);
+  ::testing::Test::RecordProperty("largest_error", text.data());
+}
+
+} // namespace llmrt::testing
