@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole plans on a GPU: every family's tiny model on one rank, and cut over
 // ranks that are threads and share the GPU, gives the logits of its plan for
-// cpu, and the same bits again. Plans are compiled by llmc, or were compiled
-// elsewhere and lie in the folder $LLMC_GPU_PLANS, as --list-plans names them.
+// cpu, and the same bits again, with graphs and without. Plans are compiled by
+// llmc, or were compiled elsewhere and lie in the folder $LLMC_GPU_PLANS, as
+// --list-plans names them.
 #include "tests/e2e/CudaParity.h"
 #include "tests/support/cuda/TestGpu.h"
 #include "tools/llmrt/RankFabrics.h"
@@ -77,9 +78,12 @@ TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
       return createThreadFabrics(plan, /*gpu=*/0, options);
     };
     absl::StatusOr<RunResult> first = runPlan(request);
-    absl::StatusOr<RunResult> second = runPlan(request);
-    if (first.ok() && second.ok()) {
-      EXPECT_EQ(first->logits, second->logits) << "from run to run";
+    for (bool usesGraphs : {true, false}) {
+      request.usesGraphs = usesGraphs;
+      absl::StatusOr<RunResult> again = runPlan(request);
+      if (first.ok() && again.ok()) {
+        EXPECT_EQ(first->logits, again->logits) << "graphs " << usesGraphs;
+      }
     }
     return first;
   });

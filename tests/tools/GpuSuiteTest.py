@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
 from gpusuite import check, measure, pack  # noqa: E402
-from gpusuite.results import Failed, Skipped  # noqa: E402
+from gpusuite.results import Budget, Failed, Skipped  # noqa: E402
 from gpusuite.suite import Done  # noqa: E402
 
 CEILINGS = """
@@ -107,8 +107,10 @@ class Place:
         manifest = {
             "refused": {
                 "1b-train.fb": "LLMC-E1003: training is refused",
-                "train_f32.cuda.fb": "LLMC-E1003: training is refused",
-                "train_bf16.cuda.fb": "LLMC-E1003: training is refused",
+                **{
+                    f"train_{name}.cuda.fb": "LLMC-E1003: training is refused"
+                    for name in pack.TRAININGS
+                },
             },
             "decode_kernels_per_layer": {"1b.fb": 7.0},
         }
@@ -140,7 +142,7 @@ class Place:
 
     def run(self, part, *more):
         return subprocess.run(
-            self.command(part, *more), capture_output=True, text=True, timeout=120
+            self.command(part, *more), capture_output=True, text=True, timeout=300
         )
 
     def results(self, part):
@@ -237,14 +239,19 @@ class GpuSuite(unittest.TestCase):
         tests = dict(TESTS)
         tests["kernels-cuda-test"] = {"Hangs": {"x": "hang"}, "Later": {"x": "ok"}}
         place = self.place(tests)
-        began = time.monotonic()
-        done = place.run("check", "--minutes=0.12")
-        self.assertLess(time.monotonic() - began, 30)
+        # A busy machine may take the shortest time for the list of tests alone.
+        for minutes in (0.15, 0.5, 2):
+            began = time.monotonic()
+            done = place.run("check", f"--minutes={minutes}")
+            self.assertLess(time.monotonic() - began, 60 * minutes + 30)
+            hangs = place.item("check", "kernels Hangs")
+            if hangs["status"] == "failed":
+                break
         self.assertEqual(done.returncode, 1)
-        self.assertIn("took too long", place.item("check", "kernels Hangs")["reason"])
+        self.assertIn("took too long", hangs["reason"])
         later = place.item("check", "kernels Later")
         self.assertEqual(later["status"], "skipped")
-        self.assertIn("0.12 minutes", later["reason"])
+        self.assertIn(f"{minutes:g} minutes", later["reason"])
 
     def test_a_killed_run_leaves_what_it_knew(self):
         tests = dict(TESTS)
@@ -272,7 +279,7 @@ class GpuSuite(unittest.TestCase):
 
     def test_measurements_are_compared_with_ceilings_and_pytorch(self):
         place = self.place(TESTS)
-        done = place.run("measure")
+        done = place.run("measure", "--only=ceilings,decode,training")
         self.assertEqual(done.returncode, 1, done.stderr)  # 8b fails
         decode = place.item("measure", "decode 1b")["numbers"]
         self.assertAlmostEqual(decode["share_of_ceiling"], 3e12 / 4e12)
@@ -287,11 +294,47 @@ class GpuSuite(unittest.TestCase):
             place.item("measure", "PyTorch decode 8b")["reason"],
             "PyTorch cannot be imported: no module",
         )
-        start = place.item("measure", "start 1b")["numbers"]
-        self.assertEqual(start["start_to_first_token_seconds"], 1.1)
         self.assertIn(
             "training is refused", place.item("measure", "training step 1b")["reason"]
         )
+
+
+class FakeSuite:
+    """Runs nothing: what llmrt bench would have printed."""
+
+    def __init__(self, contexts):
+        self.contexts, self.commands = list(contexts), []
+
+    def program(self, name):
+        return name
+
+    def plan(self, name):
+        return pathlib.Path(name)
+
+    def run(self, command, seconds):
+        self.commands.append([str(part) for part in command])
+        report = {"context": self.contexts.pop(0), "benchmarks": []}
+        return Done(0, json.dumps(report), "", False)
+
+
+class Start(unittest.TestCase):
+    def test_the_best_of_three_starts_with_weights_from_a_file(self):
+        whole = measure.SHAPES["1b"]
+        measure.SHAPES["1b"] = {
+            "layers": 1, "hidden": 8, "kv": 4, "inner": 16, "vocab": 32
+        }  # fmt: skip
+        suite = FakeSuite(
+            {
+                "start_to_prefill_seconds": str(seconds),
+                "start_to_first_token_seconds": str(seconds + 0.2),
+            }
+            for seconds in (1.5, 0.9, 1.1)
+        )
+        numbers = measure.Known(suite).start(Budget(60, lambda numbers: None))
+        measure.SHAPES["1b"] = whole
+        self.assertEqual(numbers["start_to_prefill_seconds"], 0.9)
+        self.assertEqual(numbers["start_to_first_token_seconds"], 1.1)
+        self.assertEqual(len(suite.commands), 3)
 
 
 class Arithmetic(unittest.TestCase):

@@ -6,8 +6,11 @@ import pathlib
 import shutil
 import tempfile
 
+from gpusuite.pack import TRAININGS
 from gpusuite.results import Failed, Item, Skipped
 
+# What the library multiplies where it is there has a kernel of ours too.
+OWN_PRODUCTS = "CudaLinear*.*"
 # Small shapes, for a tool that makes everything many times slower.
 SANITIZED_KERNELS = (
     "CudaEmbedding.*:CudaRope*.*:CudaKvAppend.*:CudaSelectRows.*:CudaUnstack.*:"
@@ -33,8 +36,13 @@ def items(suite):
         suite, "communicator", ["communicator-gpu-test"], "*", by_suite
     )
     yield from gtest_items(suite, "plan", ["plans-gpu-test"], "*", by_case, most=180)
-    for dtype, bound in TRAINING_BOUNDS.items():
-        yield Item(f"training {dtype}", training(suite, dtype, bound), 15, 90)
+    yield Item(
+        "kernels without cuBLASLt",
+        gtest(suite, [*kernels], OWN_PRODUCTS, {"LLMRT_CUBLASLT_LIBRARY": "off"}),
+        5,
+    )
+    for name in TRAININGS:
+        yield Item(f"training {name}", training(suite, name), 15, 90)
     yield Item("memcheck kernels", memcheck(suite, kernels, SANITIZED_KERNELS), 20, 150)
     yield Item(
         "memcheck plans", memcheck(suite, ["plans-gpu-test"], SANITIZED_PLANS), 20, 150
@@ -89,14 +97,14 @@ def missing(problem):
     return run
 
 
-def gtest(suite, command, pattern):
+def gtest(suite, command, pattern, variables=None):
     def run(budget):
         with tempfile.TemporaryDirectory() as folder:
             report = pathlib.Path(folder) / "report.json"
-            environment = plans_folder(suite, command)
             done = suite.run(
                 [
-                    *environment,
+                    *plans_folder(suite, command),
+                    *with_variables(variables),
                     suite.program(command[0]),
                     *command[1:],
                     f"--gtest_filter={pattern}",
@@ -117,6 +125,10 @@ def plans_folder(suite, command):
     if command[0] != "plans-gpu-test":
         return []
     return ["env", f"LLMC_GPU_PLANS={suite.folder()}/plans"]
+
+
+def with_variables(variables):
+    return ["env", *(f"{k}={v}" for k, v in variables.items())] if variables else []
 
 
 def read_report(path):
@@ -187,12 +199,13 @@ def losses(suite, plan, budget, folder, name):
     return [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
 
 
-def training(suite, dtype, bound):
+def training(suite, name):
     """Ten losses on the GPU beside those of the cpu, and once more."""
+    bound = TRAINING_BOUNDS[name.split("_")[0]]
 
     def run(budget):
         with tempfile.TemporaryDirectory() as folder:
-            plans = [f"train_{dtype}.{t}.fb" for t in ("cuda", "cpu", "cuda")]
+            plans = [f"train_{name}.{t}.fb" for t in ("cuda", "cpu", "cuda")]
             gpu, cpu, again = [
                 losses(suite, plan, budget, folder, i) for i, plan in enumerate(plans)
             ]

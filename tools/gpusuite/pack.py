@@ -46,6 +46,15 @@ TARGET = "--target=cuda"
 # Of `check`: ten training steps, for cuda and for cpu.
 TRAINED = "llama,layers=2,hidden=128,heads=4,kv_heads=2,intermediate=256,vocab=512,context=64"
 TRAINED_OPTIONS = "--mode=train --seq=64 --batch=4"
+# Name: options. Ranks of a mesh are threads that share the GPU.
+TRAININGS = {
+    "f32": "--dtype=f32",
+    "bf16": "--dtype=bf16",
+    "f32_tp2": "--dtype=f32 --mesh=tp=2",
+    "f32_pp2": "--dtype=f32 --mesh=pp=2",
+    "f32_dp2_zero3": "--dtype=f32 --mesh=dp=2 --zero=3",
+    "f32_tp2_dp2": "--dtype=f32 --mesh=tp=2,dp=2",
+}
 # Text to train on, which this repository has.
 TEXTS = "docs/design/*.md"
 
@@ -167,10 +176,10 @@ def compile_plans(root, programs, llmc, folder):
             )
         refused.pop("half.fb", None)
     import_model(llmc, TRAINED, model)
-    for dtype in ("f32", "bf16"):
+    for name, own in TRAININGS.items():
         for target in ("cpu", "cuda"):
-            options = f"--target={target} --dtype={dtype} {TRAINED_OPTIONS}"
-            plan = folder / f"train_{dtype}.{target}.fb"
+            options = f"--target={target} {own} {TRAINED_OPTIONS}"
+            plan = folder / f"train_{name}.{target}.fb"
             compile_plan(llmc, model, plan, options.split(), refused)
     for name in ("half.fb", "model.mlir"):
         (folder / name).unlink(missing_ok=True)

@@ -39,7 +39,6 @@ class Suite:
         self.manifest = self.read_manifest()
         self.is_packed = bool(self.manifest)
         self.bin = self.find_bin()
-        self.gpu = {}
 
     def read_manifest(self):
         try:
@@ -147,8 +146,16 @@ class Suite:
             return machine, json.loads(done.output)["skipped"]
         if done.code != 0:
             return machine, "no GPU/driver: " + done.why("gpu-ceilings --probe")
-        self.gpu = json.loads(done.output)
-        return {**self.gpu, **machine}, None
+        return {**json.loads(done.output), **machine, **self.told_by_llmrt()}, None
+
+    def told_by_llmrt(self):
+        """Which cuBLASLt it found."""
+        try:
+            lines = self.run([self.program("llmrt"), "env"], 60).output.splitlines()
+        except Failed:
+            return {}
+        said = [line.split(None, 1) for line in lines if line.startswith("cublaslt ")]
+        return {words[0]: words[1] for words in said if len(words) == 2}
 
     def json(self, command, seconds):
         """What a program prints as JSON."""

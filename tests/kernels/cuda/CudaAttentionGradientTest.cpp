@@ -249,9 +249,9 @@ TEST(CudaAttentionRows, refusesWiderHeads) {
   const Problem p({1, 1, 1, 1, 264}, DType::BF16);
   std::vector<float> out(p.ldq), logSum(1);
   const AttentionRowsArgs a = p.forward(out.data(), logSum.data());
-  EXPECT_THAT(emulation::runCudaKernel("attention_rows",
-                                       reinterpret_cast<const uint64_t*>(&a), 1,
-                                       1),
+  EXPECT_THAT(testing::runCudaKernel("attention_rows",
+                                     reinterpret_cast<const uint64_t*>(&a), 1,
+                                     1),
               ::testing::HasSubstr("LLMC-E0802"));
 }
 

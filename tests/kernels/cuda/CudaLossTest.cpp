@@ -123,13 +123,14 @@ TEST(CudaCrossEntropy, keepsWhatIsNotANumber) {
   for (float bad : {NAN, INFINITY}) {
     std::vector<float> logits(40, 1.0f), stats(3), loss(1), logSum(1);
     logits[17] = bad;
-    int32_t label = 3;
+    const std::vector<int32_t> label = {3};
     testing::runCuda("cross_entropy_statistics",
-                     CrossEntropyStatisticsArgs{1, logits.data(), 40, &label,
-                                                stats.data(), 40, 0},
+                     CrossEntropyStatisticsArgs{1, logits.data(), 40,
+                                                label.data(), stats.data(), 40,
+                                                0},
                      1, 1);
     testing::runCuda("cross_entropy_loss",
-                     CrossEntropyLossArgs{1, stats.data(), 3, 1, &label,
+                     CrossEntropyLossArgs{1, stats.data(), 3, 1, label.data(),
                                           loss.data(), logSum.data()},
                      1, 1);
     EXPECT_FALSE(std::isfinite(loss[0])) << bad;
@@ -139,14 +140,16 @@ TEST(CudaCrossEntropy, keepsWhatIsNotANumber) {
 TEST(CudaTokenWeights, isTheCpuKernels) {
   for (int64_t rows : {1, 300}) {
     std::vector<int32_t> labels = someLabels(rows, 50);
-    const float count = 7;
+    const std::vector<float> count = {7};
     Guarded<float> cpu(rows), cuda(rows);
-    testing::runCpu("token_weights",
-                    TokenWeightsArgs{rows, labels.data(), &count, cpu.data()},
-                    rows, 1);
-    testing::runCuda("token_weights",
-                     TokenWeightsArgs{rows, labels.data(), &count, cuda.data()},
-                     rows, 1);
+    testing::runCpu(
+        "token_weights",
+        TokenWeightsArgs{rows, labels.data(), count.data(), cpu.data()}, rows,
+        1);
+    testing::runCuda(
+        "token_weights",
+        TokenWeightsArgs{rows, labels.data(), count.data(), cuda.data()}, rows,
+        1);
     EXPECT_TRUE(sameBits(cuda.values(), cpu.values()));
     EXPECT_TRUE(cuda.guardsHold());
   }
@@ -202,12 +205,12 @@ TEST(CudaPreferenceLoss, everyKind) {
   std::vector<float> hyper(16);
   hyper[8] = 0.1f;
   hyper[9] = 0.2f;
-  const float scale = 4;
+  const std::vector<float> scale = {4};
   for (int64_t kind : {0, 1, 2}) {
     Guarded<float> cpuWeights(S * R), cudaWeights(S * R), cpu(6), cuda(6);
     PreferenceLossArgs a = {
         1, loss.data(), reference.data(), labels.data(),     hyper.data(), kind,
-        S, R,           &scale,           cpuWeights.data(), cpu.data()};
+        S, R,           scale.data(),     cpuWeights.data(), cpu.data()};
     testing::runCpu("preference_loss", a, 1, 1);
     a.weights = cudaWeights.data();
     a.out = cuda.data();

@@ -196,7 +196,7 @@ TEST(CudaMoveRows, isTheCpuKernels) {
 TEST(CudaTraining, refusesPanels) {
   std::vector<float> x(4096);
   MoveRowsArgs a = {1, x.data(), 1, 0, x.data(), 0, 0, 1, 32, 0};
-  EXPECT_THAT(emulation::runCudaKernel(
+  EXPECT_THAT(testing::runCudaKernel(
                   "move_rows", reinterpret_cast<const uint64_t*>(&a), 1, 1),
               ::testing::HasSubstr("LLMC-E0802"));
 }
