@@ -152,6 +152,7 @@ public:
   }
 
   void launch(const DeviceLaunch& launch) override {
+    const bool followsKernel = followsKernel_;
     if (!enqueues())
       return;
     absl::StatusOr<const PreparedLaunch*> prepared = kernels_.prepare(launch);
@@ -167,6 +168,14 @@ public:
     config.blockDim = dim3(p.threads, 1, 1);
     config.dynamicSmemBytes = p.sharedBytes;
     config.stream = at(Stream::Compute);
+    // Weights of the next product are on their way while this one ends. Only
+    // behind a kernel: other commands may write weights.
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &early;
+    config.numAttrs = p.mayBeginEarly && followsKernel ? 1 : 0;
+    followsKernel_ = true;
     fail(cudaStatus(cudaLaunchKernelExC(&config,
                                         reinterpret_cast<const void*>(p.kernel),
                                         parameters),
@@ -246,6 +255,7 @@ private:
   /// True if commands are still enqueued; the calling thread then uses this
   /// GPU.
   bool enqueues() {
+    followsKernel_ = false;
     if (status_.ok())
       fail(use());
     return status_.ok();
@@ -263,6 +273,7 @@ private:
   int gpu_;
   int level_;
   absl::Status status_; // the first error since the last synchronize()
+  bool followsKernel_ = false; // what was enqueued last is a kernel
   cudaStream_t streams_[kNumStreams] = {};
   CudaMemory memory_;
   CudaKernels kernels_;

@@ -12,15 +12,22 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                         int64_t rowTile, int64_t colTile, uint8_t* scratch);
 
 #define LLMRT_EMULATED(use)                                                    \
-  use(linear) use(linear_f32) use(linear_rows_1) use(linear_rows_2)            \
-      use(linear_rows_4) use(linear_rows_8) use(linear_mma_8)                  \
-          use(linear_mma_16) use(embedding) use(rope) use(kv_append)           \
-              use(rope_append) use(attention) use(attention_bf16_64)           \
-                  use(attention_bf16_128) use(attention_bf16_256)              \
-                      use(attention_rows_1) use(attention_rows_2)              \
-                          use(attention_rows_4) use(attention_rows_8)          \
-                              use(select_rows) use(unstack) use(sample)        \
-                                  use(rope_table)
+  use(linear) use(linear_f32) use(linear_rows_1) use(linear_rows_2) use(       \
+      linear_rows_4) use(linear_rows_8) use(linear_mma_8) use(linear_mma_16)   \
+      use(embedding) use(rope) use(kv_append) use(rope_append) use(attention)  \
+          use(attention_bf16_64) use(attention_bf16_128) use(                  \
+              attention_bf16_256) use(attention_rows_1) use(attention_rows_2)  \
+              use(attention_rows_4) use(attention_rows_8) use(select_rows)     \
+                  use(unstack) use(sample) use(rope_table)                     \
+                      use(fused_linear_rows_1) use(fused_linear_rows_2)        \
+                          use(fused_linear_rows_4) use(fused_linear_rows_8)    \
+                              use(fused_linear_mma_8) use(fused_linear_mma_16) \
+                                  use(linear_rope_append_rows_1)               \
+                                      use(linear_rope_append_rows_2) use(      \
+                                          linear_rope_append_rows_4)           \
+                                          use(linear_rope_append_rows_8) use(  \
+                                              linear_rope_append_mma_8)        \
+                                              use(linear_rope_append_mma_16)
 
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
