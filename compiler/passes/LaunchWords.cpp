@@ -21,6 +21,8 @@ SmallVector<std::pair<StringRef, char>> kernelWords(StringRef kernel) {
 #define LLMRT_KERNEL(name, version, rowTile, colTile, words)                   \
   if (kernel == #name)                                                         \
     text = words;
+#define LLMRT_CUDA_ONLY_KERNEL(name, version, words)                           \
+  LLMRT_KERNEL(name, version, 0, 0, words)
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
   SmallVector<std::pair<StringRef, char>> result;
@@ -81,8 +83,10 @@ public:
     SmallVector<Attribute> words;
     for (auto [i, declared] : llvm::enumerate(kernelWords(kernel))) {
       auto found = bound_.find(declared.first);
+      plan::WordAttr absent = declared.second == 'f' ? realWord(context_, 0)
+                                                     : integerWord(context_, 0);
       words.push_back(i == 0                  ? op_.getRows()
-                      : found == bound_.end() ? integerWord(context_, 0)
+                      : found == bound_.end() ? absent
                                               : found->second);
     }
     return words;

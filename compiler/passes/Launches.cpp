@@ -16,6 +16,8 @@ int64_t kernelVersion(StringRef name) {
 #define LLMRT_KERNEL(kernel, version, rowTile, colTile, words)                 \
   if (name == #kernel)                                                         \
     return version;
+#define LLMRT_CUDA_ONLY_KERNEL(kernel, version, words)                         \
+  LLMRT_KERNEL(kernel, version, 0, 0, words)
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
   llvm_unreachable("a kernel that is not in Kernels.def");

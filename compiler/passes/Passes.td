@@ -270,13 +270,32 @@ def MergeLinears : Llmc_Pass<"merge-linears"> {
   }];
 }
 
+def FuseFewRowProducts : Llmc_Pass<"fuse-few-row-products"> {
+  let summary = "Run a product of at most 16 rows and what surrounds it as one kernel";
+  let description = [{
+    In a decode step a launch costs as much as a megabyte of weights, and cuda has no slots
+    (fuse-slots) to put row kernels into a product. Two hand-tuned kernels take the chains of a
+    transformer, whose parts are chosen by words. `linear_rope_append`: norm, products of
+    queries, keys and values with biases, norm of heads, rope, and both appends before a
+    `cached_attention`. `fused_linear`: norm, one product or a gate and its partner, biases,
+    activation, soft cap, norm behind it, residual. A layer of decode is then five launches:
+    these two, attention, and `fused_linear` for the other two products. A norm that several
+    products read is computed in each. What fits no chain keeps its kernels; so do products of
+    which a row is not a multiple of 16 bytes. Sums have another order: for cuda only, whose
+    contract that is.
+
+    Before: `%1 = llm.rms_norm %x, %n`, `%2 = llm.linear %1, %w`, `%3 = llm.add %r, %2`
+    After:  `%3 = plan.launch @fused_linear(%n, %x, %w, %r) {scalars = {norm = 1, ...}}`
+  }];
+}
+
 def FuseRowOps : Llmc_Pass<"fuse-row-ops"> {
   let summary = "Group row ops that follow each other into one kernel";
   let description = [{
     Norms, residual adds, activations and biases are bound by memory. Neighbours in data flow
     on the same rows become one `plan.fused`, which keeps intermediate rows in registers.
     With the few rows of decode an add and a norm between two products stay apart: they
-    belong inside those (fuse-slots), but on cuda, which has no slots. Switched off, each op
+    belong inside those (fuse-slots); on cuda fuse-few-row-products has taken them already. Switched off, each op
     is a `plan.fused` of its own.
 
     Before: `%1 = llm.add %x, %r`, `%2 = llm.rms_norm %1, %w`

@@ -43,33 +43,37 @@ LogicalResult verifySharded(Operation* op) {
   return success();
 }
 
-/// A plan for cuda calls only kernels that have a form there, without slots.
-LogicalResult verifyOnCuda(Operation* op, FlatSymbolRefAttr symbol,
-                           ArrayAttr slots, const SymbolTable& module) {
+/// A plan calls only kernels that have a form on its target; for cuda without
+/// slots.
+LogicalResult verifyOnTarget(Operation* op, FlatSymbolRefAttr symbol,
+                             ArrayAttr slots, bool isCuda,
+                             const SymbolTable& module) {
   auto kernel = module.lookup<plan::KernelOp>(symbol.getValue());
   if (!kernel)
     return success(); // other checks name it
-  if (!kernel.isGenerated() &&
-      !handTunedTile(*kernel.getHandTuned(), /*isCuda=*/true))
+  if (!kernel.isGenerated() && !handTunedTile(*kernel.getHandTuned(), isCuda))
     return op->emitError("LLMC-E1003: kernel ")
            << *kernel.getHandTuned()
-           << " has no form on cuda yet: compile with --target=cpu";
-  if (slots && !slots.empty())
+           << (isCuda ? " has no form on cuda yet: compile with --target=cpu"
+                      : " exists on cuda only: compile with --target=cuda");
+  if (isCuda && slots && !slots.empty())
     return op->emitError("LLMC-E1003: kernel ")
            << symbol.getValue()
            << " has slots, which do not exist on cuda: compile the model again";
   return success();
 }
 
-LogicalResult verifyOnCuda(ModuleOp module) {
+LogicalResult verifyOnTarget(ModuleOp module) {
   SymbolTable symbols(module);
+  const bool isCuda = Options::read(module).isCuda();
   WalkResult result = module.walk([&](Operation* op) {
     LogicalResult verified = success();
     if (auto launch = dyn_cast<plan::LaunchOp>(op))
-      verified = verifyOnCuda(op, launch.getKernelAttr(), launch.getSlotsAttr(),
-                              symbols);
+      verified = verifyOnTarget(op, launch.getKernelAttr(),
+                                launch.getSlotsAttr(), isCuda, symbols);
     else if (auto run = dyn_cast<plan::RunOp>(op))
-      verified = verifyOnCuda(op, run.getKernelAttr(), run.getSlots(), symbols);
+      verified = verifyOnTarget(op, run.getKernelAttr(), run.getSlots(), isCuda,
+                                symbols);
     return failed(verified) ? WalkResult::interrupt() : WalkResult::advance();
   });
   return failure(result.wasInterrupted());
@@ -211,8 +215,7 @@ struct VerifyPhasePass : impl::VerifyPhaseBase<VerifyPhasePass> {
       return signalPassFailure();
     }
     bool hasLaunches = phase == "kernels" || phase == "plan";
-    if (hasLaunches && Options::read(getOperation()).isCuda() &&
-        failed(verifyOnCuda(getOperation())))
+    if (hasLaunches && failed(verifyOnTarget(getOperation())))
       return signalPassFailure();
     WalkResult result = getOperation().walk([&](Operation* op) {
       return failed(check(op)) ? WalkResult::interrupt()

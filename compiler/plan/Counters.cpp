@@ -44,6 +44,8 @@ unsigned wordIndex(StringRef kernel, StringRef name) {
 #define LLMRT_KERNEL(kernelName, version, rowTile, colTile, words)             \
   if (kernel == #kernelName)                                                   \
     text = words;
+#define LLMRT_CUDA_ONLY_KERNEL(name, version, words)                           \
+  LLMRT_KERNEL(name, version, 0, 0, words)
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
   SmallVector<StringRef> parts;

@@ -29,6 +29,11 @@ double kernelFlops(absl::string_view kernel, const LaunchRows& launch,
       outputs += number(absl::StrCat("N", i));
     return 2 * rows * number("K") * outputs;
   }
+  if (kernel == "fused_linear")
+    return 2 * rows * number("K") * number("N") * number("count");
+  if (kernel == "linear_rope_append")
+    return 2 * rows * number("K") * number("D") *
+           (number("H") + 2 * number("KV"));
   // Rows of its grid are activations; those of the other one are outputs.
   if (kernel == "linear_input_gradient")
     return 2 * rows * number("N") * number("K");

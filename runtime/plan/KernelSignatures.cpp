@@ -31,6 +31,9 @@ const std::vector<KernelSignature>& signatures() {
     auto* all = new std::vector<KernelSignature>;
 #define LLMRT_KERNEL(name, version, rowTile, colTile, words)                   \
   all->push_back(makeSignature(#name, version, rowTile, colTile, words));
+#define LLMRT_CUDA_ONLY_KERNEL(name, version, words)                           \
+  LLMRT_KERNEL(name, version, 0, 0, words)                                     \
+  all->back().hasCpuForm = false;
 #define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
   addCudaForm(*all, #name);
 #include "runtime/kernels/Kernels.def"

@@ -19,6 +19,7 @@ struct KernelSignature {
   std::vector<absl::string_view> words;
   std::vector<char> types; // of the words: 'p', 'i', 'f'
   bool hasCudaForm = false; // whose tile a launch chooses
+  bool hasCpuForm = true;
 };
 
 /// Returns the kernel of Kernels.def, or nullptr.

@@ -84,6 +84,11 @@ absl::Status verifyHandTuned(const fb::Kernel& kernel, bool isCuda,
                        "compile the plan again with this version's llmc");
     return absl::OkStatus(); // a launch chooses its tile
   }
+  if (!signature->hasCpuForm)
+    return makeError(ErrorCode::KernelMissing,
+                     absl::StrCat("the plan is for cpu, and kernel ", name,
+                                  " exists on cuda only"),
+                     "compile the plan again with this version's llmc");
   auto isTile = [](int64_t tile, int64_t step) {
     return tile == 0 || (tile > 0 && step > 0 && tile % step == 0);
   };

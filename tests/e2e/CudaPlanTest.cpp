@@ -105,6 +105,52 @@ TEST_F(CudaPlan, IsMadeOfEveryFamilyAndEveryMesh) {
   }
 }
 
+/// Names of the kernels that an entry of a plan for one rank launches.
+std::vector<std::string> launchesOf(const json& plan, const char* entry) {
+  std::vector<std::string> launches;
+  for (const json& program : plan["stages"][0]["programs"])
+    if (program["entry"] == entry)
+      for (const json& command : program["commands"])
+        if (command["kind"] == "launch")
+          launches.push_back(command["kernel"]);
+  return launches;
+}
+
+// Issue 4: kernels per layer in decode at most 5.
+TEST_F(CudaPlan, DecodesWithFiveLaunchesALayer) {
+  const std::vector<std::string> layer = {"linear_rope_append", "attention",
+                                          "fused_linear", "fused_linear",
+                                          "fused_linear"};
+  for (const char* family : {"gemma2", "gemma3", "gpt2", "llama2", "llama3",
+                             "mistral", "qwen2", "qwen3", "llama-9q3kv"})
+    for (const char* batch : {"1", "4", "16"}) {
+      SCOPED_TRACE(std::string(family) + " batch " + batch);
+      json plan = compile(fixture(family) + " --seq=64 --target=cuda:ptx " +
+                          "--batch=" + batch);
+      std::vector<std::string> launches = launchesOf(plan, "decode");
+      auto begin = std::find(launches.begin(), launches.end(), layer[0]);
+      // Before the first layer: embedding of tokens, of positions, scale or
+      // sum.
+      EXPECT_LE(begin - launches.begin(), 3);
+      size_t numLayers = 0;
+      for (; launches.end() - begin >= 5 && *begin == layer[0]; begin += 5) {
+        EXPECT_EQ(std::vector<std::string>(begin, begin + 5), layer);
+        ++numLayers;
+      }
+      EXPECT_GE(numLayers, 2u);
+      EXPECT_EQ(std::vector<std::string>(begin, launches.end()),
+                (std::vector<std::string>{"fused_linear", "sample"}));
+      // Many rows are bound by arithmetic: but for the head, which sees one.
+      for (const std::string& kernel : launchesOf(plan, "score"))
+        EXPECT_NE(kernel.find("fused_linear"), 0u);
+      EXPECT_EQ(launchesOf(plan, "prefill").end()[-2], "fused_linear");
+    }
+  json plan = compile("model.mlir --seq=64 --target=cuda:ptx "
+                      "--disable=fuse-few-row-products");
+  for (const std::string& kernel : launchesOf(plan, "decode"))
+    EXPECT_NE(kernel, "fused_linear");
+}
+
 TEST_F(CudaPlan, NeedsNoPtxasForPtxAlone) {
   ToolEnd end = workspace_.run(std::string(kNoToolkit) +
                                "llmc compile model.mlir --seq=64 "
@@ -135,6 +181,17 @@ TEST_F(CudaPlan, IsNotMadeOfADumpForTheCpu) {
   EXPECT_EQ(end.status, 1) << end.errors;
   EXPECT_THAT(end.errors, HasSubstr("LLMC-E1003: kernel "));
   EXPECT_THAT(end.errors, HasSubstr("no form on cuda"));
+}
+
+TEST_F(CudaPlan, HasKernelsThatTheCpuRefuses) {
+  ToolEnd end = workspace_.run(
+      "llmc compile model.mlir --seq=64 --target=cuda:ptx "
+      "--compile-to=kernels -o cuda.mlir && "
+      "sed 's/target = \"cuda:ptx\"/target = \"cpu\"/' cuda.mlir > cpu.mlir && "
+      "llmc compile cpu.mlir --compile-from=kernels -o plan.fb");
+  EXPECT_EQ(end.status, 1) << end.errors;
+  EXPECT_THAT(end.errors, HasSubstr("LLMC-E1003: kernel "));
+  EXPECT_THAT(end.errors, HasSubstr("exists on cuda only"));
 }
 
 TEST_F(CudaPlan, SaysThatThereIsNoGpu) {

@@ -272,6 +272,15 @@ const BadPlan kBadPlans[] = {
 
 INSTANTIATE_TEST_SUITE_P(All, BadPlanTest, ::testing::ValuesIn(kBadPlans));
 
+TEST(BadPlan, NamesAKernelThatTheCpuLacks) {
+  test::PlanBuilder b = everyCommand();
+  b.plan.kernels[0]->name = "fused_linear";
+  auto file = test::finishPlan(b.plan);
+  EXPECT_THAT(readPlan(file).status().message(),
+              HasSubstr("LLMC-E0802: the plan is for cpu, and kernel "
+                        "fused_linear exists on cuda only"));
+}
+
 TEST(BadPlan, NamesAMissingKernel) {
   test::PlanBuilder b = everyCommand();
   b.plan.kernels[0]->version = 7;

@@ -168,6 +168,7 @@ public:
   }
 
   void launch(const DeviceLaunch& launch) override {
+    const bool followsKernel = followsKernel_;
     if (!enqueues())
       return;
     absl::StatusOr<bool> isDone = launchByLibrary(launch);
@@ -178,7 +179,10 @@ public:
     absl::StatusOr<const PreparedLaunch*> prepared = kernels_.prepare(launch);
     if (!prepared.ok())
       return fail(prepared.status());
-    fail(enqueueKernel(**prepared, launch.arguments));
+    PreparedLaunch p = **prepared;
+    p.mayBeginEarly = p.mayBeginEarly && followsKernel;
+    fail(enqueueKernel(p, launch.arguments));
+    followsKernel_ = true;
   }
 
   void copy(Stream stream, void* to, const void* from,
@@ -260,6 +264,7 @@ public:
     if (!isCapturing_)
       return id;
     setCapturing(false);
+    followsKernel_ = false; // what was captured has not run
     fail(use());
     fail(putBehind(Stream::Compute, Stream::Communication, join_));
     cudaGraph_t graph = nullptr;
@@ -313,6 +318,7 @@ public:
   double waitSeconds() const override { return 0; }
 
 private:
+  /// `p.mayBeginEarly`: what was enqueued last is a kernel too.
   absl::Status enqueueKernel(PreparedLaunch p, const uint64_t* arguments) {
     uint8_t* scratch = scratch_ + kCudaCounterBytes;
     void* parameters[] = {&arguments, &p.rows,    &p.cols,
@@ -322,6 +328,13 @@ private:
     config.blockDim = dim3(p.threads, 1, 1);
     config.dynamicSmemBytes = p.sharedBytes;
     config.stream = at(Stream::Compute);
+    // Weights of the next product are on their way while this one ends. Only
+    // behind a kernel: other commands may write weights.
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &early;
+    config.numAttrs = p.mayBeginEarly ? 1 : 0;
     return cudaStatus(
         cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(p.kernel),
                             parameters),
@@ -362,6 +375,7 @@ private:
   /// True if commands are still enqueued; the calling thread then uses this
   /// GPU.
   bool enqueues() {
+    followsKernel_ = false;
     if (status_.ok())
       fail(use());
     return status_.ok();
@@ -397,7 +411,8 @@ private:
 
   int gpu_;
   int level_;
-  absl::Status status_; // the first error since the last synchronize()
+  absl::Status status_;        // the first error since the last synchronize()
+  bool followsKernel_ = false; // what was enqueued last is a kernel
   cudaStream_t streams_[kNumStreams] = {};
   CudaMemory memory_;
   CudaKernels kernels_;

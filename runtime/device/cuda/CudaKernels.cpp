@@ -3,7 +3,6 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/device/cuda/CudaError.h"
-#include "runtime/kernels/KernelRegistry.h"
 #include "runtime/kernels/cuda/CudaKernelImages.h"
 
 namespace llmrt {
@@ -84,7 +83,7 @@ absl::StatusOr<KernelId>
 CudaKernels::findHandTunedKernel(absl::string_view name, int version) {
   const std::string_view view(name.data(), name.size());
   const CudaKernelInfo* info = findCudaKernel(view);
-  if (!info || !llmrt::findKernel(view, version))
+  if (!info || info->version != version)
     return makeError(
         ErrorCode::KernelMissing,
         absl::StrCat("there is no cuda kernel ", name, " version ", version),
@@ -147,9 +146,10 @@ CudaKernels::prepareForm(const CudaLaunchShape& shape) {
                                 " bytes of shared memory on sm_", level_)));
   LLMRT_ASSIGN_OR_RETURN(
       dim3 grid, gridOf(shape.rowTiles() * shape.colTiles(), shape.parts));
-  return PreparedLaunch{kernel,        shape.rows,       shape.cols,
-                        shape.rowTile, shape.colTile,    grid,
-                        shape.threads, shape.sharedBytes};
+  return PreparedLaunch{
+      kernel,        shape.rows,        shape.cols,
+      shape.rowTile, shape.colTile,     grid,
+      shape.threads, shape.sharedBytes, shape.mayBeginEarly && level_ >= 90};
 }
 
 absl::StatusOr<PreparedLaunch>
@@ -160,8 +160,8 @@ CudaKernels::prepareGenerated(cudaKernel_t function,
                                     tilesOf(launch.cols, launch.colTile),
                                 1));
   return PreparedLaunch{
-      function,       launch.rows, launch.cols,       launch.rowTile,
-      launch.colTile, grid,        kGeneratedThreads, 0};
+      function, launch.rows,       launch.cols, launch.rowTile, launch.colTile,
+      grid,     kGeneratedThreads, 0,           false};
 }
 
 absl::StatusOr<const PreparedLaunch*>

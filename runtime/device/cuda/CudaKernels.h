@@ -24,6 +24,7 @@ struct PreparedLaunch {
   dim3 grid;
   int threads;
   int64_t sharedBytes;
+  bool mayBeginEarly; // CudaLaunchShape
 };
 
 class CudaKernels {

@@ -300,6 +300,9 @@ __device__ inline void attentionFewRows(const uint64_t* args, int64_t rows,
   const HeadRange heads = headsOf(a, work.kvHead);
   work.head = heads.begin + tile.colBegin % chunks * G;
   work.heads = static_cast<int>(least(G, heads.end - work.head));
+  // May begin before the launch before it has ended: CudaLaunchShape.
+  allowNextLaunch();
+  waitForPreviousLaunch();
   if (work.row >= a.rows || work.heads <= 0)
     return;
   const int64_t position = a.positions[work.row];

@@ -8,6 +8,7 @@
 #include "runtime/kernels/KernelArgs.h"
 #include "runtime/kernels/cuda/Constants.h"
 #include "runtime/kernels/cuda/CudaTrainingShapes.h"
+#include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/kernels/cuda/LibraryLinear.h"
 
 #include <algorithm>
@@ -15,8 +16,15 @@
 namespace llmrt {
 namespace {
 
-/// The most rows that LinearFewRows.cu and LinearSomeRows.cu multiply.
+/// The most rows that LinearFewRows.cu, LinearSomeRows.cu and
+/// FewRowProducts.cuh multiply.
 constexpr int64_t kLinearFewRows = kCudaLinearFewRows;
+/// Warps that keep a large GPU's memory busy: 16 on each of 132
+/// multiprocessors, less a few. Fewer outputs than that many warps take:
+/// several warps share the elements of one. A constant, so that the order of
+/// sums does not depend on the GPU.
+constexpr int64_t kBusyWarps = 2048;
+constexpr int64_t kProductWarps = 8; // of a block
 /// The most rows of a sequence that AttentionFewRows.cu attends.
 constexpr int64_t kAttentionFewRows = 4;
 /// Blocks that share the keys of decode's rows: two for each multiprocessor of
@@ -65,15 +73,16 @@ CudaLaunchShape plainShape(const CudaKernelInfo& kernel, int64_t rows,
           0};
 }
 
+bool isAligned16(const void* p) {
+  return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+}
+
 // What LinearSomeRows.cu reads 16 bytes at a time.
 bool suitsTensorCores(const LinearArgs& a) {
-  auto isAligned = [](const void* p) {
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0;
-  };
   bool suits =
-      isBf16(a.dtype) && a.K % 8 == 0 && a.ldx % 4 == 0 && isAligned(a.x);
+      isBf16(a.dtype) && a.K % 8 == 0 && a.ldx % 4 == 0 && isAligned16(a.x);
   for (int64_t j = 0; j < a.count; ++j)
-    suits = suits && isAligned(a.weights[j].w);
+    suits = suits && isAligned16(a.weights[j].w);
   return suits;
 }
 
@@ -108,6 +117,84 @@ absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
   return shape;
 }
 
+/// The form of FewRowProducts.cuh for these rows, and how many rows of weights
+/// a block takes of the `numWeightRows` of a launch.
+struct ProductForm {
+  std::string suffix;
+  int64_t rowTile;
+  int64_t slots;
+};
+
+absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
+                                        const NormedRows& in, int64_t rows,
+                                        int64_t numWeightRows) {
+  const int64_t vector = isBf16(in.dtype) ? 8 : 4;
+  if (rows > kLinearFewRows)
+    return noForm(kernel.name, absl::StrCat("takes at most ", kLinearFewRows,
+                                            " rows, not ", rows));
+  if (in.K % vector != 0 || in.ldx % 4 != 0 || !isAligned16(in.x) ||
+      !isAligned16(in.normWeight) || !isAligned16(in.normBias))
+    return noForm(kernel.name, "reads 16 bytes at a time, which its rows are "
+                               "not whole numbers of");
+  if (rows > 2 && isBf16(in.dtype)) {
+    const int64_t tile = rows <= 8 ? 8 : 16;
+    return ProductForm{absl::StrCat("_mma_", tile), tile, 16};
+  }
+  const int64_t M = powerOfTwoFrom(std::clamp<int64_t>(rows, 1, 8));
+  const int64_t R = M <= 2 ? 2 : 4; // rows of weights of a warp
+  // A warp reads 32 times 16 bytes of a weight in a step; two each at least.
+  const int64_t steps = in.K / (32 * vector);
+  int64_t sharing = 1;
+  while (sharing < kProductWarps && numWeightRows / R * sharing < kBusyWarps &&
+         steps >= 4 * sharing)
+    sharing *= 2;
+  return ProductForm{absl::StrCat("_rows_", M), M, kProductWarps / sharing * R};
+}
+
+absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
+                                                 const FusedLinearArgs& a,
+                                                 int64_t rows) {
+  if (!isAligned16(a.w0) || !isAligned16(a.w1))
+    return noForm(kernel.name, "reads weights 16 bytes at a time");
+  if (a.in.x == a.y)
+    return noForm(kernel.name, "does not write on its input");
+  LLMRT_ASSIGN_OR_RETURN(ProductForm form,
+                         productForm(kernel, a.in, rows, a.N * a.count));
+  CudaLaunchShape shape = plainShape(kernel, rows, a.N);
+  absl::StrAppend(&shape.symbol, form.suffix);
+  shape.rowTile = form.rowTile;
+  shape.colTile = form.slots / a.count;
+  shape.mayBeginEarly = true;
+  return shape;
+}
+
+int64_t headScratchBytes(const LinearRopeAppendArgs& a) {
+  return a.headNormQ ? a.in.rows * (a.H + a.KV) * a.D * 4 : 0;
+}
+
+absl::StatusOr<CudaLaunchShape>
+linearRopeAppendShape(const CudaKernelInfo& kernel,
+                      const LinearRopeAppendArgs& a, int64_t rows) {
+  if (!isAligned16(a.w0) || !isAligned16(a.w1) || !isAligned16(a.w2))
+    return noForm(kernel.name, "reads weights 16 bytes at a time");
+  if (a.D % 2 != 0 || a.rotary % 2 != 0)
+    return noForm(kernel.name, "takes heads of an even number of elements");
+  const int64_t heads = a.H + 2 * a.KV;
+  LLMRT_ASSIGN_OR_RETURN(ProductForm form,
+                         productForm(kernel, a.in, rows, heads * a.D));
+  CudaLaunchShape shape = plainShape(kernel, rows, 0);
+  absl::StrAppend(&shape.symbol, form.suffix);
+  shape.rowTile = form.rowTile;
+  shape.colTile = form.slots / 2; // pairs
+  shape.cols = heads * roundUpTo(a.D / 2, shape.colTile);
+  if (a.headNormQ && shape.rowTiles() * heads > kCudaCounterBytes / 4)
+    return noForm(kernel.name, absl::StrCat("norms at most ",
+                                            kCudaCounterBytes / 4, " heads"));
+  shape.scratchBytes = headScratchBytes(a);
+  shape.mayBeginEarly = true;
+  return shape;
+}
+
 /// How AttentionFewRows.cu cuts the heads: `chunks` columns of at most G heads
 /// for each key/value head.
 struct HeadCut {
@@ -132,6 +219,7 @@ CudaLaunchShape attentionFewRowsShape(const CudaKernelInfo& kernel,
   shape.symbol = absl::StrCat("attention_rows_", cut.G);
   shape.rowTile = shape.colTile = 1;
   shape.threads = kThreads;
+  shape.mayBeginEarly = true;
   const int64_t tiles = std::max<int64_t>(rows * shape.cols, 1);
   if (tiles <= kCudaCounterBytes / 4)
     shape.parts = static_cast<int>(
@@ -172,6 +260,17 @@ absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
   return shape;
 }
 
+constexpr int64_t versionOf(std::string_view kernel) {
+#define LLMRT_KERNEL(name, version, rowTile, colTile, words)                   \
+  if (kernel == #name)                                                         \
+    return version;
+#define LLMRT_CUDA_ONLY_KERNEL(name, version, words)                           \
+  LLMRT_KERNEL(name, version, 0, 0, words)
+#include "runtime/kernels/Kernels.def"
+#undef LLMRT_KERNEL
+  return 0;
+}
+
 } // namespace
 
 absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
@@ -185,7 +284,7 @@ absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
 const CudaKernelInfo* findCudaKernel(std::string_view name) {
   static constexpr CudaKernelInfo kKernels[] = {
 #define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
-  {#name, rowTile, colTile, threads},
+  {#name, versionOf(#name), rowTile, colTile, threads},
 #include "runtime/kernels/Kernels.def"
 #undef LLMRT_KERNEL
   };
@@ -202,6 +301,11 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
     return linearShape(kernel, readArgs<LinearArgs>(words), rows);
   if (kernel.name == "attention")
     return attentionShape(kernel, readArgs<AttentionArgs>(words), rows);
+  if (kernel.name == "fused_linear")
+    return fusedLinearShape(kernel, readArgs<FusedLinearArgs>(words), rows);
+  if (kernel.name == "linear_rope_append")
+    return linearRopeAppendShape(kernel, readArgs<LinearRopeAppendArgs>(words),
+                                 rows);
   CudaLaunchShape shape = plainShape(kernel, rows, cols);
   if (kernel.name == "embedding" &&
       readArgs<EmbeddingArgs>(words).layout !=
@@ -219,6 +323,8 @@ int64_t cudaScratchBytes(std::string_view kernel, const uint64_t* words) {
     const auto a = readArgs<SampleArgs>(words);
     return a.S * a.V * 4;
   }
+  if (kernel == "linear_rope_append")
+    return headScratchBytes(readArgs<LinearRopeAppendArgs>(words));
   if (kernel == "attention") {
     // As many blocks at any number of rows, if several share a row.
     const auto a = readArgs<AttentionArgs>(words);

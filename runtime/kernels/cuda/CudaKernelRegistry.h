@@ -21,6 +21,7 @@ inline constexpr int64_t kCudaLinearFewRows = 16;
 /// One row of Kernels.def.
 struct CudaKernelInfo {
   std::string_view name;
+  int64_t version;
   int64_t rowTile; // 0: the whole extent
   int64_t colTile;
   int threads;
@@ -42,6 +43,10 @@ struct CudaLaunchShape {
   int threads;
   int64_t sharedBytes;  // dynamic
   int64_t scratchBytes; // of the whole launch
+  /// Reads nothing but its words and weights, and writes nothing, before it has
+  /// waited for the launch before it (griddepcontrol.wait): may be launched
+  /// programmatically behind a launch that writes neither.
+  bool mayBeginEarly = false;
 
   int64_t rowTiles() const {
     return rowTile > 0 ? (rows + rowTile - 1) / rowTile : 1;

@@ -2,7 +2,7 @@
 // Instructions of the GPU that C++ has no words for, each as one short
 // function: loads that bypass the first-level cache, bf16 conversion,
 // approximate exp2, matrix fragments and tensor core products (mma.sync, sm_80
-// and later). Compiled without nvcc, the functions come from
+// and later), launches that overlap (sm_90 and later). Compiled without nvcc, the functions come from
 // tests/support/cuda/CudaEmulation.h, which follows the same pages of the PTX
 // ISA.
 #pragma once
@@ -45,6 +45,21 @@ __device__ inline uint4 loadOnce(const void* p) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;
+}
+
+/// Lets the next launch of the stream begin, if it was allowed to: all blocks of
+/// this one must have come here or ended. PTX ISA, griddepcontrol.
+__device__ inline void allowNextLaunch() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/// Waits until the launch before is done and what it wrote can be read.
+__device__ inline void waitForPreviousLaunch() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /// Loads four 8 x 8 matrices of 16-bit elements from shared memory; lane i

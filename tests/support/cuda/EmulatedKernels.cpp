@@ -22,6 +22,15 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                               use(attention_rows_8) use(select_rows)           \
                                   use(unstack) use(sample) use(rope_table)
 
+#define LLMRT_EMULATED_PRODUCTS(use)                                           \
+  use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
+      use(fused_linear_rows_8) use(fused_linear_mma_8)                         \
+          use(fused_linear_mma_16) use(linear_rope_append_rows_1)              \
+              use(linear_rope_append_rows_2) use(linear_rope_append_rows_4)    \
+                  use(linear_rope_append_rows_8)                               \
+                      use(linear_rope_append_mma_8)                            \
+                          use(linear_rope_append_mma_16)
+
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(linear_input_gradient) use(linear_input_gradient_f32)                    \
       use(linear_weight_gradient) use(linear_weight_gradient_f32)              \
@@ -39,6 +48,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
+LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
 LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
 LLMRT_EMULATED_STEP(LLMRT_DECLARE)
 
@@ -50,6 +60,7 @@ CudaKernel* findSymbol(const std::string& name) {
   if (name == #symbol)                                                         \
     return symbol;
   LLMRT_EMULATED(LLMRT_FIND)
+  LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
   LLMRT_EMULATED_TRAINING(LLMRT_FIND)
   LLMRT_EMULATED_STEP(LLMRT_FIND)
   return nullptr;
