@@ -284,7 +284,7 @@ TEST(CudaFusedLinear, refusesWhatItCannotRead) {
     a.ldy = 8;
     int64_t rows = 1;
     change(a, rows);
-    return emulation::runCudaKernel(
+    return testing::runCudaKernel(
         "fused_linear", reinterpret_cast<const uint64_t*>(&a), rows, 8);
   };
   using ::testing::HasSubstr;

@@ -5,6 +5,7 @@
 #include "tests/kernels/cuda/CudaKernelCase.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/plan/KernelSignatures.h"
 #include "tests/support/HostBlocks.h"
 #include "tests/support/cuda/RecordingDevice.h"
 #include "tests/support/cuda/TestGpu.h"
@@ -19,7 +20,7 @@ namespace {
 /// A launch with its memory on the device.
 class DeviceRun {
 public:
-  DeviceRun(Device& device, const KernelInfo& kernel)
+  DeviceRun(Device& device, const KernelSignature& kernel)
       : device_(device), kernel_(kernel) {}
 
   ~DeviceRun() {
@@ -29,19 +30,17 @@ public:
   }
 
   absl::Status prepare(const uint64_t* words, int64_t rows) {
-    hostWords_.assign(words, words + kernel_.args.size());
+    hostWords_.assign(words, words + kernel_.words.size());
     for (size_t i = 0; i < hostWords_.size(); ++i)
-      if (kernel_.args[i].type == KernelArgType::Address && hostWords_[i])
-        LLMRT_RETURN_IF_ERROR(move(kernel_.args[i].name, hostWords_[i]));
+      if (kernel_.types[i] == 'p' && hostWords_[i])
+        LLMRT_RETURN_IF_ERROR(move(kernel_.words[i], hostWords_[i]));
     LLMRT_ASSIGN_OR_RETURN(void* memory,
                            device_.allocate(MemorySpace::Device,
                                             MemoryClass::Constants,
                                             hostWords_.size() * 8));
     words_ = static_cast<uint64_t*>(memory);
     LLMRT_ASSIGN_OR_RETURN(
-        number_,
-        device_.findHandTunedKernel({kernel_.name.data(), kernel_.name.size()},
-                                    static_cast<int>(kernel_.version)));
+        number_, device_.findHandTunedKernel(kernel_.name, kernel_.version));
     std::vector<uint64_t> ofAllRows = hostWords_;
     ofAllRows[0] = std::max<uint64_t>(ofAllRows[0], rows);
     scratchBytes_ = device_.scratchBytes(number_, ofAllRows.data());
@@ -82,12 +81,11 @@ private:
   };
 
   /// Gives `word` the address that its value has on the device.
-  absl::Status move(std::string_view name, uint64_t& word) {
+  absl::Status move(absl::string_view name, uint64_t& word) {
     const HostBlock host = hostBlockOf(reinterpret_cast<const void*>(word));
     if (!host.begin)
-      return absl::InternalError(
-          absl::StrCat("argument ", absl::string_view(name.data(), name.size()),
-                       " points into no vector of the test"));
+      return absl::InternalError(absl::StrCat(
+          "argument ", name, " points into no vector of the test"));
     auto known = blocks_.find(host.begin);
     if (known == blocks_.end()) {
       LLMRT_ASSIGN_OR_RETURN(
@@ -104,7 +102,7 @@ private:
   }
 
   Device& device_;
-  const KernelInfo& kernel_;
+  const KernelSignature& kernel_;
   std::map<uint8_t*, Block> blocks_; // by where the host has them
   std::vector<uint64_t> hostWords_;
   uint64_t* words_ = nullptr;
@@ -117,7 +115,7 @@ Device& deviceOfTests() {
   return isOnGpu() ? *gpuOfTests() : *emulation;
 }
 
-absl::Status runOnce(const KernelInfo& kernel, const uint64_t* words,
+absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
                      int64_t rows, int64_t cols) {
   DeviceRun run(deviceOfTests(), kernel);
   LLMRT_RETURN_IF_ERROR(run.prepare(words, rows));
@@ -135,7 +133,9 @@ absl::Status runOnce(const KernelInfo& kernel, const uint64_t* words,
 
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols) {
-  const KernelInfo* kernel = newestKernel(name);
+  const absl::string_view view(name.data(), name.size());
+  const KernelSignature* kernel =
+      findKernelSignature(view, newestKernelVersion(view));
   if (!kernel)
     return "no kernel " + std::string(name);
   return std::string(runOnce(*kernel, words, rows, cols).message());
