@@ -36,16 +36,24 @@ absl::Status HostCopies::prepare() {
 }
 
 void HostCopies::sendInputs(int entry) {
-  for (int buffer : byEntry_[entry]) {
-    Input& input = inputs_.at(buffer);
-    const size_t sizeBytes = rank_.sizeBytes(buffer);
-    if (input.sent.size() == sizeBytes &&
-        std::memcmp(input.sent.data(), input.host, sizeBytes) == 0)
-      continue;
-    input.sent.assign(input.host, input.host + sizeBytes);
-    rank_.device.copy(Stream::Compute, rank_.address(buffer), input.host,
-                      sizeBytes);
-  }
+  for (int buffer : byEntry_[entry])
+    send(buffer);
+}
+
+void HostCopies::sendAllInputs() {
+  for (const auto& [buffer, input] : inputs_)
+    send(buffer);
+}
+
+void HostCopies::send(int buffer) {
+  Input& input = inputs_.at(buffer);
+  const size_t sizeBytes = rank_.sizeBytes(buffer);
+  if (input.sent.size() == sizeBytes &&
+      std::memcmp(input.sent.data(), input.host, sizeBytes) == 0)
+    return;
+  input.sent.assign(input.host, input.host + sizeBytes);
+  rank_.device.copy(Stream::Compute, rank_.address(buffer), input.host,
+                    sizeBytes);
 }
 
 absl::StatusOr<const uint8_t*> HostCopies::fetchOutput(int buffer) {

@@ -31,6 +31,9 @@ public:
   /// Enqueues the inputs of an entry that have changed since they were sent.
   void sendInputs(int entry);
 
+  /// The same for all entries: those of a training step.
+  void sendAllInputs();
+
   /// Returns a copy of an output that is complete, valid until it is fetched
   /// again.
   absl::StatusOr<const uint8_t*> fetchOutput(int buffer);
@@ -40,6 +43,8 @@ private:
     uint8_t* host;             // pinned
     std::vector<uint8_t> sent; // empty: nothing yet
   };
+
+  void send(int buffer);
 
   Rank& rank_;
   std::map<int, Input> inputs_;             // by buffer

@@ -3,9 +3,8 @@
 // runs hand-tuned kernels from their sources and generated ones from their LLVM
 // IR, a fiber for each thread of a block. Every family's tiny model gives the
 // logits that its plan for cpu gives, in prefill, decode and scoring.
-#include "tests/codegen/CudaKernels.h"
+#include "tests/e2e/EmulatedPlan.h"
 #include "tests/e2e/PlanRunner.h"
-#include "tests/support/cuda/RecordingDevice.h"
 
 #include <gtest/gtest.h>
 
@@ -52,77 +51,15 @@ double rootMeanSquareError(const Logits& a, const Logits& reference) {
   return std::sqrt(error / scale);
 }
 
-/// What no entry may read before it has written it.
-std::vector<test::ArenaBytes> valuesOfOneCall(const fb::Stage& stage) {
-  std::vector<test::ArenaBytes> values;
-  const auto& buffers = *stage.buffers();
-  auto isOfOneCall = [](const fb::Buffer* buffer) {
-    switch (buffer->memory_class()) {
-    case fb::MemoryClass::Activations:
-    case fb::MemoryClass::Communication:
-    case fb::MemoryClass::GatheredParameters:
-    case fb::MemoryClass::Outputs:
-    case fb::MemoryClass::Workspace:
-      return true;
-    default:
-      return false;
-    }
+/// Runs a plan on emulated devices.
+absl::StatusOr<RunResult> runEmulated(EmulatedPlan& plan, RunRequest request,
+                                      bool sharesHostMemory = false) {
+  request.plan = plan.path();
+  request.device = [&, sharesHostMemory](const fb::Stage& stage) {
+    return plan.createDevice(stage, sharesHostMemory);
   };
-  for (const fb::Buffer* buffer : buffers) {
-    if (buffer->space() != fb::MemorySpace::Device || !isOfOneCall(buffer))
-      continue;
-    values.push_back({buffer->offset(), buffer->size_bytes()});
-    for (const fb::Buffer* other : buffers)
-      EXPECT_TRUE(isOfOneCall(other) || other->space() != buffer->space() ||
-                  other->offset() >= buffer->offset() + buffer->size_bytes() ||
-                  buffer->offset() >= other->offset() + other->size_bytes())
-          << buffer->name()->str() << " lies on " << other->name()->str();
-  }
-  EXPECT_FALSE(values.empty());
-  return values;
+  return runPlan(request);
 }
-
-/// The plan of a model for cuda, with its generated kernels for the host.
-class EmulatedPlan {
-public:
-  /// Error  what llmc printed.
-  absl::Status compile(const std::string& model,
-                       std::vector<std::string> options) {
-    options.push_back("--target=cuda:ptx");
-    options.push_back("--compile-to=kernels");
-    absl::Status status = compilePlan(model, dump_, options);
-    if (!status.ok())
-      return status;
-    kernels_.emplace(llmc::EmulatedKernels::ofDump(dump_));
-    return compilePlan(dump_, path_, {"--compile-from=kernels"});
-  }
-
-  ~EmulatedPlan() {
-    std::filesystem::remove(dump_);
-    std::filesystem::remove(path_);
-  }
-
-  absl::StatusOr<RunResult> run(RunRequest request,
-                                bool sharesHostMemory = false) {
-    request.plan = path_;
-    request.device = [&](const fb::Stage& stage) {
-      test::RecordingOptions options;
-      options.generated = [this](const std::string& symbol,
-                                 const uint64_t* words, int64_t numBlocks) {
-        return kernels_->run(symbol, words, numBlocks);
-      };
-      options.poisoned = valuesOfOneCall(stage);
-      options.sharesHostMemory = sharesHostMemory;
-      return test::createRecordingDevice(options);
-    };
-    return runPlan(request);
-  }
-
-private:
-  std::string dump_ = temporaryPath("emulated.mlir");
-  std::string path_ = temporaryPath("emulated.fb");
-  std::optional<llmc::EmulatedKernels> kernels_;
-};
 
 struct Case {
   const char* fixture;
@@ -162,7 +99,7 @@ protected:
     request.plan = cpuPlan_;
     absl::StatusOr<RunResult> cpu = runPlan(request);
     ASSERT_TRUE(cpu.ok()) << cpu.status();
-    absl::StatusOr<RunResult> cuda = cuda_.run(request);
+    absl::StatusOr<RunResult> cuda = runEmulated(cuda_, request);
     ASSERT_TRUE(cuda.ok()) << cuda.status();
     const double error = relativeError(cuda->logits, cpu->logits);
     RecordProperty(what, std::to_string(error));
@@ -247,7 +184,7 @@ TEST_P(EmulatedCudaMesh, GivesTheLogitsOfTheCpu) {
   std::filesystem::remove(cpuPlan);
   ASSERT_TRUE(onCpu.ok()) << onCpu.status();
   absl::StatusOr<RunResult> onCuda =
-      cuda.run(request, /*sharesHostMemory=*/true);
+      runEmulated(cuda, request, /*sharesHostMemory=*/true);
   ASSERT_TRUE(onCuda.ok()) << onCuda.status();
   EXPECT_LT(relativeError(onCuda->logits, onCpu->logits), kFloat32Bound);
   EXPECT_EQ(onCuda->sampled, onCpu->sampled);
