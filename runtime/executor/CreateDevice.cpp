@@ -28,14 +28,9 @@ absl::Status checkMesh(const fb::Plan& plan, const Fabric& fabric) {
                                 " ranks, or compile for ", fabric.size()));
 }
 
-absl::Status checkDevice(const fb::Plan& plan, const Fabric& fabric,
-                         const Device& device) {
+absl::Status checkDevice(const Fabric& fabric, const Device& device) {
   if (device.sharesHostMemory())
     return absl::OkStatus();
-  if (viewOf(plan.mode()) == "train")
-    return makeError(ErrorCode::Unsupported,
-                     "training on cuda is not supported yet",
-                     "compile with --target=cpu");
   if (fabric.size() > 1 && absl::string_view(fabric.name()) == "mpi")
     return makeError(
         ErrorCode::DeviceUnsupported,

@@ -15,10 +15,8 @@ createDevice(const fb::Plan& plan, const ExecutorOptions& options);
 /// Refuses a plan for another number of ranks. Errors  MeshMismatch.
 absl::Status checkMesh(const fb::Plan& plan, const Fabric& fabric);
 
-/// Refuses what a device that shares no memory with the host cannot run:
-/// training (yet), and ranks that MPI connects, which moves host memory. Errors
-/// Unsupported, DeviceUnsupported.
-absl::Status checkDevice(const fb::Plan& plan, const Fabric& fabric,
-                         const Device& device);
+/// Refuses ranks that MPI connects, which moves host memory, on a device that
+/// shares none with the host. Errors  DeviceUnsupported.
+absl::Status checkDevice(const Fabric& fabric, const Device& device);
 
 } // namespace llmrt

@@ -9,6 +9,7 @@
 #include "runtime/executor/LoadKernels.h"
 #include "runtime/executor/LoadWeights.h"
 #include "runtime/executor/MemoryBounds.h"
+#include "runtime/executor/NamedBuffers.h"
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/executor/ReportMemory.h"
@@ -106,8 +107,9 @@ public:
     absl::Span<uint8_t> place = find(rank_.stage.inputs(), entry, name);
     if (!copies_ || place.empty())
       return place;
-    return {copies_->input(findBuffer(rank_.stage.inputs(), entry, name)),
-            place.size()};
+    return {
+        copies_->input(findNamed(rank_.stage.inputs(), entry, name)->buffer()),
+        place.size()};
   }
 
   absl::Span<const uint8_t> output(int entry,
@@ -115,13 +117,9 @@ public:
     absl::Span<const uint8_t> place = find(rank_.stage.outputs(), entry, name);
     if (!copies_ || place.empty())
       return place;
-    absl::StatusOr<const uint8_t*> copy = copies_->output(
-        entry, findBuffer(rank_.stage.outputs(), entry, name));
-    if (!copy.ok()) {
-      outputStatus_ = copy.status();
-      return {};
-    }
-    return {*copy, place.size()};
+    return fetched(entry,
+                   findNamed(rank_.stage.outputs(), entry, name)->buffer(),
+                   place.size());
   }
 
   absl::Status execute(int entry, int64_t validRows,
@@ -168,15 +166,25 @@ public:
   }
 
   absl::Span<uint8_t> stepInput(absl::string_view name) override {
-    return findInStep(rank_.stage.inputs(), name);
+    const int buffer = findInStep(rank_.stage.inputs(), name);
+    if (buffer < 0)
+      return {};
+    absl::Span<uint8_t> place = wholeBuffer(buffer);
+    if (!copies_)
+      return place;
+    return {copies_->input(buffer), place.size()};
   }
 
   absl::Span<const uint8_t> stepOutput(absl::string_view name) const override {
+    int buffer = findInStep(rank_.stage.outputs(), name);
     if (rank_.stage.states())
       for (const fb::State* state : *rank_.stage.states())
         if (viewOf(state->name()) == name)
-          return wholeBuffer(state->buffer());
-    return findInStep(rank_.stage.outputs(), name);
+          buffer = state->buffer();
+    if (buffer < 0)
+      return {};
+    return copies_ ? fetched(HostCopies::kStep, buffer, rank_.sizeBytes(buffer))
+                   : wholeBuffer(buffer);
   }
 
   absl::Span<uint8_t> parameterMemory(int parameter) override {
@@ -185,6 +193,20 @@ public:
 
   absl::Span<uint8_t> stateMemory(int state) override {
     return wholeBuffer(rank_.stage.states()->Get(state)->buffer());
+  }
+
+  bool sharesHostMemory() const override { return device_->sharesHostMemory(); }
+
+  absl::Status readMemory(absl::Span<const uint8_t> from,
+                          uint8_t* to) override {
+    device_->copy(Stream::Compute, to, from.data(), from.size());
+    return abortOnError(device_->synchronize());
+  }
+
+  absl::Status writeMemory(const uint8_t* from,
+                           absl::Span<uint8_t> to) override {
+    device_->copy(Stream::Compute, to.data(), from, to.size());
+    return abortOnError(device_->synchronize());
   }
 
   int stage() const override {
@@ -220,7 +242,12 @@ private:
 
   absl::Status runActions(const ActionList& run,
                           ExecuteStatistics* statistics) {
+    LLMRT_RETURN_IF_ERROR(abortOnError(outputStatus_));
     return runCall(statistics, [&] {
+      if (copies_) {
+        copies_->beginCall();
+        copies_->sendStepInputs();
+      }
       int64_t commands = 0;
       for (size_t i = 0; i < run.actions.size(); ++i) {
         const PreparedAction& action = run.actions[i];
@@ -287,28 +314,16 @@ private:
             static_cast<size_t>(rank_.sizeBytes(buffer))};
   }
 
-  absl::Span<uint8_t> findInStep(
-      const ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>* all,
-      absl::string_view name) const {
-    if (all)
-      for (const fb::EntryBuffers* entry : *all)
-        if (entry->buffers())
-          for (const fb::NamedBuffer* named : *entry->buffers())
-            if (viewOf(named->name()) == name)
-              return wholeBuffer(named->buffer());
-    return {};
-  }
-
-  using EntryBuffersList =
-      ::flatbuffers::Vector<::flatbuffers::Offset<fb::EntryBuffers>>;
-
-  static const fb::NamedBuffer* findNamed(const EntryBuffersList* all,
-                                          int entry, absl::string_view name);
-
-  /// Number of a buffer that is there.
-  static int findBuffer(const EntryBuffersList* all, int entry,
-                        absl::string_view name) {
-    return findNamed(all, entry, name)->buffer();
+  /// The host's copy of an output that is complete; empty, and an error of the
+  /// next call, if it cannot be had.
+  absl::Span<const uint8_t> fetched(int entry, int buffer,
+                                    size_t sizeBytes) const {
+    absl::StatusOr<const uint8_t*> copy = copies_->output(entry, buffer);
+    if (!copy.ok()) {
+      outputStatus_ = copy.status();
+      return {};
+    }
+    return {*copy, sizeBytes};
   }
 
   absl::Span<uint8_t> find(const EntryBuffersList* all, int entry,
@@ -423,18 +438,6 @@ PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
   return absl::OkStatus();
 }
 
-const fb::NamedBuffer* PlanExecutor::findNamed(const EntryBuffersList* all,
-                                               int entry,
-                                               absl::string_view name) {
-  if (all)
-    for (const fb::EntryBuffers* buffers : *all)
-      if (buffers->entry() == entry && buffers->buffers())
-        for (const fb::NamedBuffer* named : *buffers->buffers())
-          if (viewOf(named->name()) == name)
-            return named;
-  return nullptr;
-}
-
 absl::Span<uint8_t> PlanExecutor::find(const EntryBuffersList* all, int entry,
                                        absl::string_view name) const {
   const fb::NamedBuffer* named = findNamed(all, entry, name);
@@ -465,7 +468,7 @@ Executor::create(const fb::Plan& plan, Fabric& fabric,
                  std::unique_ptr<Device> device) {
   absl::Status status = checkMesh(plan, fabric);
   if (status.ok())
-    status = checkDevice(plan, fabric, *device);
+    status = checkDevice(fabric, *device);
   if (status.ok()) {
     auto executor = std::make_unique<PlanExecutor>(plan, fabric, options,
                                                    std::move(device));

@@ -121,7 +121,7 @@ public:
 
   /// Memory of a state (count, loss: f32[1], ...), or of an output of a training
   /// step (norm f32[4]; row_loss f32[micro-batches, S, R]), valid until the next executeStep(); empty if this stage
-  /// does not have it.
+  /// does not have it. Copied and failing as output().
   virtual absl::Span<const uint8_t> stepOutput(absl::string_view name) const = 0;
 
   /// Memory of a parameter, or of the state of that role that belongs to it, as
@@ -129,6 +129,18 @@ public:
   /// checkpoints.
   virtual absl::Span<uint8_t> parameterMemory(int parameter) = 0;
   virtual absl::Span<uint8_t> stateMemory(int state) = 0;
+
+  /// Whether the host may use these two spans as its own memory. If not, they
+  /// are places for readMemory() and writeMemory() only.
+  virtual bool sharesHostMemory() const { return true; }
+  /// Copies such a span to the host, or back. The executor is idle.
+  /// Errors  DeviceFailed; Unimplemented where the host shares the memory.
+  virtual absl::Status readMemory(absl::Span<const uint8_t>, uint8_t*) {
+    return absl::UnimplementedError("the memory is the host's");
+  }
+  virtual absl::Status writeMemory(const uint8_t*, absl::Span<uint8_t>) {
+    return absl::UnimplementedError("the memory is the host's");
+  }
 
   virtual int stage() const = 0;
   virtual absl::Span<const int> coordinates() const = 0;

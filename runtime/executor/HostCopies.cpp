@@ -69,15 +69,21 @@ absl::Status HostCopies::addPiece(const std::vector<int>& buffers) {
 }
 
 void HostCopies::sendInputs(int entry, bool all) {
-  for (int number : byEntry_[entry]) {
-    Piece& piece = pieces_[number];
-    if (!all && !piece.sent.empty() &&
-        std::memcmp(piece.sent.data(), piece.host, piece.sizeBytes) == 0)
-      continue;
-    piece.sent.assign(piece.host, piece.host + piece.sizeBytes);
-    rank_.device.copy(Stream::Compute, piece.device, piece.host,
-                      piece.sizeBytes);
-  }
+  for (int number : byEntry_[entry])
+    send(pieces_[number], all);
+}
+
+void HostCopies::sendStepInputs() {
+  for (Piece& piece : pieces_)
+    send(piece, /*all=*/false);
+}
+
+void HostCopies::send(Piece& piece, bool all) {
+  if (!all && !piece.sent.empty() &&
+      std::memcmp(piece.sent.data(), piece.host, piece.sizeBytes) == 0)
+    return;
+  piece.sent.assign(piece.host, piece.host + piece.sizeBytes);
+  rank_.device.copy(Stream::Compute, piece.device, piece.host, piece.sizeBytes);
 }
 
 void HostCopies::forgetSent(int entry) {

@@ -17,6 +17,9 @@ namespace llmrt {
 
 class HostCopies {
 public:
+  /// In the place of an entry: the outputs and states of a training step.
+  static constexpr int kStep = -1;
+
   explicit HostCopies(Rank& rank) : rank_(rank) {}
 
   HostCopies(const HostCopies&) = delete;
@@ -32,6 +35,9 @@ public:
   /// Enqueues the inputs of an entry: those that have changed since they were
   /// sent, or `all`.
   void sendInputs(int entry, bool all);
+  /// Enqueues the inputs of all entries that have changed: those of a training
+  /// step.
+  void sendStepInputs();
   /// A graph has sent inputs of the entry, as they then were.
   void forgetSent(int entry);
 
@@ -64,6 +70,7 @@ private:
     bool isThere = false;
   };
 
+  void send(Piece& piece, bool all);
   absl::Status addPiece(const std::vector<int>& buffers);
   void enqueueFetch(int buffer, const Output& output);
 

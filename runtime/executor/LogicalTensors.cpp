@@ -52,9 +52,9 @@ LogicalTensor makeTensor(const fb::Parameter& parameter, LogicalRole role,
 
 LogicalTensors LogicalTensors::create(const fb::Plan& plan,
                                       Executor& executor) {
-  LogicalTensors all(plan, executor.coordinates());
+  LogicalTensors all(plan, executor);
   all.listTensors();
-  all.listParts(executor);
+  all.listParts();
   return all;
 }
 
@@ -99,7 +99,8 @@ int LogicalTensors::findTensor(const fb::Parameter& parameter,
   return -1;
 }
 
-void LogicalTensors::listParts(Executor& executor) {
+void LogicalTensors::listParts() {
+  Executor& executor = *executor_;
   const fb::Stage& stage = *plan_.stages()->Get(executor.stage());
   for (unsigned p = 0; stage.parameters() && p < stage.parameters()->size();
        ++p) {
@@ -119,11 +120,12 @@ void LogicalTensors::listParts(Executor& executor) {
     Part weight = part;
     weight.isHome = part.isHome && !hasMaster;
     parts_.push_back(weight);
-    addStates(executor, static_cast<int>(p), part);
+    addStates(static_cast<int>(p), part);
   }
 }
 
-void LogicalTensors::addStates(Executor& executor, int parameter, Part part) {
+void LogicalTensors::addStates(int parameter, Part part) {
+  Executor& executor = *executor_;
   const fb::Stage& stage = *plan_.stages()->Get(executor.stage());
   for (unsigned i = 0; stage.states() && i < stage.states()->size(); ++i) {
     const fb::State* state = stage.states()->Get(i);
@@ -135,11 +137,8 @@ void LogicalTensors::addStates(Executor& executor, int parameter, Part part) {
     part.shardBytes = part.shardAxes.empty() ? 0 : state->shard_bytes();
     part.memory = executor.stateMemory(static_cast<int>(i));
     if (state->role() == fb::StateRole::Gradient) {
-      gradients_.emplace_back(
-          findTensor(*part.parameter, LogicalRole::Weight),
-          absl::Span<const float>(
-              reinterpret_cast<const float*>(part.memory.data()),
-              part.memory.size() / sizeof(float)));
+      gradients_.emplace_back(findTensor(*part.parameter, LogicalRole::Weight),
+                              part.memory);
       continue;
     }
     LogicalRole role = LogicalRole::Weight; // a master
@@ -168,50 +167,77 @@ bool LogicalTensors::isWriter(const Part& part) const {
   return true;
 }
 
-absl::Status LogicalTensors::write(TakeElements take) const {
-  for (const Part& part : parts_) {
-    if (!isWriter(part))
-      continue;
-    HeldElements held(
-        {.parameter = part.parameter,
-         .coordinates = coordinates_,
-         .dtype = part.dtype,
-         .shard = indexAlongAxes(plan_, coordinates_, part.shardAxes),
-         .shardBytes = part.shardBytes,
-         .memory = part.memory.data(),
-         .isFirstOnly = true});
-    LLMRT_RETURN_IF_ERROR(held.visit(
-        false, [&](const LogicalBox& box, float* values, int64_t rowStride) {
-          return take(part.tensor, box, values, rowStride);
-        }));
+namespace {
+
+/// Elements on the host: themselves, or copies of those on a device.
+class OnHost {
+public:
+  OnHost(Executor& executor, absl::Span<uint8_t> memory)
+      : executor_(executor), memory_(memory) {}
+
+  absl::StatusOr<uint8_t*> read() {
+    if (executor_.sharesHostMemory())
+      return memory_.data();
+    copy_.resize(memory_.size());
+    LLMRT_RETURN_IF_ERROR(executor_.readMemory(memory_, copy_.data()));
+    return copy_.data();
   }
+
+  absl::Status writeBack() {
+    return copy_.empty() ? absl::OkStatus()
+                         : executor_.writeMemory(copy_.data(), memory_);
+  }
+
+private:
+  Executor& executor_;
+  absl::Span<uint8_t> memory_;
+  std::vector<uint8_t> copy_;
+};
+
+} // namespace
+
+absl::Status LogicalTensors::visitPart(const Part& part, bool isChanged,
+                                       GiveElements give) const {
+  OnHost host(*executor_, part.memory);
+  LLMRT_ASSIGN_OR_RETURN(uint8_t * memory, host.read());
+  HeldElements held(
+      {.parameter = part.parameter,
+       .coordinates = coordinates_,
+       .dtype = part.dtype,
+       .shard = indexAlongAxes(plan_, coordinates_, part.shardAxes),
+       .shardBytes = part.shardBytes,
+       .memory = memory,
+       .isFirstOnly = !isChanged});
+  LLMRT_RETURN_IF_ERROR(held.visit(
+      isChanged, [&](const LogicalBox& box, float* values, int64_t rowStride) {
+        return give(part.tensor, box, values, rowStride);
+      }));
+  return isChanged ? host.writeBack() : absl::OkStatus();
+}
+
+absl::Status LogicalTensors::write(TakeElements take) const {
+  for (const Part& part : parts_)
+    if (isWriter(part))
+      LLMRT_RETURN_IF_ERROR(visitPart(part, /*isChanged=*/false, take));
   return absl::OkStatus();
 }
 
 absl::Status LogicalTensors::read(GiveElements give) {
-  for (const Part& part : parts_) {
-    HeldElements held(
-        {.parameter = part.parameter,
-         .coordinates = coordinates_,
-         .dtype = part.dtype,
-         .shard = indexAlongAxes(plan_, coordinates_, part.shardAxes),
-         .shardBytes = part.shardBytes,
-         .memory = part.memory.data()});
-    LLMRT_RETURN_IF_ERROR(held.visit(
-        true, [&](const LogicalBox& box, float* values, int64_t rowStride) {
-          return give(part.tensor, box, values, rowStride);
-        }));
-  }
+  for (const Part& part : parts_)
+    LLMRT_RETURN_IF_ERROR(visitPart(part, /*isChanged=*/true, give));
   return absl::OkStatus();
 }
 
-int LogicalTensors::findNonFiniteGradient() const {
+absl::StatusOr<int> LogicalTensors::findNonFiniteGradient() const {
   int first = -1;
-  for (const auto& [tensor, values] : gradients_) {
+  for (const auto& [tensor, memory] : gradients_) {
     if (first >= 0 && tensor >= first)
       continue;
-    for (float value : values)
-      if (!std::isfinite(value)) {
+    OnHost host(*executor_, memory);
+    LLMRT_ASSIGN_OR_RETURN(const uint8_t* bytes, host.read());
+    const auto* values = reinterpret_cast<const float*>(bytes);
+    for (size_t i = 0; i < memory.size() / sizeof(float); ++i)
+      if (!std::isfinite(values[i])) {
         first = tensor;
         break;
       }

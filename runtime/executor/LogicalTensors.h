@@ -8,6 +8,7 @@
 #include "runtime/executor/Executor.h"
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 
 #include <string>
 #include <vector>
@@ -57,17 +58,17 @@ public:
   /// mesh every element is passed on exactly once: replicated ones by
   /// coordinate 0, those that several tensor ranks hold by the first, those of
   /// a tied weight by the first stage that trains it.
-  /// Errors  those of `take`, at once.
+  /// Errors  those of `take` and of Executor::readMemory(), at once.
   absl::Status write(TakeElements take) const;
 
   /// Fills everything that this rank holds, copies of tied weights too. What
   /// lies beyond the logical tensors stays as it is: zero.
-  /// Errors  those of `give`, at once.
+  /// Errors  those of `give` and of Executor::writeMemory(), at once.
   absl::Status read(GiveElements give);
 
   /// Returns the number of the first weight with a gradient that is not finite
-  /// in this rank's part, or -1.
-  int findNonFiniteGradient() const;
+  /// in this rank's part, or -1. Errors  those of Executor::readMemory().
+  absl::StatusOr<int> findNonFiniteGradient() const;
 
 private:
   /// Part of a tensor in memory of this rank.
@@ -81,22 +82,27 @@ private:
     bool isHome = false; // this one is written, not a copy of it
   };
 
-  LogicalTensors(const fb::Plan& plan, absl::Span<const int> coordinates)
-      : plan_(plan), coordinates_(coordinates.begin(), coordinates.end()) {}
+  LogicalTensors(const fb::Plan& plan, Executor& executor)
+      : plan_(plan), executor_(&executor),
+        coordinates_(executor.coordinates().begin(),
+                     executor.coordinates().end()) {}
 
   void listTensors();
-  void listParts(Executor& executor);
-  void addStates(Executor& executor, int parameter, Part part);
+  void listParts();
+  void addStates(int parameter, Part part);
   int findTensor(const fb::Parameter& parameter, LogicalRole role) const;
   bool isWriter(const Part& part) const;
+  absl::Status visitPart(const Part& part, bool isChanged,
+                         GiveElements give) const;
 
   const fb::Plan& plan_;
+  Executor* executor_;
   std::vector<int> coordinates_;
   std::vector<LogicalTensor> tensors_;
   /// Of each weight: the stage and the number of the parameter that is home.
   std::vector<std::pair<int, int>> homes_;
   std::vector<Part> parts_;
-  std::vector<std::pair<int, absl::Span<const float>>> gradients_;
+  std::vector<std::pair<int, absl::Span<uint8_t>>> gradients_;
 };
 
 } // namespace llmrt

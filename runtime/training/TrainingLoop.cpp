@@ -161,7 +161,8 @@ absl::StatusOr<StepOutcome> TrainingLoop::runStep() {
       fillStepInputs(data_, settings_.preference.reference, place_, executor_));
   fillHyper(learningRate());
   LLMRT_RETURN_IF_ERROR(executor_.executeStep(&statistics_));
-  return agreeOnStep(recordOfStep(), all_.get());
+  LLMRT_ASSIGN_OR_RETURN(StepRecord record, recordOfStep());
+  return agreeOnStep(record, all_.get());
 }
 
 bool TrainingLoop::isEvaluationDue(bool isLast) const {
@@ -214,7 +215,7 @@ void TrainingLoop::fillHyper(double learningRate) {
     hyper[i] = static_cast<float>(values[i]);
 }
 
-StepRecord TrainingLoop::recordOfStep() {
+absl::StatusOr<StepRecord> TrainingLoop::recordOfStep() {
   StepRecord record;
   record.step = at_.step;
   record.wantsStop = observer_.isStopRequested();
@@ -230,8 +231,10 @@ StepRecord TrainingLoop::recordOfStep() {
     record.hasNorm = 1;
     record.norm = *norm;
     record.isFinite = stepNumber(executor_, "norm", 2).value_or(1);
-    if (record.isFinite == 0)
-      record.nonFiniteTensor = tensors_.findNonFiniteGradient();
+    if (record.isFinite == 0) {
+      LLMRT_ASSIGN_OR_RETURN(record.nonFiniteTensor,
+                             tensors_.findNonFiniteGradient());
+    }
   }
   return record;
 }

@@ -140,7 +140,7 @@ private:
   absl::StatusOr<bool> evaluateAll();
   bool isEvaluationDue(bool isLast) const;
   void fillHyper(double learningRate);
-  StepRecord recordOfStep();
+  absl::StatusOr<StepRecord> recordOfStep();
   absl::Status takeOutcome(const StepOutcome& outcome, double seconds);
   absl::Status save();
   double learningRate() const;

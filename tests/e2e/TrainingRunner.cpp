@@ -107,6 +107,42 @@ private:
   std::map<std::string, Whole> wholes_;
 };
 
+/// The tensors of a rank that holds all of each, as a checkpoint keeps them.
+class SavedTensors {
+public:
+  absl::Status save(const LogicalTensors& tensors) {
+    values_.clear();
+    for (const LogicalTensor& tensor : tensors.tensors()) {
+      int64_t size = 1;
+      for (int64_t dim : tensor.shape)
+        size *= dim;
+      values_.emplace_back(size, NAN);
+    }
+    return tensors.write([&](int number, const LogicalBox& box,
+                             const float* values, int64_t rowStride) {
+      const int64_t cols = tensors.tensors()[number].shape.back();
+      for (int64_t r = 0; r < box.numRows; ++r)
+        std::copy_n(values + r * rowStride, box.numCols,
+                    &values_[number][(box.rowBegin + r) * cols + box.colBegin]);
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status load(LogicalTensors& tensors) const {
+    return tensors.read([&](int number, const LogicalBox& box, float* values,
+                            int64_t rowStride) {
+      const int64_t cols = tensors.tensors()[number].shape.back();
+      for (int64_t r = 0; r < box.numRows; ++r)
+        std::copy_n(&values_[number][(box.rowBegin + r) * cols + box.colBegin],
+                    box.numCols, values + r * rowStride);
+      return absl::OkStatus();
+    });
+  }
+
+private:
+  std::vector<std::vector<float>> values_; // by tensor
+};
+
 /// One rank of a run.
 class RankRun {
 public:
@@ -183,6 +219,21 @@ private:
   std::vector<std::vector<uint8_t>> reference_; // by step
 };
 
+absl::Status runTwice(const fb::Plan& plan, Executor& executor, RankRun& run,
+                      int step, TrainingResult& result) {
+  LogicalTensors tensors = LogicalTensors::create(plan, executor);
+  SavedTensors saved;
+  LLMRT_RETURN_IF_ERROR(saved.save(tensors));
+  TrainingResult first;
+  LLMRT_RETURN_IF_ERROR(run.runStep(step, first));
+  LLMRT_RETURN_IF_ERROR(saved.load(tensors));
+  LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
+  if (first.losses.back() != result.losses.back() ||
+      first.norms.back() != result.norms.back())
+    return absl::InternalError("the repeated step has other bits");
+  return absl::OkStatus();
+}
+
 absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
                      const testing::TrainingFixture& fixture,
                      const TrainingRequest& request, Moments& moments,
@@ -193,14 +244,22 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
   if (!fixture.dpo.reference.empty())
     options.weights.push_back({"reference", fixture.dpo.reference});
   options.checkMemory = request.checkMemory;
-  LLMRT_ASSIGN_OR_RETURN(auto executor,
-                         Executor::create(plan, fabric, options));
+  auto created =
+      request.device
+          ? Executor::create(
+                plan, fabric, options,
+                request.device(*plan.stages()->Get(stageOfCoordinates(
+                    plan, coordinatesOfRank(plan, fabric.rank())))))
+          : Executor::create(plan, fabric, options);
+  LLMRT_ASSIGN_OR_RETURN(auto executor, std::move(created));
   LLMRT_RETURN_IF_ERROR(executor->initialise());
   RankRun run(plan, fixture, *executor);
   if (plan.options()->str().find("precompute") != std::string::npos)
     LLMRT_RETURN_IF_ERROR(run.computeReference(request.numSteps));
   for (int step = 0; step < request.numSteps; ++step)
-    LLMRT_RETURN_IF_ERROR(run.runStep(step, result));
+    LLMRT_RETURN_IF_ERROR(request.repeatSteps
+                              ? runTwice(plan, *executor, run, step, result)
+                              : run.runStep(step, result));
   if (request.checkMemory)
     LLMRT_RETURN_IF_ERROR(checkTouchedMemory(*executor));
   if (request.readMoments)
@@ -210,18 +269,27 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
 
 } // namespace
 
+std::vector<std::string>
+trainingOptions(const testing::TrainingFixture& fixture,
+                std::vector<std::string> more) {
+  const testing::TrainingBatch& first = fixture.batches.front();
+  more.push_back("--mode=train");
+  more.push_back(absl::StrCat("--batch=", first.numSequences));
+  more.push_back(absl::StrCat("--seq=", first.numRows));
+  more.push_back(absl::StrCat("--objective=", fixture.objective));
+  return more;
+}
+
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request) {
-  const testing::TrainingBatch& first = fixture.batches.front();
-  std::vector<std::string> options = request.options;
-  options.push_back("--mode=train");
-  options.push_back(absl::StrCat("--batch=", first.numSequences));
-  options.push_back(absl::StrCat("--seq=", first.numRows));
-  options.push_back(absl::StrCat("--objective=", fixture.objective));
   static std::atomic<int> number = 0;
-  std::string path = temporaryPath(absl::StrCat("training", number++, ".fb"));
-  LLMRT_RETURN_IF_ERROR(compilePlan(fixture.checkpoint, path, options));
+  std::string path = request.plan;
+  if (path.empty()) {
+    path = temporaryPath(absl::StrCat("training", number++, ".fb"));
+    LLMRT_RETURN_IF_ERROR(compilePlan(
+        fixture.checkpoint, path, trainingOptions(fixture, request.options)));
+  }
   LLMRT_ASSIGN_OR_RETURN(auto file, MappedFile::open(path));
   LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
   const fb::Plan& plan = *read;
@@ -245,7 +313,8 @@ runTraining(const testing::TrainingFixture& fixture,
   for (const absl::Status& status : statuses)
     if (!status.ok())
       return status;
-  std::filesystem::remove(path);
+  if (request.plan.empty())
+    std::filesystem::remove(path);
   // Every rank has the same norm and loss.
   for (const TrainingResult& result : results)
     if (result.losses != results[0].losses || result.norms != results[0].norms)

@@ -4,10 +4,14 @@
 #pragma once
 
 #include "runtime/comm/Communicator.h"
+#include "runtime/device/Device.h"
+#include "runtime/plan/PlanFile.h"
 #include "tests/support/TrainingFixture.h"
 
 #include "absl/status/statusor.h"
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,7 +25,19 @@ struct TrainingRequest {
   bool checkMemory = true;
   SimulatedLink link; // of the fabric
   bool readMoments = false;
+  // Takes each step twice, the second time from the tensors as they were before
+  // the first, which must change no bit. Of one rank.
+  bool repeatSteps = false;
+  std::string plan = {}; // compiled with trainingOptions(); empty: is compiled
+  // Makes the device of a rank of that stage; without, that of the plan's
+  // target.
+  std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};
 };
+
+/// Options of llmc compile for a fixture, with `more`.
+std::vector<std::string>
+trainingOptions(const testing::TrainingFixture& fixture,
+                std::vector<std::string> more);
 
 struct TrainingResult {
   std::vector<double> losses;

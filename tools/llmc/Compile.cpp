@@ -104,11 +104,7 @@ absl::Status checkRange(const char* option, int64_t value, int64_t least,
 }
 
 absl::Status checkValues(const CommandLine& line) {
-  LLMRT_ASSIGN_OR_RETURN(Target target, parseTarget(line.target));
-  if (target.isCuda && line.mode == "train")
-    return makeError(ErrorCode::Unsupported,
-                     "--target=" + line.target + " with --mode=train",
-                     "this version trains on cpu only: use --target=cpu");
+  LLMRT_RETURN_IF_ERROR(parseTarget(line.target).status());
   for (const Choice& choice : std::initializer_list<Choice>{
            {"mode", line.mode, {"infer", "train"}, {}},
            {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},

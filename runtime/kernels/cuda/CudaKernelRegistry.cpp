@@ -130,12 +130,14 @@ absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
                                         int64_t numWeightRows) {
   const int64_t vector = isBf16(in.dtype) ? 8 : 4;
   if (rows > kLinearFewRows)
-    return noForm(kernel.name, absl::StrCat("takes at most ", kLinearFewRows,
-                                            " rows, not ", rows));
+    return noCudaForm(
+        kernel.name,
+        absl::StrCat("takes at most ", kLinearFewRows, " rows, not ", rows));
   if (in.K % vector != 0 || in.ldx % 4 != 0 || !isAligned16(in.x) ||
       !isAligned16(in.normWeight) || !isAligned16(in.normBias))
-    return noForm(kernel.name, "reads 16 bytes at a time, which its rows are "
-                               "not whole numbers of");
+    return noCudaForm(kernel.name,
+                      "reads 16 bytes at a time, which its rows are "
+                      "not whole numbers of");
   if (rows > 2 && isBf16(in.dtype)) {
     const int64_t tile = rows <= 8 ? 8 : 16;
     return ProductForm{absl::StrCat("_mma_", tile), tile, 16};
@@ -155,9 +157,9 @@ absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
                                                  const FusedLinearArgs& a,
                                                  int64_t rows) {
   if (!isAligned16(a.w0) || !isAligned16(a.w1))
-    return noForm(kernel.name, "reads weights 16 bytes at a time");
+    return noCudaForm(kernel.name, "reads weights 16 bytes at a time");
   if (a.in.x == a.y)
-    return noForm(kernel.name, "does not write on its input");
+    return noCudaForm(kernel.name, "does not write on its input");
   LLMRT_ASSIGN_OR_RETURN(ProductForm form,
                          productForm(kernel, a.in, rows, a.N * a.count));
   CudaLaunchShape shape = plainShape(kernel, rows, a.N);
@@ -176,9 +178,9 @@ absl::StatusOr<CudaLaunchShape>
 linearRopeAppendShape(const CudaKernelInfo& kernel,
                       const LinearRopeAppendArgs& a, int64_t rows) {
   if (!isAligned16(a.w0) || !isAligned16(a.w1) || !isAligned16(a.w2))
-    return noForm(kernel.name, "reads weights 16 bytes at a time");
+    return noCudaForm(kernel.name, "reads weights 16 bytes at a time");
   if (a.D % 2 != 0 || a.rotary % 2 != 0)
-    return noForm(kernel.name, "takes heads of an even number of elements");
+    return noCudaForm(kernel.name, "takes heads of an even number of elements");
   const int64_t heads = a.H + 2 * a.KV;
   LLMRT_ASSIGN_OR_RETURN(ProductForm form,
                          productForm(kernel, a.in, rows, heads * a.D));
@@ -188,8 +190,9 @@ linearRopeAppendShape(const CudaKernelInfo& kernel,
   shape.colTile = form.slots / 2; // pairs
   shape.cols = heads * roundUpTo(a.D / 2, shape.colTile);
   if (a.headNormQ && shape.rowTiles() * heads > kCudaCounterBytes / 4)
-    return noForm(kernel.name, absl::StrCat("norms at most ",
-                                            kCudaCounterBytes / 4, " heads"));
+    return noCudaForm(
+        kernel.name,
+        absl::StrCat("norms at most ", kCudaCounterBytes / 4, " heads"));
   shape.scratchBytes = headScratchBytes(a);
   shape.mayBeginEarly = true;
   return shape;

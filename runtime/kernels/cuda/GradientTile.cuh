@@ -51,17 +51,32 @@ __device__ inline uint2 packFour(const BF16* x) {
   return *reinterpret_cast<const uint2*>(x);
 }
 
-/// Returns elements [col, col + 4) of a row as bf16.
+/// A tile of a factor. Counted in 32 bits: fewer registers.
 template <typename T>
-__device__ inline uint2 loadFour(const Factor<T>& f, int64_t row, int64_t col) {
-  if (row >= f.rows || col >= f.cols)
-    return make_uint2(0, 0);
-  const T* from = f.data + row * f.ld + col;
-  if (f.vectors)
-    return packFour(from);
-  auto at = [&](int i) { return col + i < f.cols ? widen(from[i]) : 0.0f; };
-  return make_uint2(packBf16(at(0), at(1)), packBf16(at(2), at(3)));
-}
+struct FactorTile {
+  const T* data;
+  int ld;
+  int rows; // from its first; none or fewer: all 0
+  int cols;
+  bool vectors;
+
+  __device__ FactorTile(const Factor<T>& f, int64_t row, int64_t col)
+      : data(f.data + row * f.ld + col), ld(static_cast<int>(f.ld)),
+        rows(static_cast<int>(least(f.rows - row, kGradientSide))),
+        cols(static_cast<int>(least(f.cols - col, kGradientSide))),
+        vectors(f.vectors) {}
+
+  /// Returns elements [col, col + 4) of a row as bf16.
+  __device__ uint2 four(int row, int col) const {
+    if (row >= rows || col >= cols)
+      return make_uint2(0, 0);
+    const T* from = data + (row * ld + col);
+    if (vectors)
+      return packFour(from);
+    auto at = [&](int i) { return col + i < cols ? widen(from[i]) : 0.0f; };
+    return make_uint2(packBf16(at(0), at(1)), packBf16(at(2), at(3)));
+  }
+};
 
 /// The pieces of four elements that a thread moves of a tile of R rows x C
 /// columns.
@@ -71,11 +86,11 @@ struct Pieces {
   uint2 four[kCount];
 
   template <typename T>
-  __device__ void load(const Factor<T>& f, int64_t row, int64_t col) {
+  __device__ void load(const FactorTile<T>& tile) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const int piece = i * kGradientThreads + threadIdx.x;
-      four[i] = loadFour(f, row + piece / (C / 4), col + piece % (C / 4) * 4);
+      four[i] = tile.four(piece / (C / 4), piece % (C / 4) * 4);
     }
   }
 
@@ -153,8 +168,9 @@ multiplyFactors(const Factor<A>& first, const Factor<B>& second, int64_t row,
   Pieces<kFirstRows, kFirstCols> a;
   Pieces<kGradientDepth, kGradientSide> b;
   auto load = [&](int64_t k) {
-    a.load(first, kFirstTurned ? k : row, kFirstTurned ? row : k);
-    b.load(second, k, col);
+    a.load(
+        FactorTile<A>(first, kFirstTurned ? k : row, kFirstTurned ? row : k));
+    b.load(FactorTile<B>(second, k, col));
   };
   load(0);
   a.store(sharedFirst[0]);

@@ -5,7 +5,7 @@
 // Constraints  dtype bf16; layout RowMajor.    Scratch  none.
 #include "runtime/kernels/cuda/GradientTile.cuh"
 
-LLMRT_CUDA_ENTRY(linear_input_gradient, 256) {
+LLMRT_CUDA_ENTRY(linear_input_gradient, 256, 2) {
   using namespace llmrt::cuda;
   const auto& a = argsOf<llmrt::LinearInputGradientArgs>(args);
   const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);

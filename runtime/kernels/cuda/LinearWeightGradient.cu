@@ -6,7 +6,7 @@
 // Constraints  dtype bf16; layout RowMajor.    Scratch  none.
 #include "runtime/kernels/cuda/GradientTile.cuh"
 
-LLMRT_CUDA_ENTRY(linear_weight_gradient, 256) {
+LLMRT_CUDA_ENTRY(linear_weight_gradient, 256, 2) {
   using namespace llmrt::cuda;
   const auto& a = argsOf<llmrt::LinearWeightGradientArgs>(args);
   const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);

@@ -128,8 +128,6 @@ INSTANTIATE_TEST_SUITE_P(
                 "whole sequences"},
         Mistake{"llmc compile m.mlir --mode=inferr", 2, "LLMC-E0102",
                 "did you mean infer"},
-        Mistake{"llmc compile m.mlir --target=cuda --mode=train", 1,
-                "LLMC-E1003", "use --target=cpu"},
         Mistake{"llmc compile m.mlir --target=cud", 2, "LLMC-E0102",
                 "did you mean cuda"},
         Mistake{"llmc compile m.mlir --target=cuda:sm_90a", 2, "LLMC-E0102",

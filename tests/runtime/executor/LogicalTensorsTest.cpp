@@ -346,7 +346,7 @@ TEST(LogicalTensors, NamesTheFirstGradientThatWentBad) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   test::expectAllOk(runRanks(b.plan, randomWeights(), [&](Executor& e) {
     LogicalTensors tensors = LogicalTensors::create(**plan, e);
-    EXPECT_EQ(tensors.findNonFiniteGradient(), -1);
+    EXPECT_EQ(*tensors.findNonFiniteGradient(), -1);
     auto spoil = [&](int matrix) {
       // Three states each, the gradient last.
       auto* values =
@@ -354,10 +354,10 @@ TEST(LogicalTensors, NamesTheFirstGradientThatWentBad) {
       values[1] = matrix == 4 ? INFINITY : NAN;
     };
     spoil(4);
-    EXPECT_EQ(tensors.tensors()[tensors.findNonFiniteGradient()].parameter,
+    EXPECT_EQ(tensors.tensors()[*tensors.findNonFiniteGradient()].parameter,
               "norm");
     spoil(1);
-    EXPECT_EQ(tensors.tensors()[tensors.findNonFiniteGradient()].parameter,
+    EXPECT_EQ(tensors.tensors()[*tensors.findNonFiniteGradient()].parameter,
               "panels");
     return absl::OkStatus();
   }));

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training plans for cuda without a GPU: the losses and gradient norms of
+// several steps, and the evaluations before them, are those of the cpu plan, on
+// one rank and on meshes whose ranks are threads.
+#include "tests/e2e/EmulatedPlan.h"
+#include "tests/e2e/TrainingRunner.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace llmrt {
+namespace {
+
+using testing::readTrainingFixture;
+using testing::TrainingFixture;
+
+/// The bound for f32.
+constexpr double kLossBound = 1e-5;
+/// Of norms, whose squares add up over all parameters: as TrainingLossTest.
+constexpr double kNormBound = 5e-5;
+/// bf16: both plans round weights alike, and a GPU also rounds what its tensor
+/// cores multiply, by 2^-9 of itself as weights are. The layers average these
+/// roundings; four of them are more than rounded weights show of any loss
+/// (TrainingLossTest), and the other factor is rounded alike.
+constexpr double kBf16LossBound = 4.0 / 512;
+/// A gradient goes through each layer twice, and a norm is its size.
+constexpr double kBf16NormBound = 2 * kBf16LossBound;
+
+/// Of Adam's first moments, which are sums of gradients, as a relative norm:
+/// one element's gradient may be small where those that it is made of are not.
+constexpr double kMomentBound = 1e-4;
+constexpr double kBf16MomentBound = 0.1;
+
+struct Case {
+  std::string fixture;
+  std::vector<std::string> options;
+  int numSteps = 2; // the second has the weights that the first made
+};
+
+void PrintTo(const Case& c, std::ostream* os) {
+  *os << caseName(c.fixture, c.options);
+}
+
+bool has(const Case& c, const std::string& part) {
+  for (const std::string& option : c.options)
+    if (option.find(part) != std::string::npos)
+      return true;
+  return false;
+}
+
+class EmulatedCudaTraining : public ::testing::TestWithParam<Case> {};
+
+void expectNear(const std::vector<double>& actual,
+                const std::vector<double>& expected, double bound,
+                const char* what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_NEAR(actual[i], expected[i], bound * std::abs(expected[i]))
+        << what << " of step " << i;
+}
+
+void expectNearMoments(const testing::GradientsByName& actual,
+                       const testing::GradientsByName& expected, double bound) {
+  ASSERT_EQ(actual.size(), expected.size());
+  double scale = 0; // of all parameters
+  for (const auto& [name, values] : expected)
+    for (float x : values)
+      scale += std::pow(double{x}, 2);
+  for (const auto& [name, values] : expected) {
+    const std::vector<float>& other = actual.at(name);
+    ASSERT_EQ(other.size(), values.size()) << name;
+    double error = 0, size = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      error += std::pow(double{other[i]} - values[i], 2);
+      size += std::pow(double{values[i]}, 2);
+    }
+    EXPECT_LT(std::sqrt(error / std::max(size, 1e-6 * scale)), bound) << name;
+  }
+}
+
+TEST_P(EmulatedCudaTraining, GivesTheLossesOfTheCpu) {
+  auto fixture = readTrainingFixture(GetParam().fixture);
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  TrainingRequest request;
+  request.options = GetParam().options;
+  request.numSteps = GetParam().numSteps;
+  request.checkMemory = false;
+  request.readMoments = true;
+  auto cpu = runTraining(*fixture, request);
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  EmulatedPlan plan;
+  absl::Status compiled = plan.compile(
+      fixture->checkpoint, trainingOptions(*fixture, request.options));
+  ASSERT_TRUE(compiled.ok()) << compiled;
+  request.plan = plan.path();
+  const bool isMesh = has(GetParam(), "--mesh=");
+  request.device = [&](const fb::Stage& stage) {
+    return plan.createDevice(stage, /*sharesHostMemory=*/isMesh);
+  };
+  auto cuda = runTraining(*fixture, request);
+  ASSERT_TRUE(cuda.ok()) << cuda.status();
+  const bool isBf16 = has(GetParam(), "--dtype=bf16");
+  expectNear(cuda->losses, cpu->losses, isBf16 ? kBf16LossBound : kLossBound,
+             "loss");
+  expectNear(cuda->norms, cpu->norms, isBf16 ? kBf16NormBound : kNormBound,
+             "norm");
+  expectNearMoments(cuda->moments, cpu->moments,
+                    isBf16 ? kBf16MomentBound : kMomentBound);
+  // Steps teach something: none is the one before.
+  for (size_t i = 1; i < cuda->losses.size(); ++i)
+    EXPECT_NE(cuda->losses[i], cuda->losses[i - 1]);
+}
+
+// What is saved and loaded goes through copies: the host does not reach the
+// device's memory.
+TEST(EmulatedCudaCheckpoint, LoadsWhatItSaved) {
+  for (const char* dtype : {"--dtype=f32", "--dtype=bf16"}) {
+    auto fixture = readTrainingFixture("llama3/pretrain");
+    ASSERT_TRUE(fixture.ok()) << fixture.status();
+    EmulatedPlan plan;
+    absl::Status compiled =
+        plan.compile(fixture->checkpoint, trainingOptions(*fixture, {dtype}));
+    ASSERT_TRUE(compiled.ok()) << compiled;
+    TrainingRequest request;
+    request.numSteps = 1;
+    request.checkMemory = false;
+    request.repeatSteps = true;
+    request.plan = plan.path();
+    request.device = [&](const fb::Stage& stage) {
+      return plan.createDevice(stage, /*sharesHostMemory=*/false);
+    };
+    auto result = runTraining(*fixture, request);
+    ASSERT_TRUE(result.ok()) << dtype << result.status();
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all = {
+      {"llama3/pretrain", {}},
+      {"llama3/pretrain", {"--microbatches=2", "--recompute=full"}},
+      {"gemma2/sft", {}, 1},
+      {"gpt2/sft", {}, 1},
+      {"qwen3/pretrain", {"--recompute=selective"}, 1},
+      {"llama-deep/dpo", {}, 1},
+      {"llama-deep/dpo", {"--reference=precompute"}, 1},
+      {"llama3/pretrain", {"--dtype=bf16"}},
+      {"gemma2/sft", {"--dtype=bf16", "--microbatches=3"}, 1},
+      {"llama-deep/dpo", {"--dtype=bf16"}, 1},
+      {"llama3/pretrain", {"--mesh=tp=2"}},
+      {"gemma2/sft", {"--mesh=tp=2", "--sequence-parallel=false"}, 1},
+      {"llama3/pretrain", {"--mesh=tp=2", "--dtype=bf16"}},
+      {"gemma2/sft", {"--mesh=pp=2", "--microbatches=3"}},
+      {"llama3/sft",
+       {"--mesh=pp=2", "--microbatches=2", "--schedule=zero-bubble"}},
+      {"llama3/sft", {"--mesh=dp=2", "--zero=3", "--dtype=bf16"}}};
+  for (const char* zero : {"--zero=0", "--zero=1", "--zero=2", "--zero=3"})
+    all.push_back({"llama3/sft", {"--mesh=dp=2", "--microbatches=3", zero}});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, EmulatedCudaTraining,
+                         ::testing::ValuesIn(cases()), [](const auto& info) {
+                           return caseName(info.param.fixture,
+                                           info.param.options);
+                         });
+
+} // namespace
+} // namespace llmrt
