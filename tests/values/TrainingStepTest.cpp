@@ -254,7 +254,7 @@ TEST_F(TrainingStep, AFreezePatternOfNothingOrEverythingIsRefused) {
       message += diagnostic.str();
     });
     EXPECT_TRUE(failed(compileTrainingTo(**module, setup, "step"))) << pattern;
-    EXPECT_EQ(message.rfind("LLMC-E1003: ", 0), 0u) << message;
+    EXPECT_EQ(message.rfind("LLMC-E0102: ", 0), 0u) << message;
   }
 }
 

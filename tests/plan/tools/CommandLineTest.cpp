@@ -223,8 +223,9 @@ TEST_F(CommandLines, PassesSayWhichAreOptional) {
 
 // Every numbered dump compiles to the same plan as the model.
 TEST_F(CommandLines, ADashIsStandardOutput) {
-  ToolEnd end = folder_.run("llmc compile m.mlir -o whole.fb && "
-                            "llmc compile m.mlir -o - --quiet | cmp - whole.fb");
+  folder_.makePlan("p", kTinyLlama);
+  ToolEnd end = folder_.run("llmc compile p.mlir -o whole.fb && "
+                            "llmc compile p.mlir -o - --quiet | cmp - whole.fb");
   EXPECT_EQ(end.status, 0) << end.errors;
   EXPECT_FALSE(folder_.exists("-"));
 }
