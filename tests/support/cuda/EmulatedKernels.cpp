@@ -18,11 +18,15 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
           use(attention_bf16_64) use(attention_bf16_128) use(                  \
               attention_bf16_256) use(attention_rows_1) use(attention_rows_2)  \
               use(attention_rows_4) use(attention_rows_8) use(select_rows)     \
-                  use(unstack) use(sample) use(rope_table)                     \
-                      use(fused_linear_rows_1) use(fused_linear_rows_2)        \
-                          use(fused_linear_rows_4) use(fused_linear_rows_8)    \
-                              use(fused_linear_mma_8) use(fused_linear_mma_16) \
-                                  use(linear_rope_append_rows_1)               \
+                  use(unstack) use(sample) use(rope_table) use(                \
+                      fused_linear_rows_1) use(fused_linear_rows_2)            \
+                      use(fused_linear_rows_4) use(fused_linear_rows_8) use(   \
+                          fused_linear_mma_8) use(fused_linear_mma_16)         \
+                          use(fused_linear_quantized_rows_1)                   \
+                              use(fused_linear_quantized_rows_2) use(          \
+                                  fused_linear_quantized_rows_4)               \
+                                  use(fused_linear_quantized_rows_8) use(      \
+                                      linear_rope_append_rows_1)               \
                                       use(linear_rope_append_rows_2) use(      \
                                           linear_rope_append_rows_4)           \
                                           use(linear_rope_append_rows_8) use(  \
