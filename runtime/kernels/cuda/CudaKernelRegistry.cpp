@@ -117,6 +117,23 @@ absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
   return shape;
 }
 
+/// Elements of 16 bytes of weights; 0 for a format that there is not.
+int64_t elementsOfAccess(int64_t dtype) {
+  switch (static_cast<WeightFormat>(dtype)) {
+  case WeightFormat::F32:
+    return 4;
+  case WeightFormat::BF16:
+    return 8;
+  case WeightFormat::Q8_0:
+    return 16;
+  case WeightFormat::Q4_0:
+    return 32;
+  }
+  return 0;
+}
+
+bool isQuantized(int64_t dtype) { return elementsOfAccess(dtype) > 8; }
+
 /// The form of FewRowProducts.cuh for these rows, and how many rows of weights
 /// a block takes of the `numWeightRows` of a launch.
 struct ProductForm {
@@ -128,22 +145,28 @@ struct ProductForm {
 absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
                                         const NormedRows& in, int64_t rows,
                                         int64_t numWeightRows) {
-  const int64_t vector = isBf16(in.dtype) ? 8 : 4;
+  const int64_t vector = elementsOfAccess(in.dtype);
+  if (vector == 0)
+    return noCudaForm(kernel.name,
+                      absl::StrCat("knows no weights of type ", in.dtype));
+  const int64_t whole = isQuantized(in.dtype) ? kBlockElements : vector;
   if (rows > kLinearFewRows)
     return noCudaForm(
         kernel.name,
         absl::StrCat("takes at most ", kLinearFewRows, " rows, not ", rows));
-  if (in.K % vector != 0 || in.ldx % 4 != 0 || !isAligned16(in.x) ||
+  if (in.K >= int64_t{1} << 30)
+    return noCudaForm(kernel.name, "takes rows of less than 2^30 elements");
+  if (in.K % whole != 0 || in.ldx % 4 != 0 || !isAligned16(in.x) ||
       !isAligned16(in.normWeight) || !isAligned16(in.normBias))
-    return noCudaForm(kernel.name,
-                      "reads 16 bytes at a time, which its rows are "
-                      "not whole numbers of");
+    return noCudaForm(kernel.name, "reads 16 bytes at a time and whole blocks, "
+                                   "which its rows are not multiples of");
   if (rows > 2 && isBf16(in.dtype)) {
     const int64_t tile = rows <= 8 ? 8 : 16;
     return ProductForm{absl::StrCat("_mma_", tile), tile, 16};
   }
   const int64_t M = powerOfTwoFrom(std::clamp<int64_t>(rows, 1, 8));
-  const int64_t R = M <= 2 ? 2 : 4; // rows of weights of a warp
+  // Rows of weights of a warp.
+  const int64_t R = M <= 2 || isQuantized(in.dtype) ? 2 : 4;
   // A warp reads 32 times 16 bytes of a weight in a step; two each at least.
   const int64_t steps = in.K / (32 * vector);
   int64_t sharing = 1;
@@ -163,6 +186,10 @@ absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
   LLMRT_ASSIGN_OR_RETURN(ProductForm form,
                          productForm(kernel, a.in, rows, a.N * a.count));
   CudaLaunchShape shape = plainShape(kernel, rows, a.N);
+  if (isQuantized(a.in.dtype)) {
+    shape.file += "Quantized";
+    shape.symbol += "_quantized";
+  }
   absl::StrAppend(&shape.symbol, form.suffix);
   shape.rowTile = form.rowTile;
   shape.colTile = form.slots / a.count;
@@ -179,6 +206,8 @@ linearRopeAppendShape(const CudaKernelInfo& kernel,
                       const LinearRopeAppendArgs& a, int64_t rows) {
   if (!isAligned16(a.w0) || !isAligned16(a.w1) || !isAligned16(a.w2))
     return noCudaForm(kernel.name, "reads weights 16 bytes at a time");
+  if (isQuantized(a.in.dtype))
+    return noCudaForm(kernel.name, "takes no quantised weights yet");
   if (a.D % 2 != 0 || a.rotary % 2 != 0)
     return noCudaForm(kernel.name, "takes heads of an even number of elements");
   const int64_t heads = a.H + 2 * a.KV;

@@ -93,7 +93,7 @@ struct NormVectors {
   float weight[4];
   float bias[4];
 
-  __device__ NormVectors(const NormedRows& a, int64_t k) {
+  __device__ NormVectors(const NormedRows& a, int k) {
     if constexpr (kNorm != InputNorm::None) {
       widenVector(load16(a.normWeight + k), a.normWeight, weight);
       const float offset = static_cast<float>(a.offset);
@@ -121,6 +121,98 @@ struct NormVectors {
   }
 };
 
+// ---- rows of weights ----
+
+/// Row n of a weight [N, K].
+struct WeightPlace {
+  const void* w;
+  int64_t n;
+  int64_t N;
+};
+
+/// Formats of blocks.
+struct Q8 {};
+
+struct Q4 {};
+
+/// A row of weights that is read 16 bytes at a time, four elements of which are
+/// taken at a time.
+template <typename W>
+struct WeightRow {
+  static constexpr int kElements = kVector<W>; // of 16 bytes
+  static constexpr bool kHasFactors = false;
+  const W* w;
+
+  __device__ static WeightRow at(const WeightPlace& place, int64_t K) {
+    return {static_cast<const W*>(place.w) + place.n * K};
+  }
+
+  __device__ uint4 load(int k) const { return loadOnce(w + k); }
+
+  __device__ static void take(uint4 raw, int first, float* out) {
+    widenFour(raw, static_cast<const W*>(nullptr), first, out);
+  }
+};
+
+/// Factors of a row of blocks, which lie behind all elements.
+__device__ inline const uint16_t* factorsOf(const WeightPlace& place, int64_t K,
+                                            int64_t rowBytes) {
+  return reinterpret_cast<const uint16_t*>(
+             static_cast<const uint8_t*>(place.w) + place.N * rowBytes) +
+         place.n * (K / kBlockElements);
+}
+
+/// Word i of 16 bytes; i is a constant.
+__device__ inline uint32_t wordOf(uint4 raw, int i) {
+  return i == 0 ? raw.x : i == 1 ? raw.y : i == 2 ? raw.z : raw.w;
+}
+
+template <>
+struct WeightRow<Q8> {
+  static constexpr int kElements = 16;
+  static constexpr bool kHasFactors = true;
+  const uint8_t* w;
+  const uint16_t* factors;
+
+  __device__ static WeightRow at(const WeightPlace& place, int64_t K) {
+    return {static_cast<const uint8_t*>(place.w) + place.n * K,
+            factorsOf(place, K, K)};
+  }
+
+  __device__ uint4 load(int k) const { return loadOnce(w + k); }
+
+  // Signed bytes, moved by 128 to be unsigned.
+  __device__ static void take(uint4 raw, int first, float* out) {
+    const uint32_t four = wordOf(raw, first / 4) ^ 0x80808080u;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      out[i] = liftedByte(four, i) - 8388736.0f; // 2^23 + 128
+  }
+};
+
+template <>
+struct WeightRow<Q4> {
+  static constexpr int kElements = 32;
+  static constexpr bool kHasFactors = true;
+  const uint8_t* w;
+  const uint16_t* factors;
+
+  __device__ static WeightRow at(const WeightPlace& place, int64_t K) {
+    return {static_cast<const uint8_t*>(place.w) + place.n * (K / 2),
+            factorsOf(place, K, K / 2)};
+  }
+
+  __device__ uint4 load(int k) const { return loadOnce(w + k / 2); }
+
+  __device__ static void take(uint4 raw, int first, float* out) {
+    const uint32_t word = wordOf(raw, first % 16 / 4);
+    const uint32_t four = (first < 16 ? word : word >> 4) & 0x0F0F0F0Fu;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      out[i] = liftedByte(four, i) - 8388616.0f; // 2^23 + 8
+  }
+};
+
 // ---- by lanes ----
 
 /// Floats of shared memory for M rows and R slots of a warp.
@@ -130,23 +222,29 @@ inline constexpr int kLaneSums = kProductWarps* M*(R + 1);
 /// Adds M rows times R weights over the steps of one of `parts` warps.
 template <typename W, int M, int R, InputNorm kNorm>
 __device__ inline void streamWeights(const NormedRows& a, int64_t row,
-                                     const W* const (&w)[R], int part,
+                                     const WeightRow<W> (&w)[R], int part,
                                      int parts, float* statistics,
                                      float (&sum)[M][R], float (&squares)[M]) {
-  constexpr int V = kVector<W>;
-  constexpr int U = R <= 2 ? 4 : 2; // loads in flight for each slot
+  constexpr int V = WeightRow<W>::kElements;
+  constexpr bool kHasFactors = WeightRow<W>::kHasFactors;
+  // Loads in flight for each slot; those of blocks hold more to work on.
+  constexpr int U = R <= 2 && !kHasFactors ? 4 : 2;
   const int lane = threadIdx.x % kWarpLanes;
-  const int64_t K = a.K, step = int64_t{parts} * kWarpLanes * V;
+  const int K = static_cast<int>(a.K), step = parts * kWarpLanes * V;
   uint4 raw[U][R];
-  auto request = [&](int64_t begin) {
+  uint16_t factors[U][R];
+  auto request = [&](int begin) {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
-      for (int r = 0; r < R; ++r)
-        raw[u][r] = begin + u * step < K ? loadOnce(w[r] + begin + u * step)
-                                         : make_uint4(0, 0, 0, 0);
+      for (int r = 0; r < R; ++r) {
+        const int k = begin + u * step;
+        raw[u][r] = k < K ? w[r].load(k) : make_uint4(0, 0, 0, 0);
+        if constexpr (kHasFactors)
+          factors[u][r] = k < K ? w[r].factors[k / kBlockElements] : 0;
+      }
   };
-  int64_t begin = (int64_t{part} * kWarpLanes + lane) * V;
+  int begin = (part * kWarpLanes + lane) * V;
   request(begin);
   waitForPreviousLaunch();
   const float* x[M];
@@ -159,29 +257,44 @@ __device__ inline void streamWeights(const NormedRows& a, int64_t row,
     mean[m] = kNorm == InputNorm::Layer ? statistics[2 * m] : 0.0f;
     inverse[m] = kNorm == InputNorm::Layer ? statistics[2 * m + 1] : 1.0f;
   }
+  auto multiply = [&](const uint4(&weights)[R], int k, float(&to)[M][R]) {
+#pragma unroll
+    for (int v = 0; v < V; v += 4) {
+      const NormVectors<kNorm> vectors(a, k + v);
+      float four[R][4];
+#pragma unroll
+      for (int r = 0; r < R; ++r)
+        WeightRow<W>::take(weights[r], v, four[r]);
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        float factor[4];
+        vectors.load(x[m] + k + v, mean[m], inverse[m], factor, squares[m]);
+#pragma unroll
+        for (int r = 0; r < R; ++r)
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            to[m][r] = fmaf(factor[i], four[r][i], to[m][r]);
+      }
+    }
+  };
   while (begin < K) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      const int64_t k = begin + u * step;
+      const int k = begin + u * step;
       if (k >= K)
         break;
+      if constexpr (kHasFactors) {
+        float ofBlock[M][R] = {};
+        multiply(raw[u], k, ofBlock);
 #pragma unroll
-      for (int v = 0; v < V; v += 4) {
-        const NormVectors<kNorm> vectors(a, k + v);
-        float weights[R][4];
+        for (int r = 0; r < R; ++r) {
+          const float factor = floatOfHalf(factors[u][r]);
 #pragma unroll
-        for (int r = 0; r < R; ++r)
-          widenFour(raw[u][r], w[r], v, weights[r]);
-#pragma unroll
-        for (int m = 0; m < M; ++m) {
-          float factor[4];
-          vectors.load(x[m] + k + v, mean[m], inverse[m], factor, squares[m]);
-#pragma unroll
-          for (int r = 0; r < R; ++r)
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-              sum[m][r] = fmaf(factor[i], weights[r][i], sum[m][r]);
+          for (int m = 0; m < M; ++m)
+            sum[m][r] = fmaf(ofBlock[m][r], factor, sum[m][r]);
         }
+      } else {
+        multiply(raw[u], k, sum);
       }
     }
     begin += U * step;
@@ -192,7 +305,7 @@ __device__ inline void streamWeights(const NormedRows& a, int64_t row,
 
 template <typename W, int M, int R, InputNorm kNorm>
 __device__ inline void sumByLanes(const NormedRows& a, int64_t row,
-                                  const W* const (&w)[R], int parts,
+                                  const WeightRow<W> (&w)[R], int parts,
                                   float* statistics, float* shared) {
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   float sum[M][R] = {}, squares[M] = {};
@@ -215,8 +328,8 @@ __device__ inline void sumByLanes(const NormedRows& a, int64_t row,
   }
 }
 
-/// Multiplies rows [row, row + M) by `slots` weights; weightAt(slot) is where
-/// one begins (those behind the last are asked for too). shared holds
+/// Multiplies rows [row, row + M) by `slots` weights; weightAt(slot) says where
+/// one is (those behind the last are asked for too). shared holds
 /// kLaneSums<M, R> floats.
 template <typename W, int M, int R, typename WeightAt>
 __device__ inline BlockSums productsByLanes(const NormedRows& a, int64_t row,
@@ -225,10 +338,10 @@ __device__ inline BlockSums productsByLanes(const NormedRows& a, int64_t row,
   __shared__ float statistics[2 * kMostProductRows];
   const int groups = slots / R, parts = kProductWarps / groups;
   const int group = threadIdx.x / kWarpLanes / parts;
-  const W* w[R];
+  WeightRow<W> w[R];
 #pragma unroll
   for (int r = 0; r < R; ++r)
-    w[r] = static_cast<const W*>(weightAt(group * R + r));
+    w[r] = WeightRow<W>::at(weightAt(group * R + r), a.K);
   if (a.norm == static_cast<int64_t>(InputNorm::RootMeanSquare))
     sumByLanes<W, M, R, InputNorm::RootMeanSquare>(a, row, w, parts, statistics,
                                                    shared);
@@ -269,25 +382,25 @@ struct SplitFactor {
 
 template <int T, InputNorm kNorm>
 __device__ inline void
-multiplyMatrixSteps(const NormedRows& a, int64_t row, const BF16* const (&w)[2],
-                    float* statistics, float (&sum)[T][4],
-                    float (&squares)[T]) {
-  constexpr int U = 3; // steps whose weights are loaded together
-  constexpr int64_t stride = kProductWarps * kMatrixStep;
+multiplyMatrixSteps(const NormedRows& a, int64_t row,
+                    const WeightRow<BF16> (&w)[2], float* statistics,
+                    float (&sum)[T][4], float (&squares)[T]) {
+  constexpr int U = T == 1 ? 3 : 2; // steps whose weights are loaded together
+  constexpr int stride = kProductWarps * kMatrixStep;
   const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes;
-  const int64_t K = a.K, mine = lane % 4 * 8;
+  const int K = static_cast<int>(a.K), mine = lane % 4 * 8;
   uint4 raw[U][2];
   // The lanes of a warp multiply together, also those behind the end: zeros.
-  auto request = [&](int64_t step) {
+  auto request = [&](int step) {
 #pragma unroll
     for (int u = 0; u < U; ++u)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         raw[u][i] = step + mine + u * stride < K
-                        ? loadOnce(w[i] + step + mine + u * stride)
+                        ? w[i].load(step + mine + u * stride)
                         : make_uint4(0, 0, 0, 0);
   };
-  int64_t step = warp * kMatrixStep;
+  int step = warp * kMatrixStep;
   request(step);
   waitForPreviousLaunch();
   const float* x[T];
@@ -304,9 +417,9 @@ multiplyMatrixSteps(const NormedRows& a, int64_t row, const BF16* const (&w)[2],
   while (step < K) {
 #pragma unroll
     for (int u = 0; u < U; ++u) {
-      const int64_t k = step + mine + u * stride;
+      const int k = step + mine + u * stride;
       const bool isInside = k < K;
-      const int64_t from = isInside ? k : 0;
+      const int from = isInside ? k : 0;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint4 above = raw[u][0], below = raw[u][1];
@@ -334,7 +447,7 @@ multiplyMatrixSteps(const NormedRows& a, int64_t row, const BF16* const (&w)[2],
 
 template <int T, InputNorm kNorm>
 __device__ inline void sumByMatrices(const NormedRows& a, int64_t row,
-                                     const BF16* const (&w)[2],
+                                     const WeightRow<BF16> (&w)[2],
                                      float* statistics, float* shared) {
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   float sum[T][4] = {}, squares[T] = {};
@@ -362,8 +475,9 @@ __device__ inline BlockSums productsByMatrices(const NormedRows& a, int64_t row,
                                                WeightAt weightAt) {
   __shared__ float statistics[2 * kMostProductRows];
   const int lane = threadIdx.x % kWarpLanes;
-  const BF16* const w[2] = {static_cast<const BF16*>(weightAt(lane / 4)),
-                            static_cast<const BF16*>(weightAt(lane / 4 + 8))};
+  const WeightRow<BF16> w[2] = {
+      WeightRow<BF16>::at(weightAt(lane / 4), a.K),
+      WeightRow<BF16>::at(weightAt(lane / 4 + 8), a.K)};
   if (a.norm == static_cast<int64_t>(InputNorm::RootMeanSquare))
     sumByMatrices<T, InputNorm::RootMeanSquare>(a, row, w, statistics, shared);
   else if (a.norm == static_cast<int64_t>(InputNorm::Layer))

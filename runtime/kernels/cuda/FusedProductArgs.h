@@ -10,13 +10,22 @@ namespace llmrt {
 /// Values of the word `norm`.
 enum class InputNorm : int64_t { None = 0, RootMeanSquare = 1, Layer = 2 };
 
+/// Values of the word `dtype`: those of DType, and blocks of kBlockElements
+/// neighbouring elements of K that share a factor. A block's elements are those
+/// of the GGUF format of that name, but factors lie behind all elements:
+///   Q8_0  int8 [N, K], then f16 [N, K / 32]; element * factor
+///   Q4_0  uint8 [N, K / 2], then f16 [N, K / 32]; (element - 8) * factor; byte
+///         i of a block holds elements i (low half) and i + 16
+enum class WeightFormat : int64_t { F32 = 0, BF16 = 1, Q8_0 = 16, Q4_0 = 17 };
+inline constexpr int64_t kBlockElements = 32;
+
 /// The rows that a product multiplies: the first words of both kernels.
 struct NormedRows {
   int64_t rows;
   const float* x; // [rows, ldx]
   int64_t ldx;
   int64_t K;
-  int64_t dtype; // of the weights
+  int64_t dtype; // of the weights: WeightFormat
   int64_t norm;
   const float* normWeight; // [K]
   const float* normBias;   // [K]

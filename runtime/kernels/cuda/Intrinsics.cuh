@@ -26,6 +26,18 @@ __device__ inline uint32_t packBf16(float low, float high) {
   return packed;
 }
 
+/// Returns byte `byte` of four as the float 2^23 + byte.
+__device__ inline float liftedByte(uint32_t four, int byte) {
+  return __uint_as_float(__byte_perm(four, 0x4B000000u, 0x7440 + byte));
+}
+
+/// Returns an IEEE half as a float.
+__device__ inline float floatOfHalf(uint16_t bits) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+}
+
 /// Returns 2^x, with an error of 2^-22 of its size.
 __device__ inline float exp2Approximately(float x) {
   float y;

@@ -60,13 +60,12 @@ __device__ inline HeadWeight weightOf(const LinearRopeAppendArgs& a,
   return {a.w2, a.bias2, head - a.H - a.KV};
 }
 
-__device__ inline const void* weightAt(const LinearRopeAppendArgs& a,
-                                       const HeadTile& tile, int slot,
-                                       int64_t elementBytes) {
+__device__ inline WeightPlace weightAt(const LinearRopeAppendArgs& a,
+                                       const HeadTile& tile, int slot) {
   const HeadWeight weight = weightOf(a, tile.head);
   const int64_t pair = least(tile.pair + slot / 2, a.D / 2 - 1);
-  const int64_t n = weight.head * a.D + elementOf(a, tile.head, pair, slot % 2);
-  return static_cast<const uint8_t*>(weight.w) + n * a.in.K * elementBytes;
+  return {weight.w, weight.head * a.D + elementOf(a, tile.head, pair, slot % 2),
+          (tile.head < a.H ? a.H : a.KV) * a.D};
 }
 
 /// Stores two elements of a head: of a query, or of a key or value in its
@@ -196,11 +195,10 @@ __device__ inline void appendByLanes(const uint64_t* args, int64_t rows,
   allowNextLaunch();
   if (tile.row >= a.in.rows)
     return waitForPreviousLaunch();
-  const bool isNarrow = isBf16(a.in.dtype);
-  auto at = [&](int slot) { return weightAt(a, tile, slot, isNarrow ? 2 : 4); };
+  auto at = [&](int slot) { return weightAt(a, tile, slot); };
   const int slots = 2 * tile.numPairs;
   const BlockSums sums =
-      isNarrow
+      isBf16(a.in.dtype)
           ? productsByLanes<BF16, M, R>(a.in, tile.row, slots, shared, at)
           : productsByLanes<float, M, R>(a.in, tile.row, slots, shared, at);
   finish(a, tile, sums, scratch);
@@ -217,9 +215,8 @@ __device__ inline void appendByMatrices(const uint64_t* args, int64_t rows,
   if (tile.row >= a.in.rows)
     return waitForPreviousLaunch();
   const BlockSums sums =
-      productsByMatrices<T>(a.in, tile.row, shared, [&](int slot) {
-        return weightAt(a, tile, slot, 2);
-      });
+      productsByMatrices<T>(a.in, tile.row, shared,
+                            [&](int slot) { return weightAt(a, tile, slot); });
   finish(a, tile, sums, scratch);
 }
 

@@ -160,6 +160,17 @@ inline uint32_t bitsOfFloat(float x) {
 
 uint32_t packBf16(float low, float high);
 
+inline float liftedByte(uint32_t four, int byte) {
+  return 8388608.0f + static_cast<float>(four >> 8 * byte & 0xFF);
+}
+
+inline float floatOfHalf(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  const float size = exponent == 0 ? std::ldexp(mantissa, -24)
+                                   : std::ldexp(1024 + mantissa, exponent - 25);
+  return bits >> 15 ? -size : size;
+}
+
 inline float exp2Approximately(float x) { return std::exp2(x); }
 
 inline float multiplied(float a, float b) { return a * b; }

@@ -25,7 +25,11 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 #define LLMRT_EMULATED_PRODUCTS(use)                                           \
   use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
       use(fused_linear_rows_8) use(fused_linear_mma_8)                         \
-          use(fused_linear_mma_16) use(linear_rope_append_rows_1)              \
+          use(fused_linear_mma_16) use(fused_linear_quantized_rows_1)          \
+              use(fused_linear_quantized_rows_2)                               \
+                  use(fused_linear_quantized_rows_4)                           \
+                      use(fused_linear_quantized_rows_8)                       \
+                          use(linear_rope_append_rows_1)                       \
               use(linear_rope_append_rows_2) use(linear_rope_append_rows_4)    \
                   use(linear_rope_append_rows_8)                               \
                       use(linear_rope_append_mma_8)                            \
