@@ -12,7 +12,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SOURCE_ENDINGS = {".cpp", ".h", ".def", ".td", ".fbs", ".cmake", ".mlir", ".py", ".cu"}
+SOURCE_ENDINGS = {".cpp", ".h", ".def", ".td", ".fbs", ".cmake", ".mlir", ".py", ".cu",
+                  ".cuh"}
 SCRIPT_FOLDERS = ("tools", ".ci")
 MAX_SOURCE_LINES = 500
 VAGUE_STEMS = re.compile(r"(Utils?|Helpers?|Common|Managers?|Misc)(?=[A-Z_.]|$)")

@@ -4,6 +4,7 @@
 // then the links.
 #include "compiler/codegen/CpuCodegen.h"
 
+#include "compiler/codegen/Bitcode.h"
 #include "compiler/codegen/EmitObject.h"
 #include "compiler/codegen/LowerKernelToLinalg.h"
 #include "compiler/codegen/LowerLinalgToVector.h"
@@ -24,14 +25,9 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/DialectConversion.h"
-#include "llvm/Bitcode/BitcodeWriter.h"
-#include "llvm/IR/Module.h"
 
-#include <atomic>
 #include <optional>
-#include <thread>
 
 using namespace mlir;
 
@@ -52,27 +48,12 @@ LogicalResult convertToLlvmDialect(ModuleOp module) {
   return applyFullConversion(module, target, std::move(patterns));
 }
 
-/// What no input can cause: a defect of this compiler or of its surroundings.
-InFlightDiagnostic emitDefect(ModuleOp module) {
-  return module.emitError("LLMC-E1007: cannot generate code: ");
-}
-
 /// Simplified LLVM IR of a module of vector code, in bitcode: the same for all
 /// levels.
 FailureOr<std::string> makeBitcode(ModuleOp code) {
   if (failed(convertToLlvmDialect(code)))
     return failure();
-  llvm::LLVMContext llvmContext;
-  std::unique_ptr<llvm::Module> module =
-      translateModuleToLLVMIR(code, llvmContext, "kernels");
-  if (!module)
-    return emitDefect(code) << "no translation to LLVM";
-  if (llvm::Error error = optimizeForCpu(*module))
-    return emitDefect(code) << llvm::toString(std::move(error));
-  std::string bitcode;
-  llvm::raw_string_ostream stream(bitcode);
-  llvm::WriteBitcodeToFile(*module, stream);
-  return bitcode;
+  return translateToBitcode(code, optimizeForCpu);
 }
 
 } // namespace
@@ -114,14 +95,9 @@ FailureOr<std::vector<CodeObject>> compileVectorCode(ModuleOp code,
     return failure();
   using Object = llvm::Expected<llvm::SmallVector<char, 0>>;
   std::vector<std::optional<Object>> objects(levels.size());
-  std::atomic<size_t> next = 0;
-  auto work = [&] {
-    for (size_t i = next++; i < levels.size(); i = next++)
-      objects[i].emplace(emitObject(*bitcode, levels[i]));
-  };
-  std::thread second(work);
-  work();
-  second.join();
+  forEachOnTwoThreads(levels.size(), [&](size_t i) {
+    objects[i].emplace(emitObject(*bitcode, levels[i]));
+  });
   std::vector<CodeObject> result;
   std::string failureText;
   for (size_t i = 0; i < levels.size(); ++i) {

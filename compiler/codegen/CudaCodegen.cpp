@@ -4,6 +4,7 @@
 // each, on two threads.
 #include "compiler/codegen/CudaCodegen.h"
 
+#include "compiler/codegen/Bitcode.h"
 #include "compiler/codegen/CpuCodegen.h"
 #include "compiler/codegen/EmitPtx.h"
 #include "compiler/codegen/LowerKernelToLinalg.h"
@@ -25,24 +26,14 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Target/LLVMIR/Dialect/GPU/GPUToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
-#include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/DialectConversion.h"
-#include "llvm/Bitcode/BitcodeWriter.h"
-#include "llvm/IR/Module.h"
 
-#include <atomic>
 #include <optional>
-#include <thread>
 
 using namespace mlir;
 
 namespace llmc {
 namespace {
-
-/// What no input can cause: a defect of this compiler or of its surroundings.
-InFlightDiagnostic emitDefect(Operation* module) {
-  return module->emitError("LLMC-E1007: cannot generate code: ");
-}
 
 /// One image to make.
 struct Wanted {
@@ -133,17 +124,7 @@ LogicalResult convertToNvvm(gpu::GPUModuleOp module) {
 FailureOr<std::string> makeCudaBitcode(gpu::GPUModuleOp code) {
   if (failed(convertToNvvm(code)))
     return failure();
-  llvm::LLVMContext llvmContext;
-  std::unique_ptr<llvm::Module> module =
-      translateModuleToLLVMIR(code, llvmContext, "kernels");
-  if (!module)
-    return emitDefect(code) << "no translation to LLVM";
-  if (llvm::Error error = optimizeForCuda(*module))
-    return emitDefect(code) << llvm::toString(std::move(error));
-  std::string bitcode;
-  llvm::raw_string_ostream stream(bitcode);
-  llvm::WriteBitcodeToFile(*module, stream);
-  return bitcode;
+  return translateToBitcode(code, optimizeForCuda);
 }
 
 FailureOr<std::vector<CodeObject>>
@@ -173,15 +154,10 @@ generateCudaCode(ModuleOp module, ArrayRef<plan::KernelOp> kernels,
   if (failed(bitcode))
     return failure();
   std::vector<std::optional<llvm::Expected<CodeObject>>> images(wanted.size());
-  std::atomic<size_t> next = 0;
-  auto work = [&] {
-    for (size_t i = next++; i < wanted.size(); i = next++)
-      images[i].emplace(
-          makeImage(wanted[i], *bitcode, ptxas.value_or(std::string())));
-  };
-  std::thread second(work);
-  work();
-  second.join();
+  forEachOnTwoThreads(wanted.size(), [&](size_t i) {
+    images[i].emplace(
+        makeImage(wanted[i], *bitcode, ptxas.value_or(std::string())));
+  });
   std::vector<CodeObject> result;
   std::string failureText;
   for (auto& image : images) {

@@ -3,7 +3,8 @@
 // are read: what fused_linear and linear_rope_append share. A block multiplies
 // some rows of x by some rows of weights ("slots", which the kernel maps to its
 // outputs) and leaves sums of its warps in shared memory; the kernel's
-// epilogue adds them up, in their order, and goes on from there.
+// epilogue adds them up, in their order, and goes on from there. Over 500 lines
+// because both forms and the norm agree on one layout of shared memory.
 //
 // Two forms. By lanes: a warp streams R weights, 16 bytes a lane, several
 // loads in flight; x stays f32. By tensor cores, for bf16 weights and 3 to 16
