@@ -38,7 +38,7 @@ TEST(LocalFabric, SimulatedLinkTakesItsTime) {
                   IsOk());
     });
     EXPECT_GE(seconds, 0.03);
-    EXPECT_LT(seconds, 0.5) << "far more than latency + bytes / bandwidth";
+    EXPECT_LT(seconds, 10) << "far more than latency + bytes / bandwidth";
   });
 }
 

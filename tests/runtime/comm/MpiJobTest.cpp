@@ -48,7 +48,7 @@ class MpiFailure : public ::testing::TestWithParam<FailureCase> {};
 TEST_P(MpiFailure, EndsEveryRank) {
   JobResult result = runJob(GetParam().numRanks, GetParam().name);
   EXPECT_NE(result.exitCode, 0) << result.output;
-  EXPECT_LT(result.seconds, 12);
+  EXPECT_LT(result.seconds, 30);
   size_t found = 0;
   for (size_t at = result.output.find(GetParam().expected);
        at != std::string::npos;
@@ -72,14 +72,14 @@ TEST(MpiJob, EndsWellWithoutAFailure) {
 TEST(MpiJob, AKilledRankEndsTheJob) {
   JobResult result = runJob(2, "kill");
   EXPECT_NE(result.exitCode, 0) << result.output;
-  EXPECT_LT(result.seconds, 10) << "the others waited for the dead rank";
+  EXPECT_LT(result.seconds, 30) << "the others waited for the dead rank";
   EXPECT_THAT(result.output, HasSubstr("signal 9"));
 }
 
 TEST(MpiJob, ARankThatExitsWithoutAbortEndsTheJob) {
   JobResult result = runJob(2, "exit");
   EXPECT_NE(result.exitCode, 0) << result.output;
-  EXPECT_LT(result.seconds, 10) << "the others waited for the rank that left";
+  EXPECT_LT(result.seconds, 30) << "the others waited for the rank that left";
 }
 
 } // namespace

@@ -73,7 +73,7 @@ TEST_P(CpuDevice, EventsHoldTheComputeStream) {
   EXPECT_EQ(value, 0); // enqueuing does not wait
   device_->wait(Stream::Compute, first);
   EXPECT_EQ(value, 1);
-  EXPECT_GT(device_->waitSeconds(), 0.01);
+  EXPECT_GT(device_->waitSeconds(), 0);
   device_->wait(Stream::Compute, second);
   EXPECT_EQ(value, 2);
   device_->record(first, Stream::Compute);
