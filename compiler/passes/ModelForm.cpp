@@ -14,14 +14,12 @@ LogicalResult checkForward(func::FuncOp forward) {
   };
   auto isI32 = [](Type type) { return type.isInteger(32); };
   auto isF32 = [](Type type) { return type.isF32(); };
-  auto entry =
-      forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
+  auto entry = forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
   FunctionType type = forward.getFunctionType();
   if (!entry || entry.getValue() != "forward" || forward.isDeclaration() ||
       type.getNumInputs() != 2 || type.getNumResults() != 1 ||
       !isMatrix(type.getInput(0), isI32) ||
-      !isMatrix(type.getInput(1), isI32) ||
-      !isMatrix(type.getResult(0), isF32))
+      !isMatrix(type.getInput(1), isI32) || !isMatrix(type.getResult(0), isF32))
     return forward.emitOpError("expects an entry \"forward\" from ids and "
                                "positions, i32 matrices, to logits, an f32 "
                                "matrix");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every step takes for granted of a model, and how its parameters take the compute
-// dtype.
+// What every step takes for granted of a model, and how its parameters take the
+// compute dtype.
 #pragma once
 
 #include "compiler/passes/Options.h"

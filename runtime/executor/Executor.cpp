@@ -133,8 +133,8 @@ public:
           absl::StrCat(validRows, " valid rows of ", rows));
     LLMRT_RETURN_IF_ERROR(abortOnError(outputStatus_));
     auto begin = std::chrono::steady_clock::now();
-    absl::Status status = runCall(
-        statistics, [&] { return calls_.enqueue(entry, validRows); });
+    absl::Status status =
+        runCall(statistics, [&] { return calls_.enqueue(entry, validRows); });
     addEntry(entry, validRows, begin, calls_.lastCall(entry));
     return status;
   }

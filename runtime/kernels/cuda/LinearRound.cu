@@ -17,8 +17,7 @@ LLMRT_CUDA_ENTRY(linear_round, 256) {
   float first[4], second[4];
   widenVector(load16(x), x, first);
   widenVector(load16(x + 4), x, second);
-  *reinterpret_cast<uint4*>(scratch + (row * a.K + k) * 2) =
-      make_uint4(packBf16(first[0], first[1]), packBf16(first[2], first[3]),
-                 packBf16(second[0], second[1]),
-                 packBf16(second[2], second[3]));
+  *reinterpret_cast<uint4*>(scratch + (row * a.K + k) * 2) = make_uint4(
+      packBf16(first[0], first[1]), packBf16(first[2], first[3]),
+      packBf16(second[0], second[1]), packBf16(second[2], second[3]));
 }

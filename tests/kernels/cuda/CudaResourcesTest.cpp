@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What ptxas reported when it compiled the hand-tuned kernels: the hot ones of
-// decode, prefill and the training step use no local memory (spilled registers, arrays that
-// are indexed at run time), on every architecture.
+// decode, prefill and the training step use no local memory (spilled registers,
+// arrays that are indexed at run time), on every architecture.
 #include "runtime/base/MappedFile.h"
 
 #include <gtest/gtest.h>

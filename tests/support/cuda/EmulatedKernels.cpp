@@ -30,10 +30,11 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                   use(fused_linear_quantized_rows_4)                           \
                       use(fused_linear_quantized_rows_8)                       \
                           use(linear_rope_append_rows_1)                       \
-              use(linear_rope_append_rows_2) use(linear_rope_append_rows_4)    \
-                  use(linear_rope_append_rows_8)                               \
-                      use(linear_rope_append_mma_8)                            \
-                          use(linear_rope_append_mma_16)
+                              use(linear_rope_append_rows_2)                   \
+                                  use(linear_rope_append_rows_4)               \
+                                      use(linear_rope_append_rows_8)           \
+                                          use(linear_rope_append_mma_8)        \
+                                              use(linear_rope_append_mma_16)
 
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(linear_input_gradient) use(linear_input_gradient_f32)                    \
