@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/passes/ModelForm.h"
 
+#include "llvm/Support/xxhash.h"
+
 using namespace mlir;
 
 namespace llmc {
@@ -57,12 +59,33 @@ LogicalResult checkModelCard(func::FuncOp forward) {
   return success();
 }
 
+/// Adds `digest` to `llm.model`: a number of the module's functions and
+/// parameters as they are written, constants included. Where files lie does not
+/// count. A dump of a later phase has it already.
+void addDigest(ModuleOp module) {
+  auto model =
+      module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
+  if (model.contains("digest"))
+    return;
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  for (Operation& op : *module.getBody())
+    op.print(stream, OpPrintingFlags().enableDebugInfo(false));
+  Builder builder(module.getContext());
+  NamedAttrList entries(model);
+  entries.set("digest", builder.getI64IntegerAttr(
+                            static_cast<int64_t>(llvm::xxh3_64bits(text))));
+  module->setAttr(llm::LlmDialect::kModelAttr,
+                  entries.getDictionary(module.getContext()));
+}
+
 } // namespace
 
 LogicalResult checkModel(func::FuncOp forward) {
-  if (failed(checkForward(forward)))
+  if (failed(checkForward(forward)) || failed(checkModelCard(forward)))
     return failure();
-  return checkModelCard(forward);
+  addDigest(forward->getParentOfType<ModuleOp>());
+  return success();
 }
 
 Type computeDtype(const Options& options, MLIRContext* context) {

@@ -584,7 +584,8 @@ private:
          config = text("config");
     return fb::CreateModelCard(b_, family, number("vocab_size"),
                                number("context_length"), source, tokenizer,
-                               chat, parameters, config);
+                               chat, parameters, config,
+                               static_cast<uint64_t>(number("digest")));
   }
 
   ModuleOp module_;

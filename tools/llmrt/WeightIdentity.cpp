@@ -76,7 +76,7 @@ std::string describeModel(const fb::Plan& plan) {
   if (const fb::ModelCard* card = plan.model())
     absl::StrAppend(&text, textOf(card->family()), " ", card->vocab_size(), " ",
                     card->context_length(), " ", card->num_parameters(), " ",
-                    textOf(card->config()), "\n");
+                    textOf(card->config()), " ", card->digest(), "\n");
   // A tied parameter is on several stages.
   std::set<std::string> parameters;
   for (const fb::Stage* stage : *plan.stages())
