@@ -40,17 +40,20 @@ TEST_P(EmulatedCuda, GivesTheLogitsOfTheCpu) {
 
 class EmulatedCudaFamily : public EmulatedCuda {};
 
-// Prefill and scoring have rows enough; weights that are not bf16 never go
-// there.
-TEST_P(EmulatedCudaFamily, CublasLtGivesTheLogitsOfTheCpu) {
+// As on a GPU of sm_90 with cuBLASLt. Prefill and scoring have rows enough;
+// weights and caches that are not bf16 never go there.
+TEST_P(EmulatedCudaFamily, CublasLtAndWgmmaGiveTheLogitsOfTheCpu) {
   cuda_.hasCublasLt = true;
-  int64_t numByLibrary = 0;
+  cuda_.features.hasWgmma = true;
+  int64_t numByLibrary = 0, numByWgmma = 0;
   expectLogitsOfCpu(GetParam(), cpuPlan_, [&](RunRequest request) {
     absl::StatusOr<RunResult> result = cuda_.run(std::move(request));
     numByLibrary += cuda_.numLibraryLaunches();
+    numByWgmma += cuda_.numWgmmaLaunches();
     return result;
   });
   EXPECT_EQ(numByLibrary > 0, std::string(GetParam().dtype) == "bf16");
+  EXPECT_EQ(numByWgmma > 0, std::string(GetParam().dtype) == "bf16");
 }
 
 // Every call but the first two of its kind is a graph, with the same bits.

@@ -44,7 +44,11 @@ public:
 
   int64_t numLibraryLaunches() const { return numLibraryLaunches_; }
 
+  int64_t numWgmmaLaunches() const { return numWgmmaLaunches_; }
+
+  // What the device stands for.
   bool hasCublasLt = false;
+  CudaFeatures features = {};
 
   /// Makes the device of a rank of that stage. What no entry may read before it
   /// has written it is NaN whenever launches begin to run. With
@@ -53,7 +57,8 @@ public:
                                        bool sharesHostMemory);
 
 private:
-  std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0};
+  std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0},
+      numWgmmaLaunches_{0};
   std::string dump_;
   std::string path_;
   std::optional<llmc::EmulatedKernels> kernels_;

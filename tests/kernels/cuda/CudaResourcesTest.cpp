@@ -62,6 +62,18 @@ Report readReports() {
   return report;
 }
 
+void expectNoLocalMemory(const Report& report, const char* kernel,
+                         std::vector<const char*> architectures) {
+  auto found = report.find(kernel);
+  ASSERT_NE(found, report.end()) << kernel;
+  for (const char* architecture : architectures) {
+    auto usage = found->second.find(architecture);
+    ASSERT_NE(usage, found->second.end()) << kernel << " " << architecture;
+    EXPECT_EQ(usage->second.localBytes, 0) << kernel << " " << architecture;
+    EXPECT_GT(usage->second.registers, 0) << kernel << " " << architecture;
+  }
+}
+
 TEST(CudaResources, hotKernelsUseNoLocalMemory) {
   if (std::string(LLMRT_CUDA_REPORT_DIR).empty())
     GTEST_SKIP() << "built without the CUDA toolkit";
@@ -126,15 +138,14 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
                              "adamw",
                              "cast_weight",
                              "move_rows"}) {
-    auto found = report.find(kernel);
-    ASSERT_NE(found, report.end()) << kernel;
-    for (const char* architecture : {"sm_80", "sm_90a", "sm_100"}) {
-      auto usage = found->second.find(architecture);
-      ASSERT_NE(usage, found->second.end()) << kernel << " " << architecture;
-      EXPECT_EQ(usage->second.localBytes, 0) << kernel << " " << architecture;
-      EXPECT_GT(usage->second.registers, 0) << kernel << " " << architecture;
-    }
+    expectNoLocalMemory(report, kernel, {"sm_80", "sm_90a", "sm_100"});
   }
+  // What only one architecture has.
+  for (const char* kernel :
+       {"attention_wgmma_64", "attention_wgmma_128", "attention_wgmma_256",
+        "attention_rows_wgmma_64", "attention_rows_wgmma_128",
+        "attention_rows_wgmma_256"})
+    expectNoLocalMemory(report, kernel, {"sm_90a"});
 }
 
 // The reader sees what it should fail on.

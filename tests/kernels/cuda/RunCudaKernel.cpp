@@ -110,9 +110,15 @@ private:
   int64_t scratchBytes_ = 0;
 };
 
+CudaFeatures featuresInUse;
+
 Device& deviceOfTests() {
-  static std::unique_ptr<Device> emulation = test::createRecordingDevice();
-  return isOnGpu() ? *gpuOfTests() : *emulation;
+  static std::unique_ptr<Device> oldest = test::createRecordingDevice();
+  static std::unique_ptr<Device> withWgmma =
+      test::createRecordingDevice({.features = {.hasWgmma = true}});
+  if (isOnGpu())
+    return *gpuOfTests();
+  return featuresInUse.hasWgmma ? *withWgmma : *oldest;
 }
 
 absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
@@ -130,6 +136,14 @@ absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
 }
 
 } // namespace
+
+std::vector<CudaFeatures> featuresToTry() {
+  if (isOnGpu())
+    return {CudaFeatures{}};
+  return {CudaFeatures{}, CudaFeatures{.hasWgmma = true}};
+}
+
+void useFeatures(CudaFeatures features) { featuresInUse = features; }
 
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols) {
