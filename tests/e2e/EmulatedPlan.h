@@ -44,6 +44,9 @@ public:
 
   int64_t numLibraryLaunches() const { return numLibraryLaunches_; }
 
+  /// Those of them that gradients of linear are.
+  int64_t numLibraryGradients() const { return numLibraryGradients_; }
+
   bool hasCublasLt = false;
 
   /// Makes the device of a rank of that stage. What no entry may read before it
@@ -53,7 +56,8 @@ public:
                                        bool sharesHostMemory);
 
 private:
-  std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0};
+  std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0},
+      numLibraryGradients_{0};
   std::string dump_;
   std::string path_;
   std::optional<llmc::EmulatedKernels> kernels_;

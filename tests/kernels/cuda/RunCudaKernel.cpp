@@ -110,9 +110,18 @@ private:
   int64_t scratchBytes_ = 0;
 };
 
+bool usesFakeLibrary = false;
+int64_t numLibraryLaunches = 0;
+
 Device& deviceOfTests() {
-  static std::unique_ptr<Device> emulation = test::createRecordingDevice();
-  return isOnGpu() ? *gpuOfTests() : *emulation;
+  static std::unique_ptr<Device> emulations[] = {
+      test::createRecordingDevice(),
+      test::createRecordingDevice(
+          {.hasCublasLt = true,
+           .observe = [](const test::RecordedCommand& command) {
+             numLibraryLaunches += command.isByLibrary;
+           }})};
+  return isOnGpu() ? *gpuOfTests() : *emulations[usesFakeLibrary];
 }
 
 absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
@@ -139,6 +148,18 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
   if (!kernel)
     return "no kernel " + std::string(name);
   return std::string(runOnce(*kernel, words, rows, cols).message());
+}
+
+FakeLibrary::FakeLibrary() {
+  usesFakeLibrary = true;
+  numLibraryLaunches = 0;
+}
+
+FakeLibrary::~FakeLibrary() { usesFakeLibrary = false; }
+
+void FakeLibrary::expectLaunches(int64_t number) const {
+  if (!isOnGpu())
+    EXPECT_EQ(numLibraryLaunches, number);
 }
 
 void noteError(double error) {
