@@ -15,6 +15,7 @@
 
 #include <fstream>
 #include <gtest/gtest.h>
+#include <mutex>
 #include <sstream>
 
 // Last: it defines words of CUDA.
@@ -138,6 +139,9 @@ std::string EmulatedKernels::run(const std::string& name, const uint64_t* words,
   llmrt::emulation::Launch launch;
   launch.gridX = static_cast<unsigned>(numBlocks);
   launch.threads = kGeneratedThreads;
+  // Shared memory of generated code is one place of the process.
+  static std::mutex oneGrid;
+  std::lock_guard<std::mutex> lock(oneGrid);
   // A generated kernel reads nothing of the grid but its block's number.
   std::string error = llmrt::emulation::runGrid(
       launch, [&] { kernel(words, -1, -1, -1, -1, nullptr); });

@@ -51,6 +51,8 @@ bool has(const Case& c, const std::string& part) {
 
 class EmulatedCudaTraining : public ::testing::TestWithParam<Case> {};
 
+class EmulatedCudaLibraryTraining : public ::testing::TestWithParam<Case> {};
+
 void expectNear(const std::vector<double>& actual,
                 const std::vector<double>& expected, double bound,
                 const char* what) {
@@ -79,29 +81,29 @@ void expectNearMoments(const testing::GradientsByName& actual,
   }
 }
 
-TEST_P(EmulatedCudaTraining, GivesTheLossesOfTheCpu) {
-  auto fixture = readTrainingFixture(GetParam().fixture);
+/// Runs the plan `plan`, which it compiles, and the cpu plan.
+void expectLossesOfCpu(const Case& c, EmulatedPlan& plan) {
+  auto fixture = readTrainingFixture(c.fixture);
   ASSERT_TRUE(fixture.ok()) << fixture.status();
   TrainingRequest request;
-  request.options = GetParam().options;
-  request.numSteps = GetParam().numSteps;
+  request.options = c.options;
+  request.numSteps = c.numSteps;
   request.checkMemory = false;
   request.readMoments = true;
   auto cpu = runTraining(*fixture, request);
   ASSERT_TRUE(cpu.ok()) << cpu.status();
-  EmulatedPlan plan;
   absl::Status compiled = plan.compile(
       fixture->checkpoint, trainingOptions(*fixture, request.options));
   ASSERT_TRUE(compiled.ok()) << compiled;
   request.plan = plan.path();
-  const bool isMesh = has(GetParam(), "--mesh=");
+  const bool isMesh = has(c, "--mesh=");
   plan.features.hasWgmma = !isMesh; // the plans of a mesh run on older GPUs
   request.device = [&](const fb::Stage& stage) {
     return plan.createDevice(stage, /*sharesHostMemory=*/isMesh);
   };
   auto cuda = runTraining(*fixture, request);
   ASSERT_TRUE(cuda.ok()) << cuda.status();
-  const bool isBf16 = has(GetParam(), "--dtype=bf16");
+  const bool isBf16 = has(c, "--dtype=bf16");
   expectNear(cuda->losses, cpu->losses, isBf16 ? kBf16LossBound : kLossBound,
              "loss");
   expectNear(cuda->norms, cpu->norms, isBf16 ? kBf16NormBound : kNormBound,
@@ -111,6 +113,22 @@ TEST_P(EmulatedCudaTraining, GivesTheLossesOfTheCpu) {
   // Steps teach something: none is the one before.
   for (size_t i = 1; i < cuda->losses.size(); ++i)
     EXPECT_NE(cuda->losses[i], cuda->losses[i - 1]);
+}
+
+TEST_P(EmulatedCudaTraining, GivesTheLossesOfTheCpu) {
+  EmulatedPlan plan;
+  expectLossesOfCpu(GetParam(), plan);
+}
+
+// Forward and gradients; within the bounds of mma.sync, as the library gets
+// factors that are rounded alike.
+TEST_P(EmulatedCudaLibraryTraining, GivesTheLossesOfTheCpu) {
+  EmulatedPlan plan;
+  plan.hasCublasLt = true;
+  expectLossesOfCpu(GetParam(), plan);
+  const bool isBf16 = has(GetParam(), "--dtype=bf16");
+  EXPECT_EQ(plan.numLibraryGradients() > 0, isBf16);
+  EXPECT_EQ(plan.numLibraryLaunches() > plan.numLibraryGradients(), isBf16);
 }
 
 // What is saved and loaded goes through copies: the host does not reach the
@@ -160,11 +178,23 @@ std::vector<Case> cases() {
   return all;
 }
 
+std::vector<Case> libraryCases() {
+  return {{"llama3/pretrain", {}, 1},
+          {"llama3/pretrain", {"--dtype=bf16"}},
+          {"gemma2/sft", {"--dtype=bf16", "--microbatches=3"}, 1},
+          {"gpt2/sft", {"--dtype=bf16"}, 1},
+          {"llama3/pretrain", {"--mesh=tp=2", "--dtype=bf16"}},
+          {"llama3/sft", {"--mesh=dp=2", "--zero=3", "--dtype=bf16"}, 1}};
+}
+
+std::string nameOf(const ::testing::TestParamInfo<Case>& info) {
+  return caseName(info.param.fixture, info.param.options);
+}
+
 INSTANTIATE_TEST_SUITE_P(Steps, EmulatedCudaTraining,
-                         ::testing::ValuesIn(cases()), [](const auto& info) {
-                           return caseName(info.param.fixture,
-                                           info.param.options);
-                         });
+                         ::testing::ValuesIn(cases()), nameOf);
+INSTANTIATE_TEST_SUITE_P(Steps, EmulatedCudaLibraryTraining,
+                         ::testing::ValuesIn(libraryCases()), nameOf);
 
 } // namespace
 } // namespace llmrt

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/EmulatedPlan.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include <gtest/gtest.h>
@@ -91,6 +92,8 @@ std::unique_ptr<Device> EmulatedPlan::createDevice(const fb::Stage& stage,
     numLaunches_ += command.kind == test::CommandKind::Launch;
     numLibraryLaunches_ += command.isByLibrary;
     numWgmmaLaunches_ += command.form.find("_wgmma_") != std::string::npos;
+    numLibraryGradients_ +=
+        command.isByLibrary && absl::StrContains(command.kernel, "gradient");
   };
   options.hasCublasLt = hasCublasLt;
   options.features = features;

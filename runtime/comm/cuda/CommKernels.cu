@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/comm/cuda/CommKernels.h"
 
+#include "runtime/comm/cuda/PeerSum.cuh"
 #include "runtime/comm/cuda/SumLimits.h"
 
 #include <cuda_bf16.h>
@@ -47,7 +48,23 @@ __global__ void addInRankOrder(Element* out, Blocks blocks, int numBlocks,
   }
 }
 
+template <typename Element>
+__global__ void __launch_bounds__(kPeerSumThreads)
+    peerSum(const __grid_constant__ PeerSumCall call) {
+  cuda::sumOverPeers<Element>(call);
+}
+
 } // namespace
+
+int launchSumOverPeers(void* stream, const PeerSumCall& call) {
+  auto* on = static_cast<cudaStream_t>(stream);
+  const int grid = peerSumBlocks(call);
+  if (call.isBf16)
+    peerSum<cuda::BF16><<<grid, kPeerSumThreads, 0, on>>>(call);
+  else
+    peerSum<float><<<grid, kPeerSumThreads, 0, on>>>(call);
+  return cudaGetLastError();
+}
 
 int launchMark(void* stream, uint64_t* word, uint32_t* count, uint32_t number) {
   markProgress<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>(word, count,

@@ -8,6 +8,9 @@
 
 #include <cstring>
 #include <cuda_runtime_api.h>
+#include <fstream>
+#include <string>
+#include <unistd.h>
 
 namespace llmrt {
 namespace {
@@ -134,6 +137,84 @@ int addInRankOrder(int device, void* stream, void* out,
   });
 }
 
+/// This start of this host.
+void nameHost(uint8_t (&name)[64]) {
+  char text[sizeof(name)] = {};
+  (void)gethostname(text, sizeof(text) / 2);
+  std::ifstream boot("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  boot >> id;
+  std::strncat(text, id.c_str(), sizeof(text) - std::strlen(text) - 1);
+  std::memcpy(name, text, sizeof(name));
+}
+
+int shareMemory(int device, void* memory, CudaTable::SharedMemory* shared) {
+  return onDevice(device, [&] {
+    *shared = {};
+    nameHost(shared->host);
+    shared->process = getpid();
+    shared->device = device;
+    shared->address = reinterpret_cast<uint64_t>(memory);
+    cudaIpcMemHandle_t handle;
+    static_assert(sizeof(handle) == sizeof(shared->handle));
+    const cudaError_t error = cudaIpcGetMemHandle(&handle, memory);
+    (void)cudaGetLastError(); // what cannot be shared is no failure of the run
+    std::memcpy(shared->handle, &handle, sizeof(handle));
+    return error;
+  });
+}
+
+/// Memory of this process is reached by its own address, which the library
+/// would not open.
+cudaError_t enablePeer(int device, int peer) {
+  int reaches = 0;
+  cudaError_t error = cudaDeviceCanAccessPeer(&reaches, device, peer);
+  if (error != cudaSuccess)
+    return error;
+  if (!reaches)
+    return cudaErrorPeerAccessUnsupported;
+  error = cudaDeviceEnablePeerAccess(peer, 0);
+  if (error != cudaErrorPeerAccessAlreadyEnabled)
+    return error;
+  (void)cudaGetLastError();
+  return cudaSuccess;
+}
+
+int openShared(int device, const CudaTable::SharedMemory* shared,
+               void** memory) {
+  return onDevice(device, [&] {
+    uint8_t host[sizeof(shared->host)];
+    nameHost(host);
+    if (std::memcmp(host, shared->host, sizeof(host)) != 0)
+      return cudaErrorPeerAccessUnsupported;
+    if (shared->process == getpid()) {
+      *memory = reinterpret_cast<void*>(shared->address);
+      return shared->device == device
+                 ? cudaSuccess
+                 : enablePeer(device, static_cast<int>(shared->device));
+    }
+    cudaIpcMemHandle_t handle;
+    std::memcpy(&handle, shared->handle, sizeof(handle));
+    const cudaError_t error =
+        cudaIpcOpenMemHandle(memory, handle, cudaIpcMemLazyEnablePeerAccess);
+    (void)cudaGetLastError(); // what cannot be opened is no failure of the run
+    return error;
+  });
+}
+
+/// Of memory of this process there is nothing to close.
+int closeShared(int device, void* memory) {
+  return onDevice(device, [&] {
+    const cudaError_t error = cudaIpcCloseMemHandle(memory);
+    (void)cudaGetLastError();
+    return error;
+  });
+}
+
+int sumOverPeers(int device, void* stream, const PeerSumCall& call) {
+  return onDevice(device, [&] { return launchSumOverPeers(stream, call); });
+}
+
 const char* errorText(int code) {
   return cudaGetErrorString(static_cast<cudaError_t>(code));
 }
@@ -171,6 +252,10 @@ absl::StatusOr<CudaTable> loadCudaTable(int device) {
   table.copy = copy;
   table.mark = mark;
   table.addInRankOrder = addInRankOrder;
+  table.shareMemory = shareMemory;
+  table.openShared = openShared;
+  table.closeShared = closeShared;
+  table.sumOverPeers = sumOverPeers;
   table.errorText = errorText;
   return table;
 }

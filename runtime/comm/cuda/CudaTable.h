@@ -5,6 +5,7 @@
 // `device` current themselves.
 #pragma once
 
+#include "runtime/comm/cuda/PeerSum.h"
 #include "runtime/comm/cuda/SumLimits.h"
 #include "runtime/kernels/KernelAbi.h"
 
@@ -50,6 +51,26 @@ struct CudaTable {
   int (*addInRankOrder)(int device, void* stream, void* out,
                         const void* const* blocks, int numBlocks,
                         int64_t numElements, DType dtype) = nullptr;
+
+  /// What another rank needs to reach memory of this device.
+  struct SharedMemory {
+    uint8_t host[64];   // name of the host, and of its start
+    int64_t process;    // its number
+    int64_t device;     // of that process
+    uint64_t address;   // in that process
+    uint8_t handle[64]; // for other processes
+  };
+
+  /// Describes a whole allocation of allocateDevice().
+  int (*shareMemory)(int device, void* memory, SharedMemory* shared) = nullptr;
+  /// Makes memory that another rank described reachable for kernels of this
+  /// device. Fails if its GPU is not of this host, or gives no peer access.
+  int (*openShared)(int device, const SharedMemory* shared,
+                    void** memory) = nullptr;
+  int (*closeShared)(int device, void* memory) = nullptr;
+  /// Enqueues a sum over peers (PeerSum.h), also into a captured graph.
+  int (*sumOverPeers)(int device, void* stream,
+                      const PeerSumCall& call) = nullptr;
   const char* (*errorText)(int code) = nullptr;
 
   /// The one translation of the table's results. `doing` is "waiting for ...".

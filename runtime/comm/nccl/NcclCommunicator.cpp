@@ -45,7 +45,9 @@ NcclCommunicator::~NcclCommunicator() {
 }
 
 int64_t NcclCommunicator::reservedBytes() const {
-  return ProgressMarks::reservedBytes() + (staging_ ? kStagingBytes : 0);
+  return ProgressMarks::reservedBytes() +
+         (group_->peers ? PeerGroup::reservedBytes() : 0) +
+         (staging_ ? kStagingBytes : 0);
 }
 
 absl::Status NcclCommunicator::allocate(int64_t sizeBytes, uint8_t*& memory) {
@@ -173,6 +175,8 @@ absl::Status NcclCommunicator::allReduce(void* data, int64_t numElements,
   CallSite site = {tag,
                    dtype == DType::F32 ? "all_reduce f32" : "all_reduce bf16",
                    sizeBytes};
+  if (tag.stream && group_->peers && PeerGroup::takes(numElements, dtype))
+    return owner_->issueSum(*group_, site, data, numElements, dtype);
   Operand operand = {data, data, sizeBytes};
   return run(site, {&operand, 1}, [&](CommHandle comm, void* stream) {
     if (numElements == 0)

@@ -65,6 +65,16 @@ NcclRank::~NcclRank() {
   wake_.notify_all();
   if (watcher_.joinable())
     watcher_.join();
+  const auto start = Clock::now();
+  auto goOn = [&](int) -> absl::Status {
+    if (Clock::now() - start < std::chrono::duration<double>(kCloseSeconds))
+      return absl::OkStatus();
+    return absl::DeadlineExceededError("");
+  };
+  for (LeftPeers& left : leftPeers_)
+    left.peers->awaitOthers(
+        {*board_, left.group, left.worldRanks, left.rank, goOn});
+  leftPeers_.clear();
   if (orderEvent_)
     cuda_.eventDestroy(cuda_.device, orderEvent_);
   if (ownStream_)
@@ -85,6 +95,8 @@ NcclRank::createGroup(absl::Span<const int> worldRanks) {
   absl::Status status = fetchUniqueId(*group, id);
   if (status.ok())
     status = initialise(*group, id);
+  if (status.ok())
+    status = joinPeers(*group);
   if (status.ok()) {
     std::lock_guard<std::mutex> lock(callMutex_);
     groups_.push_back(group);
@@ -148,6 +160,40 @@ absl::Status NcclRank::initialise(Group& group, const UniqueId& id) {
   return status;
 }
 
+absl::Status NcclRank::joinPeers(Group& group) {
+  const CollectiveTag tag{-1, "create_group", group.key.c_str(), "nccl"};
+  const auto start = Clock::now();
+  auto goOn = [&](int missing) -> absl::Status {
+    LLMRT_RETURN_IF_ERROR(abortStatus());
+    if (Clock::now() - start > std::chrono::duration<double>(createSeconds_))
+      return makeTimeoutError(missing, rank(), tag, createSeconds_);
+    return absl::OkStatus();
+  };
+  auto peers = PeerGroup::create(
+      cuda_, {*board_, group.key, group.worldRanks, group.rank, goOn});
+  if (peers.ok()) {
+    group.peers = *std::move(peers);
+    return absl::OkStatus();
+  }
+  table_.commAbort(group.comm);
+  group.comm = nullptr;
+  return peers.status();
+}
+
+// Others may still read what this rank has shown them: it stays until all
+// groups of all ranks are gone.
+void NcclRank::leavePeers(Group& group) {
+  if (!group.peers)
+    return;
+  if (group.peerStream)
+    (void)complete(group.peerStream);
+  auto goOn = [](int) { return absl::OkStatus(); };
+  group.peers->close({*board_, group.key, group.worldRanks, group.rank, goOn});
+  std::lock_guard<std::mutex> lock(callMutex_);
+  leftPeers_.push_back(
+      {group.key, group.worldRanks, group.rank, std::move(group.peers)});
+}
+
 absl::Status NcclRank::groupTimeout(const Group& group,
                                     const CollectiveTag& tag) {
   for (int member : group.worldRanks) {
@@ -167,6 +213,7 @@ absl::Status NcclRank::groupTimeout(const Group& group,
 }
 
 void NcclRank::closeGroup(Group& group) {
+  leavePeers(group);
   auto start = Clock::now();
   Result result = kInProgress;
   {
@@ -244,6 +291,21 @@ absl::Status NcclRank::enqueue(Group& group, const CallSite& site, void* stream,
   }
   LLMRT_RETURN_IF_ERROR(settle(group, site.tag));
   return group.marks->end(stream, number, site.isExchange);
+}
+
+absl::Status NcclRank::issueSum(Group& group, const CallSite& site, void* data,
+                                int64_t numElements, DType dtype) {
+  LLMRT_RETURN_IF_ERROR(abortStatus());
+  absl::Status status = orderBehindLast(site.tag.stream);
+  if (status.ok()) {
+    group.peerStream = site.tag.stream;
+    status = group.peers->allReduce(site.tag.stream, data, numElements, dtype,
+                                    *group.marks, group.marks->numberOf(site));
+  }
+  if (status.ok())
+    return status;
+  abort(status);
+  return abortStatus();
 }
 
 absl::Status NcclRank::settle(Group& group, const CollectiveTag& tag) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "runtime/comm/nccl/NcclFabric.h"
+#include "runtime/comm/nccl/PeerGroup.h"
 #include "runtime/comm/nccl/ProgressMarks.h"
 
 #include "absl/functional/function_ref.h"
@@ -26,6 +27,8 @@ struct Group {
   int rank = 0;    // of this rank in the group
   CommHandle comm = nullptr;
   std::unique_ptr<ProgressMarks> marks;
+  std::unique_ptr<PeerGroup> peers; // null: NCCL adds all messages
+  void* peerStream = nullptr;       // of its last call
 };
 
 class NcclRank {
@@ -53,6 +56,9 @@ public:
   using Work = absl::FunctionRef<Result(CommHandle comm, void* stream)>;
   absl::Status issue(Group& group, const CallSite& site, void* stream,
                      Work work);
+  /// The same for a sum over the group's peers.
+  absl::Status issueSum(Group& group, const CallSite& site, void* data,
+                        int64_t numElements, DType dtype);
   /// Waits until what was enqueued on `stream` has run, or the run is aborted.
   absl::Status complete(void* stream);
 
@@ -81,6 +87,8 @@ private:
 
   absl::Status fetchUniqueId(Group& group, UniqueId& id);
   absl::Status initialise(Group& group, const UniqueId& id);
+  absl::Status joinPeers(Group& group);
+  void leavePeers(Group& group);
   absl::Status groupTimeout(const Group& group, const CollectiveTag& tag);
   absl::Status enqueue(Group& group, const CallSite& site, void* stream,
                        Work work);
@@ -129,6 +137,17 @@ private:
   int64_t numLooks_ = 0;
   std::string published_; // this rank's record on the board
   bool groupsAborted_ = false;
+
+  /// Groups that are gone, whose memory others may still read.
+  struct LeftPeers {
+    std::string group;
+    std::vector<int> worldRanks;
+    int rank;
+    std::unique_ptr<PeerGroup> peers;
+  };
+
+  std::vector<LeftPeers> leftPeers_;
+
   std::thread watcher_;
 };
 

@@ -279,6 +279,8 @@ absl::Status NcclRank::timeoutError(const CallSite& site, int missing) {
 void NcclRank::abortGroups() {
   std::lock_guard<std::mutex> lock(callMutex_);
   for (const std::shared_ptr<Group>& group : groups_) {
+    if (group->peers)
+      group->peers->abort();
     if (group->comm)
       table_.commAbort(group->comm);
     group->comm = nullptr;

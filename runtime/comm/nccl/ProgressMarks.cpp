@@ -63,6 +63,13 @@ absl::Status ProgressMarks::end(void* stream, uint32_t number,
               "marking the end of a call");
 }
 
+void ProgressMarks::describe(PeerSumCall& call) const {
+  call.beginWord = words_ + BegunCollective;
+  call.beginCount = counts_ + BegunCollective;
+  call.endWord = words_ + EndedCollective;
+  call.endCount = counts_ + EndedCollective;
+}
+
 absl::Status ProgressMarks::mark(void* stream, uint32_t number, Line line,
                                  const char* doing) {
   return cuda_.toStatus(

@@ -43,6 +43,9 @@ public:
   absl::Status begin(void* stream, uint32_t number, bool isExchange);
   absl::Status end(void* stream, uint32_t number, bool isExchange);
 
+  /// Sets the words of a call that writes its marks itself.
+  void describe(PeerSumCall& call) const;
+
   /// Where the device is now.
   struct Position {
     bool isInside = false;       // between the marks of `site`

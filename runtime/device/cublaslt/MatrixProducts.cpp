@@ -186,8 +186,7 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
   if (count == 0)
     return absl::OkStatus();
   prepared.algorithm = found[0].algorithm;
-  // What is added to C would be added by every measurement.
-  if (known || product.accumulates || !timer_.canMeasure())
+  if (known || !timer_.canMeasure())
     return absl::OkStatus();
   std::optional<double> best;
   for (int i = 0; i < count; ++i) {
@@ -201,6 +200,10 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
   // A folder that cannot be written costs time at the next start, no more.
   (void)cache_.add(key, *prepared.algorithm, *best);
   return absl::OkStatus();
+}
+
+bool MatrixProducts::knows(const MatrixProduct& product) const {
+  return prepared_.count(shapeOf(product)) > 0;
 }
 
 absl::StatusOr<bool> MatrixProducts::prepare(const MatrixProduct& product,

@@ -66,13 +66,17 @@ public:
     void* stream;
   };
 
-  /// Chooses the algorithm of a product, unless that was done before; may
-  /// overwrite C if it does not accumulate. Returns false if the library has
-  /// none.
+  /// Chooses the algorithm of a product, unless that was done before. Trying
+  /// one overwrites C, or adds A B to it as often as it is tried: if the
+  /// product accumulates, A or B must be zero meanwhile. Returns false if the
+  /// library has none.
   absl::StatusOr<bool> prepare(const MatrixProduct& product,
                                const Place& place);
   /// Enqueues a product. Errors  DeviceUnsupported if prepare() says false.
   absl::Status multiply(const MatrixProduct& product, const Place& place);
+
+  /// True if the algorithm of such a product is chosen, or known to be missing.
+  bool knows(const MatrixProduct& product) const;
 
   const LtTable& table() const { return table_; }
 

@@ -11,7 +11,7 @@
 #include "runtime/device/cuda/CudaMemory.h"
 #include "runtime/device/cuda/CudaProducts.h"
 #include "runtime/kernels/cuda/Constants.h"
-#include "runtime/kernels/cuda/LibraryLinear.h"
+#include "runtime/kernels/cuda/LibraryProducts.h"
 
 #include <unordered_map>
 #include <utility>
@@ -344,27 +344,33 @@ private:
   /// Multiplies by cuBLASLt. Returns false if that does not take the launch.
   absl::StatusOr<bool> launchByLibrary(const DeviceLaunch& launch) {
     const CudaKernelInfo* info = kernels_.infoOf(launch.kernel);
-    if (!info || info->name != "linear")
-      return false;
-    const auto a = readArgs<LinearArgs>(launch.hostArguments);
-    if (!suitsLibrary(a, launch.rows))
+    uint8_t* rounded = scratch_ + kCudaCounterBytes;
+    std::optional<LibraryLaunch> products;
+    if (info)
+      products =
+          libraryLaunch(info->name, launch.hostArguments, launch.rows, rounded);
+    if (!products)
       return false;
     LLMRT_ASSIGN_OR_RETURN(MatrixProducts * library, products_->start());
     if (!library)
       return false;
-    uint8_t* rounded = scratch_ + kCudaCounterBytes;
-    const MatrixProducts::Place place = {
-        rounded + roundedRowsBytes(a, launch.rows), kCudaProductWorkspaceBytes,
-        at(Stream::Compute)};
-    const LinearProducts products = productsOfLinear(a, launch.rows, rounded);
-    LLMRT_ASSIGN_OR_RETURN(bool isThere, prepareAll(*library, products, place));
+    const int64_t roundedBytes = products->rounding.scratchBytes;
+    const MatrixProducts::Place place = {rounded + roundedBytes,
+                                         kCudaProductWorkspaceBytes,
+                                         at(Stream::Compute)};
+    if (products->accumulates() && !isCapturing_ &&
+        !knowsAll(*library, *products))
+      LLMRT_RETURN_IF_ERROR(cudaStatus(
+          cudaMemsetAsync(rounded, 0, roundedBytes, at(Stream::Compute)),
+          "clearing factors"));
+    LLMRT_ASSIGN_OR_RETURN(bool isThere,
+                           prepareAll(*library, *products, place));
     if (!isThere)
       return false;
-    LLMRT_ASSIGN_OR_RETURN(
-        PreparedLaunch rounding,
-        kernels_.prepareForm(roundRowsShape(a, launch.rows)));
+    LLMRT_ASSIGN_OR_RETURN(PreparedLaunch rounding,
+                           kernels_.prepareForm(products->rounding));
     LLMRT_RETURN_IF_ERROR(enqueueKernel(rounding, launch.arguments));
-    LLMRT_RETURN_IF_ERROR(multiplyAll(*library, products, place));
+    LLMRT_RETURN_IF_ERROR(multiplyAll(*library, *products, place));
     return true;
   }
 

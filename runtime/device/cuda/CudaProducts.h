@@ -2,7 +2,7 @@
 // Private to the cuda device: cuBLASLt on its compute stream, if it is there.
 #pragma once
 
-#include "runtime/device/cublaslt/LinearProducts.h"
+#include "runtime/device/cublaslt/LibraryLaunch.h"
 
 #include <cuda_runtime_api.h>
 #include <future>

@@ -9,7 +9,7 @@
 #include "runtime/kernels/cuda/Constants.h"
 #include "runtime/kernels/cuda/CudaTrainingShapes.h"
 #include "runtime/kernels/cuda/FusedProductArgs.h"
-#include "runtime/kernels/cuda/LibraryLinear.h"
+#include "runtime/kernels/cuda/LibraryProducts.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -355,8 +355,8 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
 }
 
 int64_t cudaScratchBytes(std::string_view kernel, const uint64_t* words) {
-  if (kernel == "linear")
-    return libraryLinearScratchBytes(readArgs<LinearArgs>(words));
+  if (int64_t sizeBytes = libraryScratchBytes(kernel, words); sizeBytes > 0)
+    return sizeBytes;
   if (kernel == "sample") {
     const auto a = readArgs<SampleArgs>(words);
     return a.S * a.V * 4;

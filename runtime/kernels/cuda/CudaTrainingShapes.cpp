@@ -59,6 +59,7 @@ void shapeProduct(int64_t rows, int64_t cols, int64_t dtype,
                   CudaLaunchShape& shape) {
   shape.rows = rows;
   shape.cols = cols;
+  shape.scratchBytes = 0; // only a library needs some
   if (isBf16(dtype))
     return;
   shape.file += "F32";

@@ -33,6 +33,19 @@ void useFeatures(CudaFeatures features);
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols);
 
+/// While one lives, the emulating device multiplies by the fake cuBLASLt what
+/// that takes. A GPU decides itself.
+class FakeLibrary {
+public:
+  FakeLibrary();
+  FakeLibrary(const FakeLibrary&) = delete;
+  ~FakeLibrary();
+
+  /// Expects that as many launches went there since it began to live; on a GPU
+  /// nothing.
+  void expectLaunches(int64_t number) const;
+};
+
 inline double relativeError(const std::vector<float>& actual,
                             const std::vector<float>& expected) {
   double difference = 0, size = 0;

@@ -48,6 +48,22 @@ TEST(CudaLinearInputGradient, isTheCpuKernels) {
   }
 }
 
+// Rows of 16 bytes that are no multiples of anything else, dy of any width and
+// address. What cannot be described to the library is the kernel's.
+TEST(CudaLinearInputGradient, isTheCpuKernelsByTheLibrary) {
+  testing::FakeLibrary library;
+  expectInputGradient(DType::BF16, 17, 72, 136, 0);
+  expectInputGradient(DType::BF16, 65, 37, 72, 4);
+  expectInputGradient(DType::BF16, 33, 1, 8, 0);
+  library.expectLaunches(3);
+  expectInputGradient(DType::BF16, 1, 40, 64, 0);   // few rows
+  expectInputGradient(DType::BF16, 65, 37, 76, 0);  // of the weight: 152 bytes
+  expectInputGradient(DType::BF16, 65, 37, 72, 3);  // of dx: 300 bytes
+  expectInputGradient(DType::BF16, 40, 24, 104, 0); // the library has nothing
+  expectInputGradient(DType::F32, 65, 40, 72, 0);
+  library.expectLaunches(3);
+}
+
 struct WeightGradient {
   int64_t rows, N, K, validN, validK, padding;
 };
@@ -62,6 +78,9 @@ void expectWeightGradient(DType dtype, const WeightGradient& s,
     std::fill(&x[r * ldx + s.validK], &x[r * ldx] + ldx, NAN);
   }
   std::vector<float> before = testing::randomFloats(s.N * s.K, 3);
+  for (int64_t i = 0; i < s.N * s.K; ++i) // padding of a gradient is 0
+    if (i / s.K >= s.validN || i % s.K >= s.validK)
+      before[i] = 0;
   Guarded<float> cpu(s.N * s.K), cuda(s.N * s.K);
   if (accumulate)
     cpu = cuda = Guarded<float>(before);
@@ -95,6 +114,31 @@ TEST(CudaLinearWeightGradient, isTheCpuKernels) {
       expectWeightGradient(dtype, {100, 33, 150, 30, 141, 0}, accumulate);
       expectWeightGradient(dtype, {37, 77, 19, 70, 19, 3}, accumulate);
     }
+}
+
+TEST(CudaLinearWeightGradient, isTheCpuKernelsByTheLibrary) {
+  for (int64_t accumulate : {0, 1}) {
+    testing::FakeLibrary library;
+    expectWeightGradient(DType::BF16, {70, 136, 72, 136, 72, 4}, accumulate);
+    expectWeightGradient(DType::BF16, {17, 33, 148, 30, 141, 0}, accumulate);
+    expectWeightGradient(DType::BF16, {37, 77, 20, 70, 20, 3}, accumulate);
+    expectWeightGradient(DType::BF16, {19, 1, 4, 1, 4, 0}, accumulate);
+    library.expectLaunches(4);
+    expectWeightGradient(DType::BF16, {1, 40, 64, 40, 64, 0}, accumulate);
+    expectWeightGradient(DType::BF16, {37, 77, 19, 70, 19, 3}, accumulate);
+    expectWeightGradient(DType::BF16, {20, 16, 104, 16, 104, 0}, accumulate);
+    expectWeightGradient(DType::F32, {70, 136, 72, 136, 72, 4}, accumulate);
+    library.expectLaunches(4);
+  }
+}
+
+// Nothing to add up: zeros, or what was there.
+TEST(CudaLinearWeightGradient, takesNoRows) {
+  testing::FakeLibrary library;
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (int64_t accumulate : {0, 1})
+      expectWeightGradient(dtype, {0, 40, 64, 40, 64, 0}, accumulate);
+  library.expectLaunches(0);
 }
 
 TEST(CudaSumRows, isTheCpuKernels) {

@@ -115,6 +115,19 @@ TEST(CudaLinear, manyRows) {
   }
 }
 
+// x of any address and distance is rounded; the library reads the rest.
+TEST(CudaLinear, manyRowsByTheLibrary) {
+  testing::FakeLibrary library;
+  expectAgreement({17, 17, 32, {128}}, DType::BF16, 0);
+  expectAgreement({40, 40, 72, {36, 132}}, DType::BF16, 4);
+  library.expectLaunches(2);
+  expectAgreement({40, 40, 72, {33, 130}}, DType::BF16, 0); // rows of y
+  expectAgreement({20, 20, 77, {20}}, DType::BF16, 0);      // of the weight
+  expectAgreement({16, 16, 72, {36}}, DType::BF16, 0);      // few rows
+  expectAgreement({40, 40, 72, {36}}, DType::F32, 0);
+  library.expectLaunches(2);
+}
+
 TEST(CudaLinear, zippedWeights) {
   for (DType dtype : {DType::F32, DType::BF16})
     for (int64_t rows : {1, 6, 12, 33})

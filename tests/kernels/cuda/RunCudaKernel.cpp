@@ -111,14 +111,24 @@ private:
 };
 
 CudaFeatures featuresInUse;
+bool usesFakeLibrary = false;
+int64_t numLibraryLaunches = 0;
 
 Device& deviceOfTests() {
-  static std::unique_ptr<Device> oldest = test::createRecordingDevice();
-  static std::unique_ptr<Device> withWgmma =
-      test::createRecordingDevice({.features = {.hasWgmma = true}});
-  if (isOnGpu())
-    return *gpuOfTests();
-  return featuresInUse.hasWgmma ? *withWgmma : *oldest;
+  static auto make = [](bool hasWgmma, bool hasCublasLt) {
+    return test::createRecordingDevice(
+        {.hasCublasLt = hasCublasLt,
+         .observe =
+             [](const test::RecordedCommand& command) {
+               numLibraryLaunches += command.isByLibrary;
+             },
+         .features = {.hasWgmma = hasWgmma}});
+  };
+  static std::unique_ptr<Device> emulations[2][2] = {
+      {make(false, false), make(false, true)},
+      {make(true, false), make(true, true)}};
+  return isOnGpu() ? *gpuOfTests()
+                   : *emulations[featuresInUse.hasWgmma][usesFakeLibrary];
 }
 
 absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
@@ -153,6 +163,18 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
   if (!kernel)
     return "no kernel " + std::string(name);
   return std::string(runOnce(*kernel, words, rows, cols).message());
+}
+
+FakeLibrary::FakeLibrary() {
+  usesFakeLibrary = true;
+  numLibraryLaunches = 0;
+}
+
+FakeLibrary::~FakeLibrary() { usesFakeLibrary = false; }
+
+void FakeLibrary::expectLaunches(int64_t number) const {
+  if (!isOnGpu())
+    EXPECT_EQ(numLibraryLaunches, number);
 }
 
 void noteError(double error) {

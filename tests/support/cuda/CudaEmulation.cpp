@@ -9,10 +9,9 @@
 #include <csetjmp>
 #include <cstdio>
 #include <memory>
-#include <mutex>
 #include <ucontext.h>
 
-dim3 threadIdx, blockIdx, blockDim, gridDim;
+constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace llmrt::emulation {
 namespace {
@@ -62,8 +61,7 @@ struct Block {
   std::string error = {};
 };
 
-Block* block = nullptr;
-std::mutex oneGrid; // shared memory and indices are those of one block
+constinit thread_local Block* block = nullptr;
 
 /// Kept from grid to grid: a small kernel costs less than its stacks.
 std::vector<Fiber>& fibersFor(size_t numThreads) {
@@ -186,7 +184,6 @@ uint8_t* sharedMemory() { return block->sharedBegin; }
 int64_t sharedSize() { return block->sharedBytes; }
 
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
-  std::lock_guard<std::mutex> lock(oneGrid);
   Block all{fibersFor(launch.threads), launch.threads};
   block = &all;
   all.kernel = &kernel;

@@ -4,7 +4,8 @@
 // first; the threads of a block are fibers of one thread, blocks run one after
 // another. Knows only the words of CUDA that the kernels use: indices, shared
 // memory, barriers of block and warp, shuffles, integer atomics, and what
-// Intrinsics.cuh wraps. Barriers are strict: threads that wait for a thread
+// Intrinsics.cuh wraps. Threads of the host may each run a grid, as GPUs do.
+// Barriers are strict: threads that wait for a thread
 // that has returned, or that waits elsewhere, end the run with an error. Not
 // for speed, and not for finding data races between barriers.
 #pragma once
@@ -19,7 +20,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __shared__ static
+#define __shared__ static thread_local
 #define __forceinline__ inline
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
@@ -57,7 +58,7 @@ inline float4 make_float4(float x, float y, float z, float w) {
 }
 
 /// Of the fiber that runs.
-extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+extern constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace llmrt::emulation {
 
@@ -100,8 +101,7 @@ struct Launch {
 
 /// Runs `kernel` once for each thread of each block; dynamic shared memory is
 /// poisoned before each block. Returns an empty text, or what went wrong:
-/// threads that wait for each other, or writes behind the shared memory. Grids
-/// of several threads run one after another.
+/// threads that wait for each other, or writes behind the shared memory.
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel);
 
 } // namespace llmrt::emulation

@@ -2,9 +2,11 @@
 #include "tests/support/cuda/EmulatedProducts.h"
 
 #include "runtime/base/Error.h"
-#include "runtime/device/cublaslt/LinearProducts.h"
-#include "runtime/kernels/cuda/LibraryLinear.h"
+#include "runtime/device/cublaslt/LibraryLaunch.h"
+#include "runtime/kernels/cuda/LibraryProducts.h"
 #include "tests/support/cuda/EmulatedKernels.h"
+
+#include <cstring>
 
 namespace llmrt::test {
 
@@ -26,36 +28,44 @@ absl::Status EmulatedProducts::start() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> EmulatedProducts::launch(const DeviceLaunch& launch,
+absl::StatusOr<bool> EmulatedProducts::launch(std::string_view kernel,
+                                              const DeviceLaunch& launch,
                                               bool isCapturing,
                                               int64_t scratchBytes) {
-  const auto a = readArgs<LinearArgs>(launch.hostArguments);
-  if (!suitsLibrary(a, launch.rows))
+  std::optional<CudaLaunchShape> rounding =
+      libraryRounding(kernel, launch.hostArguments, launch.rows);
+  if (!rounding)
     return false;
   if (!products_)
     LLMRT_RETURN_IF_ERROR(start());
   timer_.isOpen = !isCapturing;
-  const CudaLaunchShape rounding = roundRowsShape(a, launch.rows);
-  if (rounding.scratchBytes + kCudaProductWorkspaceBytes > scratchBytes)
+  const int64_t roundedBytes = rounding->scratchBytes;
+  if (roundedBytes + kCudaProductWorkspaceBytes > scratchBytes)
     return absl::InternalError("a product needs more scratch than is there");
   // The fake library never looks at its workspace.
-  auto scratch =
-      std::make_shared<std::vector<uint64_t>>(rounding.scratchBytes / 8 + 2);
+  auto scratch = std::make_shared<std::vector<uint64_t>>(roundedBytes / 8 + 2,
+                                                         ~uint64_t{0}); // NaN
   auto* rounded = reinterpret_cast<uint8_t*>(
       (reinterpret_cast<uintptr_t>(scratch->data()) + 15) / 16 * 16);
   const MatrixProducts::Place place = {rounded, kCudaProductWorkspaceBytes,
                                        &stream_};
-  const LinearProducts products = productsOfLinear(a, launch.rows, rounded);
+  const LibraryLaunch products =
+      *libraryLaunch(kernel, launch.hostArguments, launch.rows, rounded);
+  if (products.accumulates() && !isCapturing && !knowsAll(*products_, products))
+    enqueue_([scratch, rounded, roundedBytes] {
+      std::memset(rounded, 0, roundedBytes);
+      return absl::OkStatus();
+    });
   LLMRT_ASSIGN_OR_RETURN(bool isThere, prepareAll(*products_, products, place));
   // The scratch lives until measured products have run.
   enqueue_([scratch] { return absl::OkStatus(); });
   if (!isThere)
     return false;
-  enqueue_(
-      [rounding, words = launch.arguments, rounded, scratch]() -> absl::Status {
-        std::string error = emulation::runCudaForm(rounding, words, rounded);
-        return error.empty() ? absl::OkStatus() : absl::InternalError(error);
-      });
+  enqueue_([rounding = products.rounding, words = launch.arguments, rounded,
+            scratch]() -> absl::Status {
+    std::string error = emulation::runCudaForm(rounding, words, rounded);
+    return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+  });
   LLMRT_RETURN_IF_ERROR(multiplyAll(*products_, products, place));
   enqueue_([scratch] { return absl::OkStatus(); });
   return true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `linear` by the fake cuBLASLt on a device without a GPU: what the cuda device
-// does, with scratch of its own for each launch.
+// Products of matrices by the fake cuBLASLt on a device without a GPU: what the
+// cuda device does, with scratch of its own for each launch.
 #pragma once
 
 #include "runtime/device/Device.h"
@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace llmrt::test {
 
@@ -19,9 +20,10 @@ public:
 
   EmulatedProducts(std::string tuningCache, Enqueue enqueue);
 
-  /// Enqueues a launch of `linear`. Returns false if the library does not take
+  /// Enqueues a launch of a kernel. Returns false if the library does not take
   /// it. `scratchBytes`: what the device holds, without counters.
-  absl::StatusOr<bool> launch(const DeviceLaunch& launch, bool isCapturing,
+  absl::StatusOr<bool> launch(std::string_view kernel,
+                              const DeviceLaunch& launch, bool isCapturing,
                               int64_t scratchBytes);
 
 private:

@@ -34,8 +34,9 @@ namespace {
 
 using namespace lt;
 
-FakeLtCounts counts;
-int failIn = -1;
+// Ranks are threads, each with a library of its own.
+thread_local FakeLtCounts counts;
+thread_local int failIn = -1;
 
 /// How an algorithm looks in the library. Smaller numbers are proposed first.
 struct FakeAlgorithm {

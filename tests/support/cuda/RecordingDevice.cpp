@@ -336,9 +336,10 @@ private:
                                  launch.cols, options_.features);
     if (!shape.ok())
       return fail(shape.status());
-    if (options_.hasCublasLt && info.name == "linear") {
-      absl::StatusOr<bool> isByLibrary = products_.launch(
-          launch, capture_.has_value(), heldScratchBytes_ - kCudaCounterBytes);
+    if (options_.hasCublasLt) {
+      absl::StatusOr<bool> isByLibrary =
+          products_.launch(info.name, launch, capture_.has_value(),
+                           heldScratchBytes_ - kCudaCounterBytes);
       if (!isByLibrary.ok())
         return fail(isByLibrary.status());
       command.isByLibrary = *isByLibrary;

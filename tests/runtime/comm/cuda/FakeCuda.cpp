@@ -2,6 +2,7 @@
 #include "tests/runtime/comm/cuda/FakeCuda.h"
 
 #include "runtime/comm/RankOrderSum.h"
+#include "tests/runtime/comm/cuda/EmulatedPeerSum.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -11,6 +12,7 @@ namespace llmrt::testing {
 namespace {
 
 std::atomic<int> numObjects{0};
+constexpr int kNoPeerAccess = 217; // cudaErrorPeerAccessUnsupported
 
 class FakeEvent {
 public:
@@ -79,7 +81,35 @@ int mark(int, void* stream, uint64_t* word, uint32_t* count, uint32_t number) {
   return 0;
 }
 
+// Ranks are threads of one process, as two GPUs of a host are.
+std::atomic<int> numPeerSums{0};
+
+int shareMemory(int, void* memory, CudaTable::SharedMemory* shared) {
+  *shared = {};
+  shared->address = reinterpret_cast<uint64_t>(memory);
+  return 0;
+}
+
+int openShared(int, const CudaTable::SharedMemory* shared, void** memory) {
+  *memory = reinterpret_cast<void*>(shared->address);
+  ++numObjects;
+  return 0;
+}
+
+int closeShared(int, void*) {
+  --numObjects;
+  return 0;
+}
+
+int sumOverPeers(int, void* stream, const PeerSumCall& call) {
+  ++numPeerSums;
+  streamOf(stream).enqueue([call] { emulatePeerSum(call); });
+  return 0;
+}
+
 } // namespace
+
+int numFakePeerSums() { return numPeerSums; }
 
 FakeCudaStream::FakeCudaStream() : thread_([this] { work(); }) {}
 
@@ -148,7 +178,7 @@ void FakeCudaStream::work() {
   }
 }
 
-CudaTable fakeCudaTable() {
+CudaTable fakeCudaTable(bool reachesPeers) {
   CudaTable table;
   table.streamCreate = create<FakeCudaStream>;
   table.streamDestroy = destroy<FakeCudaStream>;
@@ -187,6 +217,14 @@ CudaTable fakeCudaTable() {
         [=] { llmrt::addInRankOrder(out, all, numElements, dtype); });
     return 0;
   };
+  table.shareMemory = shareMemory;
+  table.openShared = openShared;
+  if (!reachesPeers)
+    table.openShared = [](int, const CudaTable::SharedMemory*, void**) {
+      return kNoPeerAccess;
+    };
+  table.closeShared = closeShared;
+  table.sumOverPeers = sumOverPeers;
   table.errorText = [](int) { return "fake CUDA error"; };
   return table;
 }

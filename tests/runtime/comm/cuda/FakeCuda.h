@@ -44,9 +44,14 @@ private:
   std::thread thread_;
 };
 
-CudaTable fakeCudaTable();
+/// `reachesPeers`: other devices' memory can be opened.
+CudaTable fakeCudaTable(bool reachesPeers = true);
 
-/// Allocations, streams and events that have not been given back.
+/// Allocations, streams, events and opened memory that have not been given
+/// back.
 int numFakeCudaObjects();
+
+/// Sums over peers that all ranks have enqueued so far.
+int numFakePeerSums();
 
 } // namespace llmrt::testing

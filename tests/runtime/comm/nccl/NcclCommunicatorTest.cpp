@@ -24,5 +24,13 @@ INSTANTIATE_TEST_SUITE_P(NcclStream, CommunicatorSuite,
                            return "Ranks" + std::to_string(info.param->size());
                          });
 
+INSTANTIATE_TEST_SUITE_P(
+    NcclStreamWithoutPeers, CommunicatorSuite,
+    ::testing::Values(makeNcclRunner(2, CallsOn::StreamWithoutPeers),
+                      makeNcclRunner(3, CallsOn::StreamWithoutPeers)),
+    [](const auto& info) {
+      return "Ranks" + std::to_string(info.param->size());
+    });
+
 } // namespace
 } // namespace llmrt::testing

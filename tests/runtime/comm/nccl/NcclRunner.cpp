@@ -4,11 +4,14 @@
 #include "runtime/comm/nccl/NcclFabric.h"
 #include "tests/runtime/comm/cuda/StreamedFabric.h"
 
+#include <atomic>
 #include <dlfcn.h>
 #include <thread>
 
 namespace llmrt::testing {
 namespace {
+
+std::atomic<int> lonelyRank{-1};
 
 class NcclRunner final : public RankRunner {
 public:
@@ -48,7 +51,9 @@ private:
     rendezvous.timeoutSeconds = 30;
     auto joined = Rendezvous::join(rendezvous, std::move(server));
     ASSERT_TRUE(joined.ok()) << joined.status();
-    NcclFabricParts parts = {loadFakeNccl(), fakeCudaTable(),
+    const bool reachesPeers =
+        callsOn_ != CallsOn::StreamWithoutPeers && rank != lonelyRank;
+    NcclFabricParts parts = {loadFakeNccl(), fakeCudaTable(reachesPeers),
                              std::move(*joined)};
     auto fabric = createNcclFabric(std::move(parts), options);
     ASSERT_TRUE(fabric.ok()) << fabric.status();
@@ -66,6 +71,8 @@ private:
 std::shared_ptr<RankRunner> makeNcclRunner(int numRanks, CallsOn callsOn) {
   return std::make_shared<NcclRunner>(numRanks, callsOn);
 }
+
+void setLonelyFakeRank(int rank) { lonelyRank = rank; }
 
 std::string fakeNcclPath() { return LLMC_FAKE_NCCL; }
 

@@ -12,14 +12,18 @@
 namespace llmrt::testing {
 
 /// Host: calls without a stream, over host memory. Stream: each rank's calls go
-/// to a stream, and the test waits behind each of them.
-enum class CallsOn { Host, Stream };
+/// to a stream, and the test waits behind each of them; devices reach each
+/// other's memory, or not.
+enum class CallsOn { Host, Stream, StreamWithoutPeers };
 
 std::shared_ptr<RankRunner> makeNcclRunner(int numRanks, CallsOn callsOn);
 
 /// Returns the path of libfakenccl.so.
 std::string fakeNcclPath();
 NcclTable loadFakeNccl();
+
+/// Lets the device of one rank reach no other; -1: none.
+void setLonelyFakeRank(int rank);
 /// Of the library that is loaded.
 FakeNcclControl& fakeControl();
 

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/device/cublaslt/LibraryLaunch.h"
+
+#include "runtime/base/Error.h"
+#include "runtime/kernels/cuda/LibraryProducts.h"
+#include "runtime/kernels/cuda/RoundedFactors.h"
+
+#include <algorithm>
+
+namespace llmrt {
+namespace {
+
+using Products = absl::InlinedVector<MatrixProduct, 3>;
+
+/// y_j = x W_j^T.
+Products productsOf(const LinearArgs& a, int64_t rows, const uint8_t* rounded) {
+  Products products;
+  for (int64_t j = 0; j < a.count; ++j) {
+    MatrixProduct product;
+    product.m = rows;
+    product.n = a.weights[j].N;
+    product.k = a.K;
+    product.a = rounded;
+    product.lda = factorStride(a.K);
+    product.b = a.weights[j].w;
+    product.ldb = a.K;
+    product.transposeB = true;
+    product.c = a.weights[j].y;
+    product.ldc = a.weights[j].ldy;
+    products.push_back(product);
+  }
+  return products;
+}
+
+/// dx = dy W.
+Products productsOf(const LinearInputGradientArgs& a, int64_t rows,
+                    const uint8_t* rounded) {
+  MatrixProduct product;
+  product.m = rows;
+  product.n = a.K;
+  product.k = a.N;
+  product.a = rounded;
+  product.lda = factorStride(a.N);
+  product.b = a.w;
+  product.ldb = a.K;
+  product.c = a.dx;
+  product.ldc = a.lddx;
+  return {product};
+}
+
+/// out (+)= dy^T x.
+Products productsOf(const LinearWeightGradientArgs& a, int64_t,
+                    const uint8_t* rounded) {
+  MatrixProduct product;
+  product.m = a.N;
+  product.n = a.K;
+  product.k = a.rows;
+  product.a = rounded;
+  product.lda = factorStride(a.N);
+  product.transposeA = true;
+  product.b = rounded + factorBytes(a.rows, a.N);
+  product.ldb = factorStride(a.K);
+  product.c = a.out;
+  product.ldc = a.K;
+  product.accumulates = a.accumulate != 0;
+  return {product};
+}
+
+} // namespace
+
+std::optional<LibraryLaunch> libraryLaunch(std::string_view kernel,
+                                           const uint64_t* words, int64_t rows,
+                                           const uint8_t* scratch) {
+  std::optional<CudaLaunchShape> rounding =
+      libraryRounding(kernel, words, rows);
+  if (!rounding)
+    return std::nullopt;
+  LibraryLaunch launch = {*std::move(rounding), {}};
+  if (kernel == "linear_input_gradient")
+    launch.products =
+        productsOf(readArgs<LinearInputGradientArgs>(words), rows, scratch);
+  else if (kernel == "linear_weight_gradient")
+    launch.products =
+        productsOf(readArgs<LinearWeightGradientArgs>(words), rows, scratch);
+  else
+    launch.products = productsOf(readArgs<LinearArgs>(words), rows, scratch);
+  return launch;
+}
+
+absl::StatusOr<bool> prepareAll(MatrixProducts& library,
+                                const LibraryLaunch& launch,
+                                const MatrixProducts::Place& place) {
+  for (const MatrixProduct& product : launch.products) {
+    LLMRT_ASSIGN_OR_RETURN(bool isThere, library.prepare(product, place));
+    if (!isThere)
+      return false;
+  }
+  return true;
+}
+
+bool knowsAll(const MatrixProducts& library, const LibraryLaunch& launch) {
+  return std::all_of(
+      launch.products.begin(), launch.products.end(),
+      [&](const MatrixProduct& product) { return library.knows(product); });
+}
+
+absl::Status multiplyAll(MatrixProducts& library, const LibraryLaunch& launch,
+                         const MatrixProducts::Place& place) {
+  for (const MatrixProduct& product : launch.products)
+    LLMRT_RETURN_IF_ERROR(library.multiply(product, place));
+  return absl::OkStatus();
+}
+
+} // namespace llmrt
