@@ -117,12 +117,11 @@ int64_t numLibraryLaunches = 0;
 Device& deviceOfTests() {
   static auto make = [](bool hasWgmma, bool hasCublasLt) {
     return test::createRecordingDevice(
-        {.hasCublasLt = hasCublasLt,
-         .observe =
-             [](const test::RecordedCommand& command) {
-               numLibraryLaunches += command.isByLibrary;
-             },
-         .features = {.hasWgmma = hasWgmma}});
+        {.features = {.hasWgmma = hasWgmma},
+         .hasCublasLt = hasCublasLt,
+         .observe = [](const test::RecordedCommand& command) {
+           numLibraryLaunches += command.isByLibrary;
+         }});
   };
   static std::unique_ptr<Device> emulations[2][2] = {
       {make(false, false), make(false, true)},
