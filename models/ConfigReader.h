@@ -121,6 +121,10 @@ void readDecoder(ConfigReader& reader, const DecoderDefaults& defaults,
 /// writes it).
 RopeConfig readRope(ConfigReader& parameters, double theta);
 
+/// Keeps a ConfigContradiction if rope_parameters and rope_scaling are both
+/// there and differ: versions of transformers disagree on which one counts.
+void requireOneRope(ConfigReader& reader);
+
 /// Reads the special token ids and checks them against the vocabulary.
 void readSpecialTokens(ConfigReader& reader, ModelConfig& config);
 

@@ -64,6 +64,18 @@ void readSpecialTokens(ConfigReader& reader, ModelConfig& config) {
       config.eosTokens.push_back(eos);
 }
 
+void requireOneRope(ConfigReader& reader) {
+  if (!reader.has("rope_parameters") || !reader.has("rope_scaling"))
+    return;
+  nlohmann::json parameters = reader.fields()["rope_parameters"];
+  nlohmann::json scaling = reader.fields()["rope_scaling"];
+  for (nlohmann::json* object : {&parameters, &scaling})
+    if (object->is_object())
+      object->erase("rope_theta");
+  reader.require(parameters == scaling,
+                 "rope_parameters and rope_scaling are both given and differ");
+}
+
 void readDecoder(ConfigReader& reader, const DecoderDefaults& defaults,
                  ModelConfig& config) {
   config.vocab = reader.integer("vocab_size", 1, kMaxVocab);
@@ -114,6 +126,7 @@ void readDecoder(ConfigReader& reader, const DecoderDefaults& defaults,
   reader.refuseIfTrue("mlp_bias");
   reader.refuseIfTrue("use_bidirectional_attention");
   // transformers 5 moved rope_theta and rope_scaling into rope_parameters.
+  requireOneRope(reader);
   double theta = reader.numberOr("rope_theta", defaults.ropeTheta, 1, 1e15);
   ConfigReader rope = reader.object(
       reader.has("rope_parameters") ? "rope_parameters" : "rope_scaling");

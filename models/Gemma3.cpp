@@ -15,6 +15,7 @@ namespace {
 /// transformers 5 writes one object per kind of layer; before, rope_scaling was
 /// of full layers alone.
 void readRopes(ConfigReader& reader, ModelConfig& config) {
+  requireOneRope(reader);
   double global = reader.numberOr("rope_theta", 1e6, 1, 1e15);
   double local = reader.numberOr("rope_local_base_freq", 1e4, 1, 1e15);
   bool isNew = reader.has("rope_parameters");

@@ -8,6 +8,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/io/Dequantize.h"
 
+#include "absl/strings/match.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
@@ -52,6 +53,25 @@ std::vector<Expectation> expectedTensors(mlir::ModuleOp module) {
   return tensors;
 }
 
+/// A head that is saved although it is tied has to be the embedding.
+absl::Status checkTiedHead(const llmrt::SourceTensor& head,
+                           const llmrt::WeightSource& weights) {
+  if (!absl::EndsWith(head.name, "lm_head.weight"))
+    return absl::OkStatus();
+  for (const llmrt::SourceTensor& table : weights.tensors())
+    if ((absl::EndsWith(table.name, "embed_tokens.weight") ||
+         absl::EndsWith(table.name, "wte.weight")) &&
+        (table.shape != head.shape || table.type != head.type ||
+         table.bytes != head.bytes))
+      return makeError(
+          ErrorCode::ConfigContradiction,
+          absl::StrCat("tensor ", head.name, " of ", weights.path(), " is not ",
+                       table.name, ", to which tie_word_embeddings ties it"),
+          "set tie_word_embeddings to false in config.json, or leave the "
+          "tensor out");
+  return absl::OkStatus();
+}
+
 absl::Status
 checkAgainst(mlir::ModuleOp module, const llmrt::WeightSource& weights,
              const std::function<bool(const std::string&)>& isIgnored) {
@@ -75,13 +95,18 @@ checkAgainst(mlir::ModuleOp module, const llmrt::WeightSource& weights,
                        llmrt::sourceTypeInfo(tensor->type).name),
           "use a checkpoint in f32, f16, bf16, Q8_0, Q4_0, Q4_1 or Q6_K");
   }
-  for (const llmrt::SourceTensor& tensor : weights.tensors())
-    if (!used.count(tensor.name) && !isIgnored(tensor.name))
+  for (const llmrt::SourceTensor& tensor : weights.tensors()) {
+    if (used.count(tensor.name))
+      continue;
+    if (isIgnored(tensor.name))
+      LLMRT_RETURN_IF_ERROR(checkTiedHead(tensor, weights));
+    else
       return makeError(
           ErrorCode::TensorUnused,
           absl::StrCat("tensor ", tensor.name, " of ", weights.path(),
                        " has no place in the model that its config describes"),
           "check the number of layers and the model type of the config");
+  }
   return absl::OkStatus();
 }
 

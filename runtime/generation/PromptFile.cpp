@@ -96,8 +96,6 @@ std::string readPrompt(const Json& json, PromptLine& line) {
   return line.text.empty() ? absl::StrCat("\"", name, "\" is empty") : "";
 }
 
-} // namespace
-
 absl::Status makeLineError(const std::string& path, int64_t number,
                            const std::string& what) {
   return makeError(ErrorCode::PromptLineMalformed,
@@ -105,6 +103,8 @@ absl::Status makeLineError(const std::string& path, int64_t number,
                    "write one JSON object a line, with \"text\", \"prompt\" or "
                    "\"messages\"");
 }
+
+} // namespace
 
 absl::StatusOr<PromptFile> PromptFile::open(const std::string& path) {
   LLMRT_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(path));
@@ -149,8 +149,8 @@ absl::StatusOr<PromptLine> PromptFile::read(int64_t index) const {
   if (wrong.empty())
     wrong = readSampling(json, line);
   line.id = json.contains("id") ? json["id"] : Json(at.number);
-  if (!line.id.is_string() && !line.id.is_number())
-    wrong = "\"id\" is not a text or a number";
+  if (!line.id.is_string() && !line.id.is_number_integer())
+    wrong = "\"id\" is not a text or an integer of 64 bits";
   if (!wrong.empty())
     return malformed(wrong);
   return line;

@@ -65,8 +65,4 @@ private:
   std::vector<Line> lines_;
 };
 
-/// Makes the error of a line of a prompt file.
-absl::Status makeLineError(const std::string& path, int64_t number,
-                           const std::string& what);
-
 } // namespace llmrt

@@ -3,6 +3,7 @@
 // named, with what it consists of; --update writes the budget that the plan
 // meets exactly.
 #include "runtime/base/Error.h"
+#include "runtime/io/OutputPaths.h"
 #include "tools/llmc/Budget.h"
 #include "tools/llmc/Commands.h"
 
@@ -95,6 +96,10 @@ int runCheck(const CommandLine& line) {
     return fail(open.status(), kTrouble);
   std::vector<Counter> counters = countPlan(*open);
   if (line.updateBudget) {
+    absl::Status paths =
+        llmrt::checkOutputPaths({{"--budget", line.budget}}, line.positional);
+    if (!paths.ok())
+      return fail(paths, kTrouble);
     absl::Status written = writeResult(line.budget, writeBudget(counters));
     return written.ok() ? 0 : fail(written, kTrouble);
   }

@@ -9,6 +9,7 @@
 #include "models/Import.h"
 #include "runtime/base/Error.h"
 #include "runtime/base/NearestName.h"
+#include "runtime/io/OutputPaths.h"
 #include "runtime/plan/PlanFile.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/MemoryLimit.h"
@@ -43,7 +44,8 @@ absl::StatusOr<std::vector<Axis>> parseMesh(const std::string& text) {
   std::vector<Axis> axes = {{"dp", 1}, {"pp", 1}, {"tp", 1}};
   std::set<std::string> seen;
   llvm::SmallVector<llvm::StringRef> parts;
-  llvm::StringRef(text).split(parts, ',', -1, /*KeepEmpty=*/false);
+  if (!text.empty())
+    llvm::StringRef(text).split(parts, ',');
   for (llvm::StringRef part : parts) {
     auto [name, value] = part.split('=');
     int64_t ranks = 0;
@@ -53,8 +55,8 @@ absl::StatusOr<std::vector<Axis>> parseMesh(const std::string& text) {
         axis == axes.end() || !seen.insert(name.str()).second)
       return makeError(ErrorCode::MeshInvalid,
                        "bad mesh axis '" + part.str() + "'",
-                       "write each of dp, pp, tp at most once with a positive "
-                       "size, as in --mesh=dp=2,tp=4");
+                       "write each of dp, pp, tp at most once with a size "
+                       "from 1 to 65536, as in --mesh=dp=2,tp=4");
     axis->size = ranks;
   }
   // What a plan can name (runtime/plan/VerifyPlan.cpp).
@@ -326,6 +328,13 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.microbatches = line.microbatches;
   options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
+  if (line.mode == "infer" && options.seq > 0 && line.seq > options.seq)
+    return makeError(
+        ErrorCode::BadOptionValue,
+        llvm::formatv("--seq={0} for a model with a context of {1} tokens",
+                      line.seq, options.seq)
+            .str(),
+        llvm::formatv("use at most {0}", options.seq).str());
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);
   if (options.seq == 0)
@@ -379,6 +388,8 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkDisabled(line.disabled));
   LLMRT_RETURN_IF_ERROR(checkTogether(line));
   LLMRT_RETURN_IF_ERROR(parseMesh(line.mesh).status());
+  LLMRT_RETURN_IF_ERROR(
+      llmrt::checkOutputPaths({{"-o", line.output}}, line.positional));
   LLMRT_ASSIGN_OR_RETURN(
       OwningOpRef<ModuleOp> module,
       readModel(context, line.positional.front(), line.output));

@@ -2,6 +2,7 @@
 // `llmc import`: a checkpoint, or a new model, as a module.
 #include "models/Import.h"
 #include "runtime/base/Error.h"
+#include "runtime/io/OutputPaths.h"
 #include "tools/llmc/Commands.h"
 #include "tools/llmc/ModelInput.h"
 #include "tools/llmc/ModelReport.h"
@@ -20,6 +21,10 @@ int runImport(const CommandLine& line, MLIRContext& context) {
     return fail(makeError(ErrorCode::BadOptionValue,
                           "llmc import needs one checkpoint, or --new=FAMILY",
                           "see llmc --help"));
+  absl::Status paths =
+      llmrt::checkOutputPaths({{"-o", line.output}}, line.positional);
+  if (!paths.ok())
+    return fail(paths);
   auto module = line.newModel.empty()
                     ? importModel(context, line.positional.front(), line.output)
                     : llmc::newModel(context, line.newModel);

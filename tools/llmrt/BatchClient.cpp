@@ -62,9 +62,11 @@ absl::Status BatchClient::checkLines(int64_t contextTokens) {
   for (int64_t index = 0; index < prompts_.numPrompts(); ++index) {
     LLMRT_ASSIGN_OR_RETURN(PromptLine line, prompts_.read(index));
     absl::StatusOr<EncodedPrompt> prompt = encode(line);
-    if (!prompt.ok())
-      return makeLineError(options_.promptsPath, line.number,
-                           std::string(prompt.status().message()));
+    if (!prompt.ok()) // has a code of its own: text, or chat template
+      return absl::Status(prompt.status().code(),
+                          absl::StrCat(prompt.status().message(), " (",
+                                       options_.promptsPath, ", line ",
+                                       line.number, ")"));
     auto numTokens = static_cast<int64_t>(prompt->ids.size());
     if (numTokens >= contextTokens)
       return makeError(ErrorCode::PromptTooLong,

@@ -4,6 +4,7 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/base/NearestName.h"
+#include "runtime/io/OutputPaths.h"
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -320,6 +321,25 @@ void findModeOptions(const CLI::App& run, RunOptions& options) {
   }
 }
 
+absl::Status checkRunOutputs(const RunOptions& options,
+                             std::vector<std::string> inputs) {
+  for (const std::string& path :
+       {options.session.planPath, options.promptsPath, options.tokenizer})
+    inputs.push_back(path);
+  for (const std::string& weights : options.session.weights) {
+    size_t set = weights.find('=');
+    inputs.push_back(weights);
+    if (set != std::string::npos)
+      inputs.push_back(weights.substr(set + 1));
+  }
+  return checkOutputPaths({{"--output", options.outputPath},
+                           {"--output-logits", options.logitsPath},
+                           {"--trace", options.tracePath},
+                           {"--memory-report", options.memoryReportPath},
+                           {"--metrics", options.training.metricsPath}},
+                          inputs);
+}
+
 absl::Status checkRunOptions(const RunOptions& options) {
   LLMRT_RETURN_IF_ERROR(checkSession(options.session));
   LLMRT_RETURN_IF_ERROR(checkSampling(options));
@@ -341,7 +361,7 @@ absl::Status checkRunOptions(const RunOptions& options) {
       (!options.promptsPath.empty() || !options.tokens.empty()))
     return contradiction("--chat is for one prompt",
                          "write \"messages\" in the lines of --prompts");
-  return absl::OkStatus();
+  return checkRunOutputs(options, {}); // a run may take hours
 }
 
 absl::Status checkBenchOptions(const BenchOptions& options) {

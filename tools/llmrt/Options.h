@@ -73,6 +73,12 @@ CLI::App* addExportCommand(CLI::App& app, ExportOptions& options);
 /// Returns OptionsContradict or BadOptionValue if the options make no sense
 /// together.
 absl::Status checkRunOptions(const RunOptions& options);
+
+/// Returns OptionsContradict or FileNotWritable if a file that the run is to
+/// write cannot be written, or is one that it reads; `inputs` are those that
+/// the options do not name.
+absl::Status checkRunOutputs(const RunOptions& options,
+                             std::vector<std::string> inputs);
 absl::Status checkBenchOptions(const BenchOptions& options);
 
 /// Sets the first option given of each mode.

@@ -93,8 +93,19 @@ absl::Status prepareText(const RunOptions& options, Preparation& ready) {
   return absl::OkStatus();
 }
 
+/// Where the plan says that weights and tokenizer lie.
+absl::Status checkPlansInputs(const RunOptions& options, const fb::Plan& plan) {
+  LLMRT_ASSIGN_OR_RETURN(std::vector<WeightLocation> weights,
+                         findWeights(plan, options.session));
+  std::vector<std::string> inputs;
+  for (const WeightLocation& location : weights)
+    inputs.push_back(location.path);
+  return checkRunOutputs(options, std::move(inputs));
+}
+
 absl::Status prepare(const RunOptions& options, Preparation& ready) {
   LLMRT_ASSIGN_OR_RETURN(ready.plan, loadPlan(options.session.planPath));
+  LLMRT_RETURN_IF_ERROR(checkPlansInputs(options, *ready.plan.plan));
   if (!options.tokens.empty()) {
     LLMRT_ASSIGN_OR_RETURN(ready.tokens, parseTokens(options.tokens));
     return absl::OkStatus();
