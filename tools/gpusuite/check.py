@@ -10,7 +10,7 @@ from gpusuite.pack import TRAININGS
 from gpusuite.results import Failed, Item, Skipped
 
 # What the library multiplies where it is there has a kernel of ours too.
-OWN_PRODUCTS = "CudaLinear*.*"
+OWN_PRODUCTS = "CudaLinear*.*:CudaFusedLinear.*"
 # Small shapes, for a tool that makes everything many times slower.
 SANITIZED_KERNELS = (
     "CudaEmbedding.*:CudaRope*.*:CudaKvAppend.*:CudaSelectRows.*:CudaUnstack.*:"
