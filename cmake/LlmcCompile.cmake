@@ -32,6 +32,9 @@ function(llmc_test name)
   cmake_parse_arguments(A "" "LABEL" "SOURCES;DEPS;ARGS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE ${A_DEPS} GTest::gmock GTest::gtest_main)
+  # What a test compares is computed in libraries; its own file compiles in two
+  # thirds of the time.
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   llmc_add_test(${name} "${A_LABEL}" ${name} ${A_ARGS})
 endfunction()
 

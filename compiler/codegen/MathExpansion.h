@@ -5,9 +5,9 @@
 // every lane, gives the same bits.
 //
 // Largest errors over every float against a double result, measured with
-// LLMC_EXHAUSTIVE=1 by tests/codegen/MathExpansionTest.cpp: exp 0.990, tanh 1.330,
-// erf 1.476 ulp. Exact at zeros, infinities and beyond; NaN gives NaN; exp goes on into
-// the subnormal numbers.
+// LLMC_EXHAUSTIVE=1 by tests/codegen/MathExpansionTest.cpp: exp 0.990,
+// tanh 1.330, erf 1.476 ulp. Exact at zeros, infinities and beyond; NaN gives
+// NaN; exp goes on into the subnormal numbers.
 #pragma once
 
 #include "mlir/IR/ImplicitLocOpBuilder.h"

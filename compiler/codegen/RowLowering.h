@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private to code generation: the tensors of one kernel while its row ops become linalg.
-// Shared by the ops of a model (LowerKernelToLinalg.cpp) and their gradients
-// (LowerGradientsToLinalg.cpp).
+// Private to code generation: the tensors of one kernel while its row ops
+// become linalg. Shared by the ops of a model (LowerKernelToLinalg.cpp) and
+// their gradients (LowerGradientsToLinalg.cpp).
 #pragma once
 
 #include "dialects/llm/Llm.h"
@@ -150,7 +150,8 @@ struct Lowering {
 /// activation(x).
 Value activate(ImplicitLocOpBuilder& b, llm::ActivationKind kind, Value x);
 
-/// Lowers a gradient op of rows to values for its results; empty for any other op.
+/// Lowers a gradient op of rows to values for its results; empty for any other
+/// op.
 SmallVector<Value> lowerGradient(Lowering& l, Operation* op, ValueRange in);
 
 } // namespace llmc

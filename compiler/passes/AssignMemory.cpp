@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gives every buffer its offset in the stage's arena. Persistent buffers come first; the
-// programs of a stage share what follows, since one runs at a time. A buffer lives from
-// the first to the last command that names it, in program order, which is also the order
-// of the communication stream's commands; an asynchronous collective holds its buffers
-// until the compute stream waits for it.
+// Gives every buffer its offset in the stage's arena. Persistent buffers come
+// first; the programs of a stage share what follows, since one runs at a time.
+// A buffer lives from the first to the last command that names it, in program
+// order, which is also the order of the communication stream's commands; an
+// asynchronous collective holds its buffers until the compute stream waits for
+// it.
 #include "compiler/passes/Buckets.h"
 #include "compiler/passes/Passes.h"
 #include "dialects/plan/Plan.h"
@@ -45,8 +46,10 @@ void touch(IntervalMap& intervals, const llvm::StringMap<plan::BufferOp>& all,
   it->second.last = std::max(it->second.last, at);
 }
 
-/// Command at which the compute stream waits for what command `op` (on stream 1) does.
-int64_t completionOf(Operation* op, const DenseMap<Operation*, int64_t>& order) {
+/// Command at which the compute stream waits for what command `op` (on stream
+/// 1) does.
+int64_t completionOf(Operation* op,
+                     const DenseMap<Operation*, int64_t>& order) {
   auto record = dyn_cast_or_null<plan::RecordEventOp>(op->getNextNode());
   if (!record)
     return order.lookup(op);
@@ -90,8 +93,8 @@ livenessOf(plan::ProgramOp program,
   return result;
 }
 
-/// Places intervals above `base`, largest first, each at the lowest offset that no
-/// placed interval alive at the same time covers. Returns the end.
+/// Places intervals above `base`, largest first, each at the lowest offset that
+/// no placed interval alive at the same time covers. Returns the end.
 int64_t place(SmallVector<Interval> intervals, int64_t base, Builder& builder) {
   llvm::sort(intervals, [](const Interval& a, const Interval& b) {
     plan::BufferOp x = a.buffer, y = b.buffer;
@@ -105,8 +108,7 @@ int64_t place(SmallVector<Interval> intervals, int64_t base, Builder& builder) {
     for (Interval* other : placed)
       if (other->first <= interval.last && interval.first <= other->last) {
         int64_t offset = *other->buffer.getOffset();
-        taken.push_back(
-            {offset, offset + alignUp(other->buffer.getBytes())});
+        taken.push_back({offset, offset + alignUp(other->buffer.getBytes())});
       }
     llvm::sort(taken);
     int64_t offset = base, bytes = alignUp(interval.buffer.getBytes());

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts the layers of each entry into contiguous runs of nearly equal cost, one for each
-// stage, or for each chunk of a stage (virtual stages). Cost is the bytes of parameters that
-// a call reads: decode is bound by them, and prefill's FLOPs are proportional to them. The
-// embedding lookup reads rows, not the table.
+// Cuts the layers of each entry into contiguous runs of nearly equal cost, one
+// for each stage, or for each chunk of a stage (virtual stages). Cost is the
+// bytes of parameters that a call reads: decode is bound by them, and prefill's
+// FLOPs are proportional to them. The embedding lookup reads rows, not the
+// table.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -27,7 +28,8 @@ int64_t parameterBytes(Operation* op) {
   return bytes;
 }
 
-/// Calls that stay together: a layer, after that of a reference model beside it.
+/// Calls that stay together: a layer, after that of a reference model beside
+/// it.
 using Layer = SmallVector<func::CallOp, 2>;
 
 SmallVector<Layer> layersOf(func::FuncOp entry) {
@@ -49,9 +51,9 @@ LogicalResult assign(func::FuncOp entry, int64_t stages,
   if (numLayers < stages * virtualStages)
     return entry.emitError("LLMC-E1002: pp=")
            << stages
-           << (virtualStages > 1
-                   ? " with " + std::to_string(virtualStages) + " virtual stages"
-                   : std::string())
+           << (virtualStages > 1 ? " with " + std::to_string(virtualStages) +
+                                       " virtual stages"
+                                 : std::string())
            << " for a model of " << numLayers << " layers; use at most "
            << numLayers / virtualStages;
   std::vector<int64_t> costs;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the segments of a training step (prologue, forward, backward, loss, optimizer) from
-// `@forward`. What each does is in docs/design/training.md. Nothing here knows a model
-// family, a mesh or a schedule.
+// Makes the segments of a training step (prologue, forward, backward, loss,
+// optimizer) from
+// `@forward`. What each does is in docs/design/training.md. Nothing here knows
+// a model family, a mesh or a schedule.
 #include "compiler/passes/ModelForm.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/TrainingForward.h"
@@ -28,8 +29,8 @@ class TrainingStepBuilder {
 public:
   TrainingStepBuilder(ModuleOp module, const Options& options)
       : module_(module), options_(options), symbols_(module),
-        builder_(module.getContext()),
-        differentiation_(module), isPreference_(options.objective == "dpo") {}
+        builder_(module.getContext()), differentiation_(module),
+        isPreference_(options.objective == "dpo") {}
 
   LogicalResult run() {
     forward_ = symbols_.lookup<func::FuncOp>("forward");
@@ -60,8 +61,7 @@ private:
     if (options_.batch % parts != 0)
       return module_.emitError("LLMC-E1002: a batch of ")
              << options_.batch << " sequences cannot be cut into " << parts
-             << " equal parts (dp x microbatches); use a multiple of "
-             << parts;
+             << " equal parts (dp x microbatches); use a multiple of " << parts;
     shape_ = {options_.batch / parts, options_.seq};
     if (isPreference_ && shape_.sequences % 2 != 0)
       return module_.emitError("LLMC-E1002: a micro-batch of ")
@@ -106,7 +106,8 @@ private:
     return success();
   }
 
-  /// Whether the reference model is part of the step; else its losses are inputs.
+  /// Whether the reference model is part of the step; else its losses are
+  /// inputs.
   bool hasReference() const {
     return isPreference_ && options_.reference == "plan";
   }
@@ -162,10 +163,10 @@ private:
     for (auto param : module_.getOps<llm::ParamOp>())
       if (!isFrozen(param.getSymName()))
         trained_.push_back(param);
-    declareState("norm_terms",
-                 tensor({static_cast<int64_t>(trained_.size())},
-                        builder_.getF64Type()),
-                 llm::StateRole::scalar);
+    declareState(
+        "norm_terms",
+        tensor({static_cast<int64_t>(trained_.size())}, builder_.getF64Type()),
+        llm::StateRole::scalar);
     for (llm::ParamOp param : trained_) {
       StringRef name = param.getSymName();
       auto type = cast<RankedTensorType>(param.getType()).clone(f32());
@@ -239,9 +240,9 @@ private:
   }
 
   void buildPrologue() {
-    auto type = tensor({options_.microbatches * shape_.sequences,
-                        shape_.rowsPerSequence},
-                       builder_.getI32Type());
+    auto type = tensor(
+        {options_.microbatches * shape_.sequences, shape_.rowsPerSequence},
+        builder_.getI32Type());
     func::FuncOp func = createSegment("prologue", {"labels"}, {type});
     Value labels = func.getArgument(0);
     for (auto state : module_.getOps<llm::StateOp>())
@@ -249,8 +250,8 @@ private:
           state.getRole() == llm::StateRole::scalar)
         llm::ZeroStateOp::create(builder_, state.getLoc(), state.getSymName());
     int64_t unit = isPreference_ ? 2 * shape_.rowsPerSequence : 1;
-    Value count = llm::CountLabelsOp::create(
-        builder_, named("count"), tensor({1}, f32()), labels, unit);
+    Value count = llm::CountLabelsOp::create(builder_, named("count"),
+                                             tensor({1}, f32()), labels, unit);
     llm::AccumulateOp::create(builder_, named("count"), count, "count");
     finishSegment(func, {}, {});
   }
@@ -277,16 +278,17 @@ private:
     auto isTrained = [&](StringRef param) { return !isFrozen(param); };
     TrainingForward copies(forward_, symbols_, differentiation_, shape_, dtype_,
                            isTrained);
-    auto logits = copies.write(builder_, body.getArgument(0),
-                               body.getArgument(1), body.getArgument(2),
-                               hasReference());
+    auto logits =
+        copies.write(builder_, body.getArgument(0), body.getArgument(1),
+                     body.getArgument(2), hasReference());
     if (failed(logits))
       return failure();
-    llm::CrossEntropyLossOp loss = rowLosses(logits->model, body.getArgument(3));
-    Value pairWeights = isPreference_
-                            ? addPreferenceLoss(loss.getLoss(),
-                                                logits->reference, body)
-                            : addTokenLoss(loss.getLoss(), body.getArgument(3));
+    llm::CrossEntropyLossOp loss =
+        rowLosses(logits->model, body.getArgument(3));
+    Value pairWeights =
+        isPreference_
+            ? addPreferenceLoss(loss.getLoss(), logits->reference, body)
+            : addTokenLoss(loss.getLoss(), body.getArgument(3));
 
     func::FuncOp backward = createMicroBatchSegment("backward");
     Block& gradients = backward.getBody().front();
@@ -305,9 +307,9 @@ private:
                                 get.getParam().str() + ".gradient");
     };
     DenseMap<Value, Value> found;
-    if (failed(differentiation_.differentiate(
-            body, builder_, {{logits->model, dlogits}}, isWanted, accumulate,
-            found)))
+    if (failed(differentiation_.differentiate(body, builder_,
+                                              {{logits->model, dlogits}},
+                                              isWanted, accumulate, found)))
       return failure();
     IRMapping inputs;
     inputs.map(body.getArguments().take_front(gradients.getNumArguments()),
@@ -360,7 +362,8 @@ private:
     return {};
   }
 
-  /// The loss of pairs; `body` is that of `forward`. Returns the weights of rows.
+  /// The loss of pairs; `body` is that of `forward`. Returns the weights of
+  /// rows.
   Value addPreferenceLoss(Value rowLoss, Value referenceLogits, Block& body) {
     Location loc = named("loss");
     Value labels = body.getArgument(3), hyper = body.getArgument(4);
@@ -403,8 +406,8 @@ private:
     }
     Location loc = named("norm");
     auto one = tensor({1}, builder_.getF64Type());
-    Value own = llm::SumTermsOp::create(builder_, loc, one,
-                                        readState("norm_terms"));
+    Value own =
+        llm::SumTermsOp::create(builder_, loc, one, readState("norm_terms"));
     Value norm = llm::GlobalNormOp::create(builder_, loc, tensor({4}, f32()),
                                            own, hyper);
     for (llm::ParamOp param : trained_) {

@@ -203,8 +203,8 @@ void CollectiveCommands::lowerStart(dist::StartOp op) {
   if (isInPlace)
     shareOrCopy(op, send, wait.getResult());
   StringAttr recv = gatherBuffer(op, op.getArgs(), wait.getResult());
-  int64_t bytes = collectiveBytes(
-      op.getCollective(), cast<ShapedType>(op.getX().getType()), type);
+  int64_t bytes = collectiveBytes(op.getCollective(),
+                                  cast<ShapedType>(op.getX().getType()), type);
   if (isInPlace) // elements of a panel layout are spread over its padding
     bytes = std::max(bytes, buffers_.paddedBytes(recv));
   auto before = dyn_cast_or_null<dist::StartOp>(op->getPrevNode());

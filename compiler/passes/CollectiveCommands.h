@@ -15,8 +15,8 @@ public:
                      mlir::OpBuilder& builder)
       : module_(module), buffers_(buffers), builder_(builder) {}
 
-  /// Begins an entry: its events are counted from 0. What it sends and receives moves on
-  /// `transferStream`: 0 compute, 1 communication.
+  /// Begins an entry: its events are counted from 0. What it sends and receives
+  /// moves on `transferStream`: 0 compute, 1 communication.
   void startEntry(int64_t transferStream);
 
   /// Ends an entry: the compute stream waits for what still runs.
@@ -39,11 +39,11 @@ private:
   void lowerWait(dist::WaitOp op);
   void shareOrCopy(mlir::Operation* op, mlir::StringAttr operand,
                    mlir::Value result);
-  plan::CollectiveOp
-  createCollective(mlir::Operation* op, mlir::StringRef kind,
-                   mlir::DictionaryAttr args, mlir::StringAttr send,
-                   mlir::StringAttr recv, int64_t bytes, mlir::Type element,
-                   int64_t stream);
+  plan::CollectiveOp createCollective(mlir::Operation* op, mlir::StringRef kind,
+                                      mlir::DictionaryAttr args,
+                                      mlir::StringAttr send,
+                                      mlir::StringAttr recv, int64_t bytes,
+                                      mlir::Type element, int64_t stream);
   void createCopy(mlir::Operation* op, mlir::StringAttr from,
                   mlir::StringAttr to, int64_t bytes,
                   mlir::Attribute sendOffset);
@@ -56,7 +56,7 @@ private:
   int64_t transferStream_ = 0;
   int64_t numEvents_ = 0;
   mlir::DenseMap<mlir::Operation*, int64_t> doneEvents_; // of dist.start
-  plan::CollectiveOp bucket_; // of the last dist.start
+  plan::CollectiveOp bucket_;                 // of the last dist.start
   mlir::SmallVector<int64_t> gathersInPlace_; // events of those that still run
 };
 

@@ -35,10 +35,10 @@ DenseSet<Value> dependents(Block& block,
 
 } // namespace
 
-LogicalResult Differentiation::visitCall(
-    func::CallOp call, OpBuilder& builder,
-    llvm::function_ref<Value(Value)> gradientOf,
-    llvm::function_ref<void(Value, Value)> add) {
+LogicalResult
+Differentiation::visitCall(func::CallOp call, OpBuilder& builder,
+                           llvm::function_ref<Value(Value)> gradientOf,
+                           llvm::function_ref<void(Value, Value)> add) {
   DifferentiatedBlock* block = find(call.getCallee());
   if (!block)
     return call.emitOpError("calls a function without a gradient");
@@ -51,8 +51,8 @@ LogicalResult Differentiation::visitCall(
   }
   llvm::append_range(operands, call.getOperands());
   llvm::append_range(operands, call.getResults().drop_front(block->numResults));
-  auto copy = func::CallOp::create(builder, call.getLoc(), block->backward,
-                                   operands);
+  auto copy =
+      func::CallOp::create(builder, call.getLoc(), block->backward, operands);
   for (auto [i, arg] : llvm::enumerate(block->gradientOf))
     add(call.getOperand(arg), copy.getResult(i));
   return success();
@@ -69,8 +69,8 @@ LogicalResult Differentiation::differentiate(
   auto add = [&](Value value, Value gradient) {
     if (!gradient || !active.contains(value))
       return;
-    // Each use of a parameter is added to its gradient where it arises: a tied weight
-    // needs no sum of two matrices.
+    // Each use of a parameter is added to its gradient where it arises: a tied
+    // weight needs no sum of two matrices.
     if (auto get = value.getDefiningOp<llm::GetParamOp>()) {
       onParameter(get, gradient);
       return;
@@ -122,8 +122,7 @@ SmallVector<Value> Differentiation::saveValues(Block& forward, Block& backward,
   for (Value v : needed) {
     if (mapping.contains(v))
       continue;
-    if (isa_and_nonnull<llm::GetParamOp, llm::ReadStateOp>(
-            v.getDefiningOp())) {
+    if (isa_and_nonnull<llm::GetParamOp, llm::ReadStateOp>(v.getDefiningOp())) {
       builder.clone(*v.getDefiningOp(), mapping);
       continue;
     }
@@ -145,9 +144,9 @@ Differentiation::splitBlock(func::FuncOp block,
   OpBuilder builder(block->getContext());
   builder.setInsertionPointAfter(block);
   std::string name = block.getName().str();
-  auto backward = func::FuncOp::create(builder, block.getLoc(),
-                                       name + ".backward",
-                                       builder.getFunctionType({}, {}));
+  auto backward =
+      func::FuncOp::create(builder, block.getLoc(), name + ".backward",
+                           builder.getFunctionType({}, {}));
   backward.setPrivate();
   backward->setAttr(llm::LlmDialect::kBlockAttr, builder.getUnitAttr());
   Block* body = new Block();
@@ -163,8 +162,9 @@ Differentiation::splitBlock(func::FuncOp block,
     auto arg = dyn_cast<BlockArgument>(v);
     return arg && isFloatTensor(arg.getType()) && isWanted(arg.getArgNumber());
   };
-  if (failed(differentiate(forward, builder, std::move(seeds), wanted,
-                           [](llm::GetParamOp, Value) {}, gradients)))
+  if (failed(differentiate(
+          forward, builder, std::move(seeds), wanted,
+          [](llm::GetParamOp, Value) {}, gradients)))
     return failure();
   DifferentiatedBlock result{block, backward, ret->getNumOperands(), {}};
   SmallVector<Value> returned;
@@ -177,8 +177,7 @@ Differentiation::splitBlock(func::FuncOp block,
   SmallVector<Value> saved = saveValues(forward, *body, mapping);
   backward.setFunctionType(builder.getFunctionType(
       body->getArgumentTypes(),
-      SmallVector<Type>(
-          body->getTerminator()->getOperandTypes())));
+      SmallVector<Type>(body->getTerminator()->getOperandTypes())));
   ret->insertOperands(ret->getNumOperands(), saved);
   block.setFunctionType(builder.getFunctionType(
       forward.getArgumentTypes(), SmallVector<Type>(ret->getOperandTypes())));

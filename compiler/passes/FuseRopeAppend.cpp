@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One launch for: rope of the queries, rope of the keys, append of the turned keys, append
-// of the values. Looks from each attention at the appends to its caches; a model that
-// does something between keeps its separate kernels.
+// One launch for: rope of the queries, rope of the keys, append of the turned
+// keys, append of the values. Looks from each attention at the appends to its
+// caches; a model that does something between keeps its separate kernels.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RopeTables.h"
@@ -45,19 +45,18 @@ void fuse(func::FuncOp entry, llm::CachedAttentionOp attention) {
   OpBuilder builder(attention);
   auto cache = cast<MemRefType>(attention.getKeys().getType());
   auto table = cast<RankedTensorType>(attention.getBlockTable().getType());
-  auto positions =
-      cast<RankedTensorType>(attention.getPositions().getType());
+  auto positions = cast<RankedTensorType>(attention.getPositions().getType());
   int64_t headDim = attention.getHeadDim();
   int64_t heads = width(attention.getQ()) / headDim;
   LaunchSpec spec;
   spec.kernel = "rope_append";
-  spec.inputs = {{"q", ropeQ.getX()},
-                 {"k", ropeK.getX()},
-                 {"v", values.getX()},
-                 {"positions", attention.getPositions()},
-                 {"table", createRopeTable(builder, ropeQ,
-                                           table.getDimSize(1))},
-                 {"blockTable", attention.getBlockTable()}};
+  spec.inputs = {
+      {"q", ropeQ.getX()},
+      {"k", ropeK.getX()},
+      {"v", values.getX()},
+      {"positions", attention.getPositions()},
+      {"table", createRopeTable(builder, ropeQ, table.getDimSize(1))},
+      {"blockTable", attention.getBlockTable()}};
   spec.inouts = {{"keyCache", attention.getKeys()},
                  {"valueCache", attention.getValues()}};
   spec.results = {{"qOut", attention.getQ().getType()}};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Groups row ops that follow each other in data flow into plan.fused regions. A group is
-// emitted where its last member stood, so an op may join only if nothing between reads
-// what the group has computed so far.
+// Groups row ops that follow each other in data flow into plan.fused regions. A
+// group is emitted where its last member stood, so an op may join only if
+// nothing between reads what the group has computed so far.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RowOps.h"
@@ -21,8 +21,8 @@ using Group = SmallVector<Operation*>;
 
 Type rowsType(Operation* op) { return op->getResult(0).getType(); }
 
-/// Width that a norm works over; 0 for other ops. One kernel has one width: a norm of
-/// whole rows and a norm of heads walk memory differently.
+/// Width that a norm works over; 0 for other ops. One kernel has one width: a
+/// norm of whole rows and a norm of heads walk memory differently.
 int64_t normWidth(Operation* op) {
   if (auto norm = dyn_cast<llm::RmsNormOp>(op))
     return cast<RankedTensorType>(norm.getWeight().getType()).getDimSize(0);
@@ -33,13 +33,14 @@ int64_t normWidth(Operation* op) {
   return 0;
 }
 
-/// Returns true if `op`, later than all members, may join: it has their shape and all
-/// other readers of the group come after it.
+/// Returns true if `op`, later than all members, may join: it has their shape
+/// and all other readers of the group come after it.
 bool canJoin(const Group& group, Operation* op) {
   if (rowsType(group.front()) != rowsType(op))
     return false;
   for (Operation* member : group)
-    if (normWidth(member) && normWidth(op) && normWidth(member) != normWidth(op))
+    if (normWidth(member) && normWidth(op) &&
+        normWidth(member) != normWidth(op))
       return false;
   llvm::SmallPtrSet<Operation*, 8> members(group.begin(), group.end());
   for (Operation* member : group)
@@ -50,17 +51,17 @@ bool canJoin(const Group& group, Operation* op) {
   return true;
 }
 
-/// With the few rows of a decode step an add runs best inside the matrix product before
-/// it, and a norm inside the one after it (FuseSlots): such a pair stays apart.
+/// With the few rows of a decode step an add runs best inside the matrix
+/// product before it, and a norm inside the one after it (FuseSlots): such a
+/// pair stays apart.
 bool belongsToSlots(const Group& group, Operation* op) {
   constexpr int64_t kMostSlotRows = 16;
   auto type = cast<RankedTensorType>(rowsType(op));
   if (type.getDimSize(0) > kMostSlotRows ||
       !isa<llm::RmsNormOp, llm::LayerNormOp>(op))
     return false;
-  bool isBeforeProducts = llvm::all_of(op->getUsers(), [](Operation* user) {
-    return isa<llm::LinearOp>(user);
-  });
+  bool isBeforeProducts = llvm::all_of(
+      op->getUsers(), [](Operation* user) { return isa<llm::LinearOp>(user); });
   bool isAfterProduct = llvm::any_of(group, [](Operation* member) {
     return llvm::any_of(member->getOperands(), [](Value v) {
       return bool(v.getDefiningOp<llm::LinearOp>());
@@ -75,16 +76,16 @@ void fuseBlock(Block& block, bool hasSlots) {
   for (Operation& op : block) {
     if (!isRowOp(&op))
       continue;
-    // The group of the operand computed last; joining one group is enough, and keeps
-    // the decision local.
+    // The group of the operand computed last; joining one group is enough, and
+    // keeps the decision local.
     std::optional<unsigned> target;
     for (Value operand : op.getOperands()) {
       auto found = groupOf.find(operand.getDefiningOp());
       if (found == groupOf.end() || !canJoin(groups[found->second], &op) ||
           (hasSlots && belongsToSlots(groups[found->second], &op)))
         continue;
-      if (!target || groups[*target].back()->isBeforeInBlock(
-                         groups[found->second].back()))
+      if (!target ||
+          groups[*target].back()->isBeforeInBlock(groups[found->second].back()))
         target = found->second;
     }
     if (!target) {

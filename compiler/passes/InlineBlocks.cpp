@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inlines block functions into the entries, so that later passes see layers as
-// neighbours. MLIR's inliner would do, but it needs a call graph and loses the call
-// site in the location, which is what provenance is made of.
+// neighbours. MLIR's inliner would do, but it needs a call graph and loses the
+// call site in the location, which is what provenance is made of.
 #include "compiler/passes/Passes.h"
 #include "dialects/plan/Plan.h"
 

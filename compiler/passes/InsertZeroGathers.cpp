@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ZeRO stage 3: a rank keeps one run of each matrix and gathers the whole
-// at each use. Gathers stand at call sites, where parameters are read; block functions
-// do not change. In training, copies stay from the forward to the backward pass as long as
-// they fit into the budget.
+// at each use. Gathers stand at call sites, where parameters are read; block
+// functions do not change. In training, copies stay from the forward to the
+// backward pass as long as they fit into the budget.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
@@ -27,8 +27,8 @@ struct StageGathers {
   SmallVector<dist::ZeroGatherOp> forward, backward;
 };
 
-/// Keeps copies of gathered parameters of one stage from its forward to its backward
-/// functions.
+/// Keeps copies of gathered parameters of one stage from its forward to its
+/// backward functions.
 class CopyKeeper {
 public:
   CopyKeeper(ModuleOp module, int64_t ranks) : module_(module), ranks_(ranks) {}
@@ -55,8 +55,8 @@ public:
         continue;
       auto shard =
           cast<RankedTensorType>(gathers.forward.front().getShard().getType());
-      int64_t bytes = ranks_ * shard.getNumElements() *
-                      shard.getElementTypeBitWidth() / 8;
+      int64_t bytes =
+          ranks_ * shard.getNumElements() * shard.getElementTypeBitWidth() / 8;
       if (bytes > budgetBytes)
         continue;
       budgetBytes -= bytes;
@@ -110,8 +110,9 @@ struct InsertZeroGathersPass
       bool isReference = param.getWeightSet() == kReferenceSet;
       int64_t zero = isReference ? options.referenceZero : options.zero;
       if (zero >= 3 && type.getRank() == 2)
-        param.setShardAttr(dist::ShardAttr::get(
-            &getContext(), {b.getStringAttr("dp")}, zeroRunElements(type, ranks)));
+        param.setShardAttr(dist::ShardAttr::get(&getContext(),
+                                                {b.getStringAttr("dp")},
+                                                zeroRunElements(type, ranks)));
     }
     SymbolTable symbols(module);
     SmallVector<llm::GetParamOp> reads;
@@ -149,8 +150,7 @@ struct InsertZeroGathersPass
     op.getResult().setType(
         RankedTensorType::get({shard.getElements()}, full.getElementType()));
     OpBuilder b(op);
-    SmallVector<Attribute> axes(shard.getAxes().begin(),
-                                shard.getAxes().end());
+    SmallVector<Attribute> axes(shard.getAxes().begin(), shard.getAxes().end());
     for (OpOperand* use : uses) {
       // A tied parameter goes to its copies as it is held.
       if (isa<dist::SendOp, dist::ReceiveInPlaceOp>(use->getOwner()))

@@ -122,8 +122,8 @@ llm::GetParamOp paramOf(Value value) {
   while (Operation* op = value.getDefiningOp()) {
     if (auto get = dyn_cast<llm::GetParamOp>(op))
       return get;
-    if (!isa<dist::AllGatherOp, dist::ZeroGatherOp, dist::StartOp,
-             dist::WaitOp, dist::TakeRowsOp>(op))
+    if (!isa<dist::AllGatherOp, dist::ZeroGatherOp, dist::StartOp, dist::WaitOp,
+             dist::TakeRowsOp>(op))
       return {};
     value = op->getOperand(0);
   }

@@ -21,12 +21,13 @@ struct LaunchSpec {
   int64_t columns = 0;
 };
 
-/// Creates the launch, and the hand-tuned kernel's symbol if it is not there yet.
+/// Creates the launch, and the hand-tuned kernel's symbol if it is not there
+/// yet.
 plan::LaunchOp createLaunch(mlir::OpBuilder& builder, mlir::Location loc,
                             const LaunchSpec& spec);
 
-/// Word 0 of a launch over `numRows` rows inside an entry function: all rows of the
-/// entry, its sequences, or this rank's run of its rows.
+/// Word 0 of a launch over `numRows` rows inside an entry function: all rows of
+/// the entry, its sequences, or this rank's run of its rows.
 plan::WordAttr rowsWord(mlir::func::FuncOp entry, int64_t numRows);
 
 /// An i64 scalar.
@@ -38,8 +39,8 @@ int64_t dtypeOf(mlir::Type elementType);
 /// Outputs in a panel of this element type.
 int64_t panelWidth(mlir::Type elementType);
 
-/// Elements of one rank's ZeRO run of a matrix: whole panels of outputs, the same for every
-/// rank.
+/// Elements of one rank's ZeRO run of a matrix: whole panels of outputs, the
+/// same for every rank.
 int64_t zeroRunElements(mlir::RankedTensorType type, int64_t ranks);
 
 /// The parameter that a value comes from, through gathers; null if none.
@@ -48,11 +49,12 @@ llm::GetParamOp paramOf(mlir::Value value);
 /// On plan.launch: bytes of its one result where padding follows the elements.
 inline constexpr llvm::StringLiteral kResultBytesAttr = "plan.result_bytes";
 
-/// On a gather of a training step: the copy it makes stays until the backward pass. On
-/// llm.get_param of a sharded parameter: reads that copy.
+/// On a gather of a training step: the copy it makes stays until the backward
+/// pass. On llm.get_param of a sharded parameter: reads that copy.
 inline constexpr llvm::StringLiteral kKeptAttr = "dist.kept";
 
-/// On dist.gather_in_place: runs beside what follows, to the end of the segment.
+/// On dist.gather_in_place: runs beside what follows, to the end of the
+/// segment.
 inline constexpr llvm::StringLiteral kAsynchronousAttr = "dist.asynchronous";
 
 /// Name of the discardable attribute of llm.param that holds its layout.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Intent to mechanism: each reshard and ZeRO gather becomes the collective that does it.
-// The subject and the pass that wanted it go along.
+// Intent to mechanism: each reshard and ZeRO gather becomes the collective that
+// does it. The subject and the pass that wanted it go along.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
@@ -46,28 +46,28 @@ void lowerReshard(dist::ReshardOp op) {
     SmallVector<Attribute> axes(from.getPartial().begin(),
                                 from.getPartial().end());
     auto names = b.getArrayAttr(axes);
-    result = to.getSplits().empty()
-                 ? dist::AllReduceOp::create(b, loc, type, op.getX(), names,
-                                             op.getSubjectAttr(),
-                                             op.getPassAttr())
-                       .getResult()
-                 : dist::ReduceScatterOp::create(b, loc, type, op.getX(), names,
-                                                 op.getSubjectAttr(),
-                                                 op.getPassAttr())
-                       .getResult();
+    result =
+        to.getSplits().empty()
+            ? dist::AllReduceOp::create(b, loc, type, op.getX(), names,
+                                        op.getSubjectAttr(), op.getPassAttr())
+                  .getResult()
+            : dist::ReduceScatterOp::create(b, loc, type, op.getX(), names,
+                                            op.getSubjectAttr(),
+                                            op.getPassAttr())
+                  .getResult();
   } else if (!from.getSplits().empty()) {
     dist::DimSplitAttr split = from.getSplits().front();
-    result = dist::AllGatherOp::create(
-        b, loc, type, op.getX(), b.getArrayAttr({split.getAxis()}),
-        b.getI64IntegerAttr(split.getDim()), op.getSubjectAttr(),
-        op.getPassAttr());
+    result = dist::AllGatherOp::create(b, loc, type, op.getX(),
+                                       b.getArrayAttr({split.getAxis()}),
+                                       b.getI64IntegerAttr(split.getDim()),
+                                       op.getSubjectAttr(), op.getPassAttr());
   } else if (to.getSplits().front().getGroup() > 1) {
     dist::DimSplitAttr split = to.getSplits().front();
     result = dist::TakeRowsOp::create(b, loc, type, op.getX(), offsets(split),
                                       counts(split));
   } else {
-    result = dist::SliceRowsOp::create(
-        b, loc, type, op.getX(), to.getSplits().front().getAxis());
+    result = dist::SliceRowsOp::create(b, loc, type, op.getX(),
+                                       to.getSplits().front().getAxis());
   }
   op.getResult().replaceAllUsesWith(result);
   op.erase();

@@ -44,8 +44,8 @@ std::string entryName(func::FuncOp entry) {
   return entryName(segment.getValue(), chunkOf(entry));
 }
 
-/// True for a segment that only sends or receives: it runs beside the others, on the
-/// communication stream.
+/// True for a segment that only sends or receives: it runs beside the others,
+/// on the communication stream.
 bool isTransfer(func::FuncOp entry) {
   Block& body = entry.getBody().front();
   return &body.front() != body.getTerminator() &&
@@ -245,7 +245,7 @@ private:
   CollectiveCommands collectives_;
   plan::StageOp stage_;
   llvm::StringSet<> entries_; // lowered
-  Block programs_; // until the stage is finished
+  Block programs_;            // until the stage is finished
   Block* commands_ = nullptr;
 };
 

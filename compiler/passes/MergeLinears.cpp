@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One launch for matrix products that read the same rows. Two that feed one gated
-// activation are zipped (a tile has both products); others are set side by side.
+// One launch for matrix products that read the same rows. Two that feed one
+// gated activation are zipped (a tile has both products); others are set side
+// by side.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
 
@@ -19,8 +20,9 @@ bool isSingleLinear(plan::LaunchOp op) {
   return op.getKernel() == "linear" && count && count.getInt() == 1;
 }
 
-/// Returns true if the launches' only common reader takes both results, in order, as its
-/// first two inputs: an elementwise kernel such as a gated activation.
+/// Returns true if the launches' only common reader takes both results, in
+/// order, as its first two inputs: an elementwise kernel such as a gated
+/// activation.
 bool feedOneGate(plan::LaunchOp a, plan::LaunchOp b) {
   if (!a.getResult(0).hasOneUse() || !b.getResult(0).hasOneUse() ||
       a.getResult(0).getType() != b.getResult(0).getType())
@@ -64,8 +66,7 @@ void merge(ArrayRef<plan::LaunchOp> group) {
     locations.push_back(op.getLoc());
   }
   spec.rows = first.getRows();
-  auto merged =
-      createLaunch(builder, FusedLoc::get(context, locations), spec);
+  auto merged = createLaunch(builder, FusedLoc::get(context, locations), spec);
   for (unsigned i = 0; i < group.size(); ++i) {
     plan::LaunchOp op = group[i];
     op.getResult(0).replaceAllUsesWith(merged.getResult(i));
@@ -73,8 +74,8 @@ void merge(ArrayRef<plan::LaunchOp> group) {
   }
 }
 
-/// Returns true if nothing between the first member and `op` reads a member's result,
-/// so that all can run where `op` stands.
+/// Returns true if nothing between the first member and `op` reads a member's
+/// result, so that all can run where `op` stands.
 bool canDelay(ArrayRef<plan::LaunchOp> group, plan::LaunchOp op) {
   for (plan::LaunchOp member : group)
     for (Operation* user : member.getResult(0).getUsers())

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/passes/ModelForm.h"
 
+#include "llvm/Support/xxhash.h"
+
 using namespace mlir;
 
 namespace llmc {
@@ -14,14 +16,12 @@ LogicalResult checkForward(func::FuncOp forward) {
   };
   auto isI32 = [](Type type) { return type.isInteger(32); };
   auto isF32 = [](Type type) { return type.isF32(); };
-  auto entry =
-      forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
+  auto entry = forward->getAttrOfType<StringAttr>(llm::LlmDialect::kEntryAttr);
   FunctionType type = forward.getFunctionType();
   if (!entry || entry.getValue() != "forward" || forward.isDeclaration() ||
       type.getNumInputs() != 2 || type.getNumResults() != 1 ||
       !isMatrix(type.getInput(0), isI32) ||
-      !isMatrix(type.getInput(1), isI32) ||
-      !isMatrix(type.getResult(0), isF32))
+      !isMatrix(type.getInput(1), isI32) || !isMatrix(type.getResult(0), isF32))
     return forward.emitOpError("expects an entry \"forward\" from ids and "
                                "positions, i32 matrices, to logits, an f32 "
                                "matrix");
@@ -59,12 +59,33 @@ LogicalResult checkModelCard(func::FuncOp forward) {
   return success();
 }
 
+/// Adds `digest` to `llm.model`: a number of the module's functions and
+/// parameters as they are written, constants included. Where files lie does not
+/// count. A dump of a later phase has it already.
+void addDigest(ModuleOp module) {
+  auto model =
+      module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
+  if (model.contains("digest"))
+    return;
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  for (Operation& op : *module.getBody())
+    op.print(stream, OpPrintingFlags().enableDebugInfo(false));
+  Builder builder(module.getContext());
+  NamedAttrList entries(model);
+  entries.set("digest", builder.getI64IntegerAttr(
+                            static_cast<int64_t>(llvm::xxh3_64bits(text))));
+  module->setAttr(llm::LlmDialect::kModelAttr,
+                  entries.getDictionary(module.getContext()));
+}
+
 } // namespace
 
 LogicalResult checkModel(func::FuncOp forward) {
-  if (failed(checkForward(forward)))
+  if (failed(checkForward(forward)) || failed(checkModelCard(forward)))
     return failure();
-  return checkModelCard(forward);
+  addDigest(forward->getParentOfType<ModuleOp>());
+  return success();
 }
 
 Type computeDtype(const Options& options, MLIRContext* context) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every step takes for granted of a model, and how its parameters take the compute
-// dtype.
+// What every step takes for granted of a model, and how its parameters take the
+// compute dtype.
 #pragma once
 
 #include "compiler/passes/Options.h"
@@ -11,7 +11,8 @@
 namespace llmc {
 
 /// Checks `@forward` and `llm.model`, which a module without one gets with the
-/// vocab_size of the logits; an error is emitted at what is wrong.
+/// vocab_size of the logits; an error is emitted at what is wrong. Adds `digest`
+/// to `llm.model`, by which llmrt knows another model.
 llvm::LogicalResult checkModel(mlir::func::FuncOp forward);
 
 /// bf16 or f32, as the options say.

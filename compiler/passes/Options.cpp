@@ -27,8 +27,8 @@ Options Options::read(ModuleOp module) {
   Options options;
   auto dict =
       module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kOptionsAttr);
-  if (auto model = module->getAttrOfType<DictionaryAttr>(
-          llm::LlmDialect::kModelAttr))
+  if (auto model =
+          module->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr))
     readInt(model, "context_length", options.seq);
   if (!dict)
     return options;
@@ -75,8 +75,7 @@ void Options::write(ModuleOp module) const {
          b.getNamedAttr("freeze", b.getStringAttr(freeze)),
          b.getNamedAttr("microbatches", b.getI64IntegerAttr(microbatches)),
          b.getNamedAttr("virtual_stages", b.getI64IntegerAttr(virtualStages)),
-         b.getNamedAttr("zero_live_bytes",
-                        b.getI64IntegerAttr(zeroLiveBytes)),
+         b.getNamedAttr("zero_live_bytes", b.getI64IntegerAttr(zeroLiveBytes)),
          b.getNamedAttr("zero_bucket_bytes",
                         b.getI64IntegerAttr(zeroBucketBytes))});
   if (mode == "train" && objective == "dpo")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes each distinct fused region a kernel symbol. Bodies are compared by their text with
-// dynamic rows, so that prefill and decode share code. Names say what a kernel does.
+// Makes each distinct fused region a kernel symbol. Bodies are compared by
+// their text with dynamic rows, so that prefill and decode share code. Names
+// say what a kernel does.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
@@ -38,8 +39,8 @@ std::string kernelName(Block& body) {
     if (name.size() > 48)
       break;
   }
-  auto type = cast<RankedTensorType>(
-      body.getTerminator()->getOperand(0).getType());
+  auto type =
+      cast<RankedTensorType>(body.getTerminator()->getOperand(0).getType());
   return name + std::to_string(type.getShape().back());
 }
 
@@ -60,8 +61,7 @@ public:
           builder, op.getLoc(), op.getResultTypes(), kernel, op.getInputs(),
           ValueRange(), builder.getStrArrayAttr(noNames),
           builder.getStrArrayAttr(noNames), builder.getStrArrayAttr(noNames),
-          builder.getDictionaryAttr({}),
-          rowsWord(entry, type.getDimSize(0)),
+          builder.getDictionaryAttr({}), rowsWord(entry, type.getDimSize(0)),
           builder.getI64IntegerAttr(type.getDimSize(1)), ArrayAttr());
       op.replaceAllUsesWith(launch.getResults());
       op.erase();
@@ -73,8 +73,8 @@ public:
     Block& body = op.getBody().front();
     auto kernel = plan::KernelOp::create(
         builder, builder.getUnknownLoc(), builder.getStringAttr("kernel"),
-        StringAttr(), IntegerAttr(), isElementwiseBody(body) ? builder.getUnitAttr()
-                                               : UnitAttr());
+        StringAttr(), IntegerAttr(),
+        isElementwiseBody(body) ? builder.getUnitAttr() : UnitAttr());
     Block* copy = builder.createBlock(&kernel.getBody());
     IRMapping mapping;
     for (BlockArgument arg : body.getArguments())

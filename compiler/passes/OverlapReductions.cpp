@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lets the exchange of gradients run beside compute. In a backward segment a reduction
-// starts where its gradient is made, and is added to its state one layer later: at most
-// two layers of whole gradients wait for the link. In the optimizer segment all exchanges
-// start before the first is waited for, and updated parameters are gathered beside the
-// updates that follow.
+// Lets the exchange of gradients run beside compute. In a backward segment a
+// reduction starts where its gradient is made, and is added to its state one
+// layer later: at most two layers of whole gradients wait for the link. In the
+// optimizer segment all exchanges start before the first is waited for, and
+// updated parameters are gathered beside the updates that follow.
 #include "compiler/passes/Asynchronous.h"
 #include "compiler/passes/Buckets.h"
 #include "compiler/passes/Launches.h"
@@ -24,8 +24,8 @@ bool isReduction(Operation* op) {
   return isa<dist::ReduceScatterOp, dist::AllReduceOp>(op);
 }
 
-/// How often the ops of a block add to a state, and whether one reads it: an addition
-/// that is not the only one has to stay in order.
+/// How often the ops of a block add to a state, and whether one reads it: an
+/// addition that is not the only one has to stay in order.
 struct StateUses {
   llvm::StringMap<int> additions;
   llvm::StringMap<bool> isRead;
@@ -57,8 +57,8 @@ struct Pending {
   llm::AccumulateOp addition;
 };
 
-/// Starts each reduction where its operand is made. Returns them by layer, in the order of
-/// their starts.
+/// Starts each reduction where its operand is made. Returns them by layer, in
+/// the order of their starts.
 SmallVector<SmallVector<Pending>> startReductions(Block& block) {
   StateUses uses(block);
   DenseMap<Operation*, Pending> byStart;
@@ -132,7 +132,8 @@ void overlapBackward(Block& block, int64_t bucketBytes) {
 void overlapExchanges(Block& block, llm::SumTermsOp sum) {
   SmallVector<Operation*> exchanges;
   for (Operation& op : block) {
-    if (!isReduction(&op) || !op.getOperand(0).getDefiningOp<llm::ReadStateOp>())
+    if (!isReduction(&op) ||
+        !op.getOperand(0).getDefiningOp<llm::ReadStateOp>())
       continue;
     bool isForSquares = false, canWait = true;
     for (Operation* user : op.getUsers())

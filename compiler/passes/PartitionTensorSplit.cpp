@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rewrites every value to what one tensor-split rank holds, as propagation decided.
+// Rewrites every value to what one tensor-split rank holds, as propagation
+// decided.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -132,7 +133,8 @@ private:
                                        values);
   }
 
-  /// Says which ids a rank has, where dimension `dim` of `value` is a cut vocabulary.
+  /// Says which ids a rank has, where dimension `dim` of `value` is a cut
+  /// vocabulary.
   template <typename Op>
   void setVocabulary(Op op, Value value, int64_t dim) {
     auto found = cuts_.find(value);
@@ -158,9 +160,9 @@ private:
 
   void updateSignature(func::FuncOp func) {
     Operation* ret = func.getBody().front().getTerminator();
-    func.setFunctionType(builder_.getFunctionType(
-        func.getBody().front().getArgumentTypes(),
-        SmallVector<Type>(ret->getOperandTypes())));
+    func.setFunctionType(
+        builder_.getFunctionType(func.getBody().front().getArgumentTypes(),
+                                 SmallVector<Type>(ret->getOperandTypes())));
   }
 
   ModuleOp module_;

@@ -14,7 +14,7 @@
 namespace mlir {
 class Pass;
 class PassManager;
-}
+} // namespace mlir
 
 namespace llmc {
 
@@ -25,7 +25,7 @@ struct PipelineStep {
   llvm::StringRef reason; // why it stands here
   bool isOptional;        // may be switched off: results do not change
   std::unique_ptr<mlir::Pass> (*create)();
-  llvm::StringRef mode = ""; // that it runs in; empty: every mode
+  llvm::StringRef mode = "";   // that it runs in; empty: every mode
   llvm::StringRef target = ""; // cpu or cuda that it is for; empty: both
 };
 
@@ -44,8 +44,8 @@ struct PipelineRequest {
   std::function<void(mlir::PassManager&)> configure;
 };
 
-/// Runs the steps between two phases; verifies and, on request, dumps each phase as
-/// NN-phase.mlir with locations, so that parsing a dump keeps them.
+/// Runs the steps between two phases; verifies and, on request, dumps each
+/// phase as NN-phase.mlir with locations, so that parsing a dump keeps them.
 mlir::LogicalResult runPipeline(mlir::ModuleOp module,
                                 const PipelineRequest& request);
 

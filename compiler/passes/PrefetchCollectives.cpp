@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lets parameter gathers run beside compute. The gathers of one layer form a group (they
-// share a call site). The group's starts stand where the group before it is first read,
-// the first group's at the beginning: at most two layers of gathered parameters live at a
-// time. Each is waited for where it is first read itself.
+// Lets parameter gathers run beside compute. The gathers of one layer form a
+// group (they share a call site). The group's starts stand where the group
+// before it is first read, the first group's at the beginning: at most two
+// layers of gathered parameters live at a time. Each is waited for where it is
+// first read itself.
 #include "compiler/passes/Asynchronous.h"
 #include "compiler/passes/Buckets.h"
 #include "compiler/passes/Launches.h"
@@ -25,8 +26,8 @@ SmallVector<Group> groupGathers(Block& block) {
   for (auto gather : block.getOps<dist::AllGatherOp>()) {
     if (!paramOf(gather.getX()) || gather.getDim() != 0 || gather->use_empty())
       continue;
-    bool isSame = !groups.empty() &&
-                  callSite(groups.back().back()) == callSite(gather);
+    bool isSame =
+        !groups.empty() && callSite(groups.back().back()) == callSite(gather);
     if (!isSame)
       groups.emplace_back();
     groups.back().push_back(gather);

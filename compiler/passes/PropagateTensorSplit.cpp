@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides what each tensor-split rank holds of every value. Parameters say how they may
-// be cut; sharding rules carry the cuts through ops in program order. Where an op cannot
-// work on what an operand is, a dist.reshard makes it whole (or gives each rank its rows).
-// Types stay global here; partition-tensor-split makes them local.
+// Decides what each tensor-split rank holds of every value. Parameters say how
+// they may be cut; sharding rules carry the cuts through ops in program order.
+// Where an op cannot work on what an operand is, a dist.reshard makes it whole
+// (or gives each rank its rows). Types stay global here; partition-tensor-split
+// makes them local.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -35,7 +36,8 @@ public:
     if (entry.getNumArguments() == 0) // works on states alone
       return runFunction(entry, /*isEntry=*/true);
     auto ids = cast<RankedTensorType>(entry.getArgument(0).getType());
-    // Rows are cut only where a sequence has several; decode's are few and separate.
+    // Rows are cut only where a sequence has several; decode's are few and
+    // separate.
     cutsRows_ = sequenceParallel_ && ids.getRank() == 2 &&
                 ids.getDimSize(1) > 1 && ids.getNumElements() % ranks_ == 0;
     rows_ = ids.getNumElements();
@@ -110,9 +112,9 @@ private:
   ShardingAttr splitOf(llm::SplitAttr split, ShapedType type) {
     if (!split)
       return whole_;
-    auto dim = DimSplitAttr::get(context_, axis_, split.getDim(),
-                                 split.getUnit(), split.getGroup(),
-                                 type.getDimSize(split.getDim()));
+    auto dim =
+        DimSplitAttr::get(context_, axis_, split.getDim(), split.getUnit(),
+                          split.getGroup(), type.getDimSize(split.getDim()));
     return ShardingAttr::get(context_, {dim}, {});
   }
 
@@ -127,8 +129,8 @@ private:
     return isShared(split) ? whole_ : split;
   }
 
-  /// Training keeps a parameter whole if ranks would share its units: each takes the
-  /// rows it works on, and their gradients are added.
+  /// Training keeps a parameter whole if ranks would share its units: each
+  /// takes the rows it works on, and their gradients are added.
   bool isShared(ShardingAttr sharding) {
     return isTraining_ && !sharding.getSplits().empty() &&
            hasSharedUnits(sharding.getSplits().front(), ranks_);
@@ -142,8 +144,7 @@ private:
     Value sum = dist::ReshardOp::create(
         builder, op.getLoc(), op.getX().getType(), op.getX(),
         ShardingAttr::get(context_, from.getSplits(), {axis_}), to,
-        builder.getStringAttr(op.getState()),
-        builder.getStringAttr(kPassName));
+        builder.getStringAttr(op.getState()), builder.getStringAttr(kPassName));
     op.getXMutable().assign(sum);
     return success();
   }
@@ -156,8 +157,8 @@ private:
       table = splitOf(param.getSplitAttr(),
                       cast<ShapedType>(op.getResult().getType()));
     }
-    bool isRowCut = !table.getSplits().empty() &&
-                    table.getSplits().front().getDim() == 0;
+    bool isRowCut =
+        !table.getSplits().empty() && table.getSplits().front().getDim() == 0;
     if (!isRowCut)
       return visitCompute(op);
     shardings_[op.getResult()] = table;
@@ -166,8 +167,8 @@ private:
 
   void visitParam(llm::GetParamOp op) {
     auto param = symbols_.lookup<llm::ParamOp>(op.getParam());
-    ShardingAttr split = splitOf(
-        param.getSplitAttr(), cast<ShapedType>(op.getResult().getType()));
+    ShardingAttr split = splitOf(param.getSplitAttr(),
+                                 cast<ShapedType>(op.getResult().getType()));
     if (!isShared(split)) {
       shardings_[op.getResult()] = split;
       return;
@@ -222,10 +223,10 @@ private:
   ShardingAttr resolved(Value v) {
     auto type = cast<RankedTensorType>(v.getType());
     // A gradient of a parameter has no rows, whatever its size.
-    bool hasRows = type.getRank() == 2 && type.getDimSize(0) == rows_ &&
-                   !isa_and_nonnull<llm::LinearWeightGradientOp,
-                                    llm::EmbeddingGradientOp>(
-                       v.getDefiningOp());
+    bool hasRows =
+        type.getRank() == 2 && type.getDimSize(0) == rows_ &&
+        !isa_and_nonnull<llm::LinearWeightGradientOp, llm::EmbeddingGradientOp>(
+            v.getDefiningOp());
     return cutsRows_ && hasRows ? rowSplit() : whole_;
   }
 
@@ -332,7 +333,8 @@ private:
         if (factor == cutFactor) {
           auto type = cast<ShapedType>(op->getResult(i).getType());
           DimSplitAttr own = followedCut(op, rule, i, cutFactor, cut);
-          // A result with one element for many (a head) has units in proportion.
+          // A result with one element for many (a head) has units in
+          // proportion.
           int64_t unit = std::max<int64_t>(
               1, own.getUnit() * type.getDimSize(d) / own.getGlobal());
           if (type.getDimSize(d) == own.getGlobal())
@@ -361,8 +363,8 @@ private:
     return first;
   }
 
-  /// The one factor that stays cut: all its dimensions are cut alike (whole rows may be
-  /// sliced), in whole grains. Rows give way to columns.
+  /// The one factor that stays cut: all its dimensions are cut alike (whole
+  /// rows may be sliced), in whole grains. Rows give way to columns.
   int chooseFactor(Operation* op, const llm::ShardingRule& rule,
                    ArrayRef<SmallVector<FactorUse>> uses) {
     int rowFactor = rule.results.empty() || rule.results[0].empty()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns what fusion left of `llm` into launches of the hand-tuned kernels, and single row
-// ops into regions of their own. One function per op; words as Kernels.def names them.
+// Turns what fusion left of `llm` into launches of the hand-tuned kernels, and
+// single row ops into regions of their own. One function per op; words as
+// Kernels.def names them.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
@@ -65,8 +66,8 @@ public:
   LogicalResult run() {
     if (failed(markGradients(entry_)))
       return failure();
-    // Last: additions that no launch took over, and rows of parameters, whose readers
-    // ask for the parameter's layout.
+    // Last: additions that no launch took over, and rows of parameters, whose
+    // readers ask for the parameter's layout.
     SmallVector<Operation*> ops, last;
     for (Operation& op : entry_.getBody().front())
       if (!isa<llm::AccumulateOp>(op))
@@ -139,9 +140,12 @@ private:
     spec.kernel = "linear";
     spec.inputs = {{"x", op.getX()}, {"w0", op.getWeight()}};
     spec.results = {{"y0", op.getType()}};
-    spec.scalars = {{"ldx", i(k)},   {"K", i(k)},
-                    {"zip", i(0)},   {"count", i(1)},
-                    {"N0", i(n)},    {"ldy0", i(n)},
+    spec.scalars = {{"ldx", i(k)},
+                    {"K", i(k)},
+                    {"zip", i(0)},
+                    {"count", i(1)},
+                    {"N0", i(n)},
+                    {"ldy0", i(n)},
                     {"dtype", i(dtypeOf(element(op.getWeight())))},
                     {"layout", layoutOf(op.getWeight())}};
     spec.columns = (n + panel - 1) / panel * panel;
@@ -169,8 +173,7 @@ private:
     spec.kernel = "rope";
     spec.inputs = {{"x", op.getX()},
                    {"positions", op.getPositions()},
-                   {"table", createRopeTable(builder_, op,
-                                             ropePages(entry_))}};
+                   {"table", createRopeTable(builder_, op, ropePages(entry_))}};
     spec.results = {{"out", op.getType()}};
     spec.scalars = {{"heads", i(c / d)},
                     {"D", i(d)},
@@ -248,13 +251,11 @@ private:
   void sample(llm::SampleOp op) {
     LaunchSpec spec;
     spec.kernel = "sample";
-    spec.inputs = {{"logits", op.getLogits()},
-                   {"temperature", op.getTemperature()},
-                   {"topK", op.getTopK()},
-                   {"topP", op.getTopP()},
-                   {"seed", op.getSeed()},
-                   {"sequenceId", op.getSequence()},
-                   {"positions", op.getPositions()}};
+    spec.inputs = {
+        {"logits", op.getLogits()},      {"temperature", op.getTemperature()},
+        {"topK", op.getTopK()},          {"topP", op.getTopP()},
+        {"seed", op.getSeed()},          {"sequenceId", op.getSequence()},
+        {"positions", op.getPositions()}};
     spec.results = {{"out", op.getType()}};
     spec.scalars = {{"V", i(dim(op.getLogits(), 1))}};
     spec.columns = 1;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches of the kernels of the training step, one function per op. A gradient that is
-// only added to a state is added by the kernel that makes it. Over 500 lines because it is a
-// table in the form of code: one short function for each of twenty ops.
+// Launches of the kernels of the training step, one function per op. A gradient
+// that is only added to a state is added by the kernel that makes it. Over 500
+// lines because it is a table in the form of code: one short function for each
+// of twenty ops.
 #include "compiler/passes/SelectTrainingKernels.h"
 
 #include "compiler/passes/Launches.h"
@@ -40,8 +41,8 @@ llm::ParamOp paramOf(llm::StateOp state) {
 }
 
 bool isPanel(llm::ParamOp param) {
-  auto layout = param ? param->getAttrOfType<StringAttr>(kLayoutAttr)
-                      : StringAttr();
+  auto layout =
+      param ? param->getAttrOfType<StringAttr>(kLayoutAttr) : StringAttr();
   return layout && layout.getValue() == "panel";
 }
 
@@ -74,11 +75,10 @@ public:
               llm::SumRowsOp, llm::EmbeddingGradientOp, llm::RowAttentionOp,
               llm::RowAttentionGradientOp, llm::CrossEntropyStatisticsOp,
               llm::CrossEntropyLossOp, llm::CrossEntropyGradientOp,
-              llm::CountLabelsOp, llm::TokenWeightsOp,
-              llm::PreferenceLossOp, llm::WeightedSumOp,
-              llm::AccumulateOp, llm::ZeroStateOp, llm::SquareSumOp,
-              llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp,
-              dist::TakeRowsOp, dist::PlaceRowsOp>(
+              llm::CountLabelsOp, llm::TokenWeightsOp, llm::PreferenceLossOp,
+              llm::WeightedSumOp, llm::AccumulateOp, llm::ZeroStateOp,
+              llm::SquareSumOp, llm::SumTermsOp, llm::GlobalNormOp,
+              llm::AdamwOp, dist::TakeRowsOp, dist::PlaceRowsOp>(
             [&](auto known) { return lower(known); })
         .Default([](Operation*) { return success(); });
   }
@@ -90,7 +90,9 @@ private:
     return realScalar(builder_.getContext(), value.convertToDouble());
   }
 
-  Attribute orInt(Attribute attr, int64_t value) { return attr ? attr : i(value); }
+  Attribute orInt(Attribute attr, int64_t value) {
+    return attr ? attr : i(value);
+  }
 
   plan::WordAttr integer(int64_t value) {
     return plan::WordAttr::get(builder_.getContext(), plan::WordKind::integer,
@@ -117,8 +119,8 @@ private:
     return success();
   }
 
-  /// Replaces a gradient by a launch that writes result word `out`, or adds to the state
-  /// that is its only reader.
+  /// Replaces a gradient by a launch that writes result word `out`, or adds to
+  /// the state that is its only reader.
   LogicalResult replaceGradient(Operation* op, LaunchSpec& spec,
                                 int64_t gridRows) {
     Value result = op->getResult(0);
@@ -213,8 +215,10 @@ private:
     spec.kernel = "sum_rows";
     spec.inputs = {{"x", op.getX()}};
     spec.columns = w;
-    spec.scalars = {
-        {"ldx", i(c)}, {"rows", i(dim(op.getX(), 0))}, {"C", i(c)}, {"W", i(w)}};
+    spec.scalars = {{"ldx", i(c)},
+                    {"rows", i(dim(op.getX(), 0))},
+                    {"C", i(c)},
+                    {"W", i(w)}};
     return replaceGradient(op, spec, 1);
   }
 
@@ -271,9 +275,9 @@ private:
   LogicalResult lower(llm::RowAttentionGradientOp op) {
     LaunchSpec spec;
     spec.kernel = "attention_gradient";
-    spec.inputs = {{"q", op.getQ()},           {"k", op.getK()},
-                   {"v", op.getV()},           {"out", op.getOut()},
-                   {"dout", op.getDy()},       {"starts", op.getStarts()},
+    spec.inputs = {{"q", op.getQ()},          {"k", op.getK()},
+                   {"v", op.getV()},          {"out", op.getOut()},
+                   {"dout", op.getDy()},      {"starts", op.getStarts()},
                    {"logSum", op.getLogSum()}};
     spec.results = {{"dq", op.getDq().getType()},
                     {"dk", op.getDk().getType()},
@@ -343,7 +347,8 @@ private:
     spec.results = {{"out", op.getType()}};
     spec.columns = 1;
     spec.scalars = {
-        {"rows", i(cast<ShapedType>(op.getLabels().getType()).getNumElements())},
+        {"rows",
+         i(cast<ShapedType>(op.getLabels().getType()).getNumElements())},
         {"unit", i(op.getUnit())}};
     return replace(op, spec, 1);
   }
@@ -407,7 +412,8 @@ private:
     return replace(op, spec, ceilDiv(bytes, kZeroBlockBytes));
   }
 
-  /// Elements of a block of the norm and of an update: one f32 panel of a matrix.
+  /// Elements of a block of the norm and of an update: one f32 panel of a
+  /// matrix.
   static int64_t blockElements(llm::ParamOp param) {
     auto type = param.getComputeType();
     if (type.getRank() != 2)
@@ -427,7 +433,8 @@ private:
     squares.inputs = {{"x", op.getX()}};
     squares.results = {{"out", RankedTensorType::get({blocks}, f64)}};
     squares.columns = 1;
-    // Two words can each take a table over one axis: no blocks, or none of their elements.
+    // Two words can each take a table over one axis: no blocks, or none of
+    // their elements.
     Attribute counts[] = {i(block), i(elements)};
     size_t free = 2;
     if (op->hasAttr(kIsRunAttr)) {
@@ -465,8 +472,8 @@ private:
     SmallVector<int64_t> values;
     for (int64_t i = 0; i < meshAxisSize(moduleOf(param), "dp"); ++i)
       values.push_back(std::clamp<int64_t>(stored - i * run, 0, run));
-    return dist::ByCoordinateAttr::get(
-        builder_.getContext(), builder_.getStringAttr("dp"), values);
+    return dist::ByCoordinateAttr::get(builder_.getContext(),
+                                       builder_.getStringAttr("dp"), values);
   }
 
   static int64_t runElements(llm::ParamOp param) {
@@ -557,8 +564,8 @@ private:
     if (op.getMasterAttr())
       weights = read(stateOf(op, *op.getMaster()));
     else
-      weights = llm::GetParamOp::create(builder_, op.getLoc(),
-                                        heldType(param), op.getParam());
+      weights = llm::GetParamOp::create(builder_, op.getLoc(), heldType(param),
+                                        op.getParam());
     LaunchSpec spec;
     spec.kernel = "adamw";
     spec.inputs = {{"gradient", op.getGradient()},
@@ -638,12 +645,14 @@ LogicalResult markGradients(func::FuncOp entry) {
       def = def->getOperand(0).getDefiningOp();
     if (!def || !param)
       continue;
-    // Gradients of matrices lie as the matrix does: no op of rows may add two of them.
+    // Gradients of matrices lie as the matrix does: no op of rows may add two
+    // of them.
     bool isSum = isa<plan::FusedOp, llm::AddOp>(def);
     if (isSum && param.getComputeType().getRank() == 2)
       return accumulate.emitOpError("LLMC-E1003: @")
              << param.getSymName()
-             << " is used twice inside one block, which cannot be trained; pass "
+             << " is used twice inside one block, which cannot be trained; "
+                "pass "
                 "it to the block as two arguments";
     def->setAttr(kGradientOfAttr, FlatSymbolRefAttr::get(param));
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The data axis of a training step: gradients are added over it, optimizer states (ZeRO 1),
-// gradients (2) and parameters (3) are cut along it. InsertZeroGathers has cut the parameters
-// already. The norm and the loss concern all axes, so they are here too.
+// The data axis of a training step: gradients are added over it, optimizer
+// states (ZeRO 1), gradients (2) and parameters (3) are cut along it.
+// InsertZeroGathers has cut the parameters already. The norm and the loss
+// concern all axes, so they are here too.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
@@ -69,8 +70,8 @@ private:
                                 {builder_.getStringAttr("dp")}, runOf(param));
   }
 
-  /// Moments (ZeRO 1) and gradients (2) of matrices become runs; every state takes its
-  /// parameter's local type.
+  /// Moments (ZeRO 1) and gradients (2) of matrices become runs; every state
+  /// takes its parameter's local type.
   void cutStates() {
     for (auto state : module_.getOps<llm::StateOp>()) {
       llm::ParamOp param = paramOf(state);
@@ -144,7 +145,8 @@ private:
     }
   }
 
-  /// A tied parameter has several terms: a rank adds its own first, as stages 0 and 1 do.
+  /// A tied parameter has several terms: a rank adds its own first, as stages 0
+  /// and 1 do.
   void sumBeforeScatter(func::FuncOp backward, llm::StateOp state,
                         ArrayRef<llm::AccumulateOp> terms) {
     std::string name = state.getSymName().str() + ".own";
@@ -152,9 +154,9 @@ private:
     auto whole = param.getComputeType().clone(builder_.getF32Type());
     if (!symbols_.lookup(name)) {
       builder_.setInsertionPoint(state);
-      symbols_.insert(llm::StateOp::create(
-          builder_, state.getLoc(), name, whole, llm::StateRole::gradient,
-          state.getParamAttr(), Attribute()));
+      symbols_.insert(llm::StateOp::create(builder_, state.getLoc(), name,
+                                           whole, llm::StateRole::gradient,
+                                           state.getParamAttr(), Attribute()));
     }
     builder_.setInsertionPointToStart(&backward.getBody().front());
     llm::ZeroStateOp::create(builder_, state.getLoc(), name);
@@ -233,30 +235,31 @@ private:
     return result;
   }
 
-  /// A copy of a tied parameter is added over data ranks before it is sent home, as ZeRO 2
-  /// and 3 do with each micro-batch's: then all stages of ZeRO add in the same order.
+  /// A copy of a tied parameter is added over data ranks before it is sent
+  /// home, as ZeRO 2 and 3 do with each micro-batch's: then all stages of ZeRO
+  /// add in the same order.
   void exchangeBeforeSend(dist::SendOp send,
                           DenseMap<StringRef, Value>& gradients) {
     if (send.getX().getDefiningOp<llm::ReadStateOp>())
       send.getXMutable().assign(exchanged(send.getX(), gradients));
   }
 
-  /// At home the same: what is received is added to the home's own exchanged gradient, in
-  /// a state of its own.
+  /// At home the same: what is received is added to the home's own exchanged
+  /// gradient, in a state of its own.
   void addExchanged(dist::RecvOp receive,
                     DenseMap<StringRef, Value>& gradients) {
     auto name = receive->getAttrOfType<FlatSymbolRefAttr>(kStateAttr);
-    auto own = name ? symbols_.lookup<llm::StateOp>(name.getValue())
-                    : llm::StateOp();
+    auto own =
+        name ? symbols_.lookup<llm::StateOp>(name.getValue()) : llm::StateOp();
     if (!own || ranks_ == 1 || own.getShardAttr())
       return;
     Location loc = own.getLoc();
     std::string sum = own.getSymName().str() + ".exchanged";
     if (!symbols_.lookup(sum)) {
-      Value first = exchanged(
-          llm::ReadStateOp::create(builder_, loc, own.getType(),
-                                   own.getSymName()),
-          gradients);
+      Value first =
+          exchanged(llm::ReadStateOp::create(builder_, loc, own.getType(),
+                                             own.getSymName()),
+                    gradients);
       declareExchanged(own, sum, cast<RankedTensorType>(first.getType()));
       llm::ZeroStateOp::create(builder_, loc, sum);
       llm::AccumulateOp::create(builder_, loc, first, sum);
@@ -329,9 +332,8 @@ private:
       return; // the rank holds its run alone
     op->setAttr(kRunOffsetsAttr, runOffsets(param));
     builder_.setInsertionPointAfter(op);
-    Value whole = llm::GetParamOp::create(builder_, op.getLoc(),
-                                          param.getComputeType(),
-                                          param.getSymName());
+    Value whole = llm::GetParamOp::create(
+        builder_, op.getLoc(), param.getComputeType(), param.getSymName());
     dist::GatherInPlaceOp::create(builder_, op.getLoc(), whole, axes({"dp"}),
                                   builder_.getI64IntegerAttr(runOf(param)),
                                   builder_.getStringAttr(param.getSymName()),

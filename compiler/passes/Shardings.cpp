@@ -65,7 +65,8 @@ void beginStageAt(mlir::Operation* first, int64_t stage) {
   for (mlir::Operation* op : before)
     for (mlir::Value value : op->getResults()) {
       bool isRead = llvm::any_of(value.getUses(), [&](mlir::OpOperand& use) {
-        return isFromHere(use) && !use.getOwner()->hasTrait<mlir::OpTrait::IsTerminator>();
+        return isFromHere(use) &&
+               !use.getOwner()->hasTrait<mlir::OpTrait::IsTerminator>();
       });
       if (!isRead)
         continue;

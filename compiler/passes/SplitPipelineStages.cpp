@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes one function for each entry and stage. The ops of a stage are those after the
-// crossing into it and before the next one; parameters, caches and entry arguments are
-// available on every stage that reads them.
+// Makes one function for each entry and stage. The ops of a stage are those
+// after the crossing into it and before the next one; parameters, caches and
+// entry arguments are available on every stage that reads them.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
@@ -81,7 +81,8 @@ private:
     mapping_.map(op.getResult(), recv.getResult());
   }
 
-  /// The last stage returns everything; the others the sampled ids, broadcast to them.
+  /// The last stage returns everything; the others the sampled ids, broadcast
+  /// to them.
   void cloneReturn(func::ReturnOp op, int64_t stage, func::FuncOp copy) {
     SmallVector<Value> results;
     SmallVector<Attribute> resultAttrs;

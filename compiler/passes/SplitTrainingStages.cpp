@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cuts the segments of a training step into one function for each pipeline stage, and with
-// virtual stages for each chunk of it. Layers go to stages as AssignPipelineStages decided for
-// `forward`; `backward` mirrors it. What crosses leaves a segment as `sent_...` and comes into
-// the next as `received_...`; small segments of their own send and receive it, so that a
-// schedule can place them. Layers are cut by global stage: chunk * stages + stage.
+// Cuts the segments of a training step into one function for each pipeline
+// stage, and with virtual stages for each chunk of it. Layers go to stages as
+// AssignPipelineStages decided for `forward`; `backward` mirrors it. What
+// crosses leaves a segment as `sent_...` and comes into the next as
+// `received_...`; small segments of their own send and receive it, so that a
+// schedule can place them. Layers are cut by global stage: chunk * stages +
+// stage.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/SelectTrainingKernels.h"
@@ -114,10 +116,10 @@ private:
   func::FuncOp createFunction(func::FuncOp like, StringRef entry,
                               int64_t stage) {
     builder_.setInsertionPoint(like);
-    auto func = func::FuncOp::create(
-        builder_, like.getLoc(),
-        ("step." + entry + ".stage" + Twine(stage)).str(),
-        builder_.getFunctionType({}, {}));
+    auto func =
+        func::FuncOp::create(builder_, like.getLoc(),
+                             ("step." + entry + ".stage" + Twine(stage)).str(),
+                             builder_.getFunctionType({}, {}));
     func->setAttr(llm::LlmDialect::kEntryAttr, builder_.getStringAttr(entry));
     func->setAttr("dist.stage", builder_.getI64IntegerAttr(stage));
     func.getBody().push_back(new Block());
@@ -159,7 +161,8 @@ private:
     results_.clear();
   }
 
-  /// A function that only sends or receives what crosses between two global stages.
+  /// A function that only sends or receives what crosses between two global
+  /// stages.
   void createTransfer(func::FuncOp like, bool isSend, StringRef what,
                       ArrayRef<Type> types, int64_t global, int64_t peer,
                       Location loc) {
@@ -178,7 +181,8 @@ private:
         continue;
       }
       builder_.setInsertionPointToEnd(&func.getBody().front());
-      Value x = dist::RecvOp::create(builder_, loc, type, pp, to, subject, pass);
+      Value x =
+          dist::RecvOp::create(builder_, loc, type, pp, to, subject, pass);
       addResult(x, "received_" + what.str() + number);
     }
     finish(func);
@@ -195,17 +199,17 @@ private:
     int64_t from = stage, to = stage;
     // A saved value that this stage received is there under that name.
     for (BlockArgument arg : entry.getArguments()) {
-      StringRef argName = entry.getArgAttrOfType<StringAttr>(
-          arg.getArgNumber(), "llm.name");
+      StringRef argName =
+          entry.getArgAttrOfType<StringAttr>(arg.getArgNumber(), "llm.name");
       auto renamed = renamed_.find({argName.str(), stage});
-      bool isMine = !argName.starts_with("saved.") ||
-                    savedBy_.lookup(argName) == stage;
+      bool isMine =
+          !argName.starts_with("saved.") || savedBy_.lookup(argName) == stage;
       if (!isMine)
         continue;
-      mapping.map(arg, addArgument(func, arg.getType(),
-                                   renamed == renamed_.end()
-                                       ? argName.str()
-                                       : renamed->second));
+      mapping.map(arg,
+                  addArgument(func, arg.getType(),
+                              renamed == renamed_.end() ? argName.str()
+                                                        : renamed->second));
     }
     for (Operation& op : entry.getBody().front()) {
       if (auto ret = dyn_cast<func::ReturnOp>(op)) {
@@ -319,7 +323,8 @@ private:
                                     gradient);
   }
 
-  /// Copies of a tied parameter send their gradient home, in the order of stages.
+  /// Copies of a tied parameter send their gradient home, in the order of
+  /// stages.
   void bringHome(StringRef gradient, int64_t stage) {
     auto state = symbols_.lookup<llm::StateOp>(gradient);
     auto pp = builder_.getStringAttr("pp");
@@ -336,8 +341,8 @@ private:
       auto received = dist::RecvOp::create(
           builder_, state.getLoc(), cast<RankedTensorType>(state.getType()), pp,
           builder_.getI64IntegerAttr(from), subject, pass);
-      received->setAttr(kStateAttr,
-                        FlatSymbolRefAttr::get(builder_.getContext(), gradient));
+      received->setAttr(
+          kStateAttr, FlatSymbolRefAttr::get(builder_.getContext(), gradient));
       llm::AccumulateOp::create(builder_, state.getLoc(), received.getResult(),
                                 gradient);
     }
@@ -350,14 +355,13 @@ private:
     auto pp = builder_.getStringAttr("pp");
     auto pass = builder_.getStringAttr(kPassName);
     auto subject = builder_.getStringAttr(param.getSymName());
-    Value value = llm::GetParamOp::create(builder_, state.getLoc(),
-                                          param.getComputeType(),
-                                          param.getSymName());
+    Value value = llm::GetParamOp::create(
+        builder_, state.getLoc(), param.getComputeType(), param.getSymName());
     ArrayRef<int64_t> holders = holdersOf(gradient);
     if (stage != holders.front()) {
-      dist::ReceiveInPlaceOp::create(builder_, state.getLoc(), value, pp,
-                                     builder_.getI64IntegerAttr(holders.front()),
-                                     subject, pass);
+      dist::ReceiveInPlaceOp::create(
+          builder_, state.getLoc(), value, pp,
+          builder_.getI64IntegerAttr(holders.front()), subject, pass);
       return;
     }
     for (int64_t to : holders.drop_front())
@@ -414,7 +418,7 @@ private:
   llvm::StringMap<int64_t> savedBy_;
   std::map<std::pair<std::string, int64_t>, std::string> renamed_;
   // By stage.
-  std::vector<llvm::StringSet<>> used_; // its gradient states
+  std::vector<llvm::StringSet<>> used_;                 // its gradient states
   std::map<std::string, SmallVector<int64_t>> holders_; // of a gradient
   SmallVector<std::string> argNames_, resultNames_;
   SmallVector<Value> results_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// For schedule zero-bubble: cuts `backward` into `backward_input`, which makes the gradient
-// that the previous stage waits for, and `backward_weight`, which can wait. The second holds
-// the ops whose results end in states alone.
+// For schedule zero-bubble: cuts `backward` into `backward_input`, which makes
+// the gradient that the previous stage waits for, and `backward_weight`, which
+// can wait. The second holds the ops whose results end in states alone.
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 
@@ -49,10 +49,10 @@ private:
     SmallVector<Operation*> reversed;
     for (Operation& op : llvm::reverse(body_.without_terminator())) {
       bool isAddition = isa<llm::AccumulateOp, llm::ZeroStateOp>(op);
-      bool isOnlyForThem =
-          !op.use_empty() && !isRead(&op) &&
-          llvm::all_of(op.getUsers(),
-                       [&](Operation* user) { return members.contains(user); });
+      bool isOnlyForThem = !op.use_empty() && !isRead(&op) &&
+                           llvm::all_of(op.getUsers(), [&](Operation* user) {
+                             return members.contains(user);
+                           });
       if (!isAddition && !isOnlyForThem)
         continue;
       members.insert(&op);
@@ -83,11 +83,11 @@ private:
           continue;
         }
         std::string name = nameFor(v);
-        mapping.map(v, block->addArgument(
-                           v.getType(),
-                           NameLoc::get(builder_.getStringAttr(name))));
-        argAttrs.push_back(builder_.getDictionaryAttr(builder_.getNamedAttr(
-            "llm.name", builder_.getStringAttr(name))));
+        mapping.map(
+            v, block->addArgument(v.getType(),
+                                  NameLoc::get(builder_.getStringAttr(name))));
+        argAttrs.push_back(builder_.getDictionaryAttr(
+            builder_.getNamedAttr("llm.name", builder_.getStringAttr(name))));
       }
       builder_.clone(*op, mapping);
     }
@@ -99,8 +99,9 @@ private:
     return func;
   }
 
-  /// What `backward_weight` calls a value of `backward`: what it was saved as, or a new
-  /// deferred value. A received gradient is gone by then, so it is copied.
+  /// What `backward_weight` calls a value of `backward`: what it was saved as,
+  /// or a new deferred value. A received gradient is gone by then, so it is
+  /// copied.
   std::string nameFor(Value v) {
     if (auto arg = dyn_cast<BlockArgument>(v)) {
       auto name = backward_.getArgAttrOfType<StringAttr>(arg.getArgNumber(),
@@ -131,8 +132,8 @@ private:
                                      value);
       }
       ret->insertOperands(ret->getNumOperands(), value);
-      attrs.push_back(builder_.getDictionaryAttr(builder_.getNamedAttr(
-          "llm.name", builder_.getStringAttr(name))));
+      attrs.push_back(builder_.getDictionaryAttr(
+          builder_.getNamedAttr("llm.name", builder_.getStringAttr(name))));
     }
     backward_.setFunctionType(builder_.getFunctionType(
         body_.getArgumentTypes(), SmallVector<Type>(ret->getOperandTypes())));

@@ -27,10 +27,9 @@ public:
   StageBuffers(mlir::ModuleOp module, mlir::SymbolTable& symbols,
                const schedule::StageSlots& slots);
 
-  /// Begins an entry of this name, a segment of `chunk` if it is one of a chunk: values of
-  /// the one before are forgotten.
+  /// Begins an entry of this name, a segment of `chunk` if it is one of a
+  /// chunk: values of the one before are forgotten.
   void startEntry(mlir::StringRef entry, int64_t chunk);
-
 
   /// Buffer of an argument or result of the entry, called `name` in it. Values
   /// that go from one segment to another, and inputs of training, have one

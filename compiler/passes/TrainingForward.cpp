@@ -90,8 +90,8 @@ void TrainingForward::cloneAttention(llm::AttentionOp op, IRMapping& mapping,
                                      Value starts) {
   int64_t heads = op.getNumHeads();
   Value q = mapping.lookup(op.getQ());
-  auto logSum = RankedTensorType::get({shape_.rows(), heads},
-                                      builder_->getF32Type());
+  auto logSum =
+      RankedTensorType::get({shape_.rows(), heads}, builder_->getF32Type());
   auto attention = llm::RowAttentionOp::create(
       *builder_, op.getLoc(), TypeRange{q.getType(), logSum}, q,
       mapping.lookup(op.getK()), mapping.lookup(op.getV()), starts,
@@ -147,9 +147,9 @@ LogicalResult TrainingForward::cloneCall(func::CallOp call, Copy& copy,
 }
 
 /// Clones a block function for static rows, with one argument more (starts).
-FailureOr<func::FuncOp>
-TrainingForward::specialise(func::FuncOp callee, ValueRange operands,
-                            StringRef suffix) {
+FailureOr<func::FuncOp> TrainingForward::specialise(func::FuncOp callee,
+                                                    ValueRange operands,
+                                                    StringRef suffix) {
   OpBuilder::InsertionGuard guard(*builder_);
   builder_->setInsertionPoint(forward_);
   auto copy = func::FuncOp::create(*builder_, callee.getLoc(),
@@ -162,9 +162,9 @@ TrainingForward::specialise(func::FuncOp callee, ValueRange operands,
   Copy inside;
   for (auto [arg, value] : llvm::zip(callee.getArguments(), operands))
     inside.mapping.map(arg, body->addArgument(value.getType(), arg.getLoc()));
-  Value starts = body->addArgument(
-      operands.back().getType(),
-      NameLoc::get(builder_->getStringAttr("starts")));
+  Value starts =
+      body->addArgument(operands.back().getType(),
+                        NameLoc::get(builder_->getStringAttr("starts")));
   builder_->setInsertionPointToStart(body);
   if (failed(cloneBody(callee, inside, starts)))
     return failure();

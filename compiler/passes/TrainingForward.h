@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass of a training step: `@forward` on the static rows of a micro-batch, once
-// for the model that is trained and, for preference optimisation, once more for the frozen
-// reference beside it.
+// The forward pass of a training step: `@forward` on the static rows of a
+// micro-batch, once for the model that is trained and, for preference
+// optimisation, once more for the frozen reference beside it.
 #pragma once
 
 #include "compiler/passes/Differentiate.h"
@@ -14,6 +14,7 @@ namespace llmc {
 struct MicroBatch {
   int64_t sequences = 0;
   int64_t rowsPerSequence = 0;
+
   int64_t rows() const { return sequences * rowsPerSequence; }
 };
 
@@ -26,8 +27,9 @@ inline constexpr llvm::StringLiteral kReferenceAttr = "llm.reference";
 
 class TrainingForward {
 public:
-  /// `forward` is the model's; block functions are made beside it. `isTrained`: whether
-  /// gradients of a parameter are wanted, by name. All outlive the object.
+  /// `forward` is the model's; block functions are made beside it. `isTrained`:
+  /// whether gradients of a parameter are wanted, by name. All outlive the
+  /// object.
   TrainingForward(mlir::func::FuncOp forward, mlir::SymbolTable& symbols,
                   Differentiation& differentiation, MicroBatch shape,
                   mlir::Type dtype,
@@ -40,9 +42,9 @@ public:
     mlir::Value reference; // null without one
   };
 
-  /// Writes the forward pass for inputs i32[S, R]. Layers of the reference stand beside those
-  /// of the model, so that one cut into pipeline stages cuts both.
-  /// Errors  a diagnostic.
+  /// Writes the forward pass for inputs i32[S, R]. Layers of the reference
+  /// stand beside those of the model, so that one cut into pipeline stages cuts
+  /// both. Errors  a diagnostic.
   mlir::FailureOr<Logits> write(mlir::OpBuilder& builder, mlir::Value ids,
                                 mlir::Value positions, mlir::Value starts,
                                 bool hasReference);
@@ -66,9 +68,9 @@ private:
   void cloneParameter(llm::GetParamOp op, Copy& copy);
   mlir::LogicalResult cloneCall(mlir::func::CallOp call, Copy& copy,
                                 mlir::Value starts);
-  mlir::FailureOr<mlir::func::FuncOp>
-  specialise(mlir::func::FuncOp callee, mlir::ValueRange operands,
-             llvm::StringRef suffix);
+  mlir::FailureOr<mlir::func::FuncOp> specialise(mlir::func::FuncOp callee,
+                                                 mlir::ValueRange operands,
+                                                 llvm::StringRef suffix);
   std::vector<bool> wantedArguments(mlir::func::FuncOp callee);
 
   mlir::func::FuncOp forward_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ends each phase: checks that what the phase promises holds, so that a fault is found
-// where it was made and a dump that was edited by hand is refused before it is compiled.
+// Ends each phase: checks that what the phase promises holds, so that a fault
+// is found where it was made and a dump that was edited by hand is refused
+// before it is compiled.
 #include "compiler/passes/Buckets.h"
 #include "compiler/passes/KernelTile.h"
 #include "compiler/passes/Options.h"
@@ -101,8 +102,8 @@ LogicalResult verifyPlace(plan::BufferOp buffer) {
   int64_t arena = stage.getArenaBytes().value_or(0);
   int64_t bytes = buffer.getBytes();
   if (offset < 0 || bytes < 0 || bytes > arena || offset > arena - bytes)
-    return buffer.emitOpError("lies outside the arena of ") << arena
-                                                            << " bytes";
+    return buffer.emitOpError("lies outside the arena of ")
+           << arena << " bytes";
   return success();
 }
 

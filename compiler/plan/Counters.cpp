@@ -15,7 +15,8 @@ using namespace mlir;
 namespace llmc {
 namespace {
 
-/// Highest end of the arena ranges that buffers of a class use, not counting overlap.
+/// Highest end of the arena ranges that buffers of a class use, not counting
+/// overlap.
 int64_t coveredBytes(std::vector<std::pair<int64_t, int64_t>> ranges) {
   llvm::sort(ranges);
   int64_t covered = 0, end = 0;
@@ -147,8 +148,8 @@ ProgramCounter countProgram(ModuleOp module, plan::ProgramOp program,
         }
     if (axis < 0 || collective.getKind() == "recv")
       continue;
-    // What one rank sends: a gather its part to each peer; a reduction a part to each
-    // peer, and again when it is followed by the gather.
+    // What one rank sends: a gather its part to each peer; a reduction a part
+    // to each peer, and again when it is followed by the gather.
     int64_t bytes = collective.getBytes();
     for (const CollectivePart& part : furtherParts(collective))
       bytes += part.bytes;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Static counters of a plan: bytes by memory class, kernels, FLOPs, bytes communicated.
+// Static counters of a plan: bytes by memory class, kernels, FLOPs, bytes
+// communicated.
 #pragma once
 
 #include "dialects/plan/Plan.h"
@@ -9,8 +10,8 @@
 
 namespace llmc {
 
-/// Bytes of one memory class on a rank of a stage. For classes whose buffers come and go,
-/// the most alive at one time.
+/// Bytes of one memory class on a rank of a stage. For classes whose buffers
+/// come and go, the most alive at one time.
 struct MemoryCounter {
   std::string memoryClass;
   int64_t bytes = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes plan.fbs tables from `plan` ops, one function per table. It decides nothing:
-// what is not in the IR is not in the plan.
-// Over 500 lines because it has one function per table of the schema.
+// Writes plan.fbs tables from `plan` ops, one function per table. It decides
+// nothing: what is not in the IR is not in the plan. Over 500 lines because it
+// has one function per table of the schema.
 #include "compiler/plan/EmitPlan.h"
 
 #include "compiler/codegen/CpuCodegen.h"
@@ -185,10 +185,10 @@ private:
       for (const CodeObject& object : *objects) {
         b_.ForceVectorAlignment(object.image.size(), 1, 64);
         auto image = b_.CreateVector(object.image);
-        largestImageBytes_ = std::max<int64_t>(largestImageBytes_,
-                                               object.image.size());
-        offsets.push_back(fb::CreateCodeObject(b_, str(object.target),
-                                               object.level, image));
+        largestImageBytes_ =
+            std::max<int64_t>(largestImageBytes_, object.image.size());
+        offsets.push_back(
+            fb::CreateCodeObject(b_, str(object.target), object.level, image));
       }
     }
     return b_.CreateVector(offsets);
@@ -256,8 +256,8 @@ private:
   }
 
   int provenance(Operation* op, StringRef pass, StringRef subject) {
-    auto key = std::make_tuple(locationName(op->getLoc()), pass.str(),
-                               subject.str());
+    auto key =
+        std::make_tuple(locationName(op->getLoc()), pass.str(), subject.str());
     auto [it, isNew] =
         provenanceIndex_.try_emplace(key, provenanceList_.size());
     if (isNew)
@@ -293,14 +293,14 @@ private:
       axes.push_back(axisIndex(cast<StringAttr>(axis).getValue()));
     auto axesOffset = b_.CreateVector(axes);
     flatbuffers::Offset<fb::ByCoordinate> sendOffset = 0;
-    if (auto by = dyn_cast_or_null<dist::ByCoordinateAttr>(
-            op.getSendOffsetAttr()))
+    if (auto by =
+            dyn_cast_or_null<dist::ByCoordinateAttr>(op.getSendOffsetAttr()))
       sendOffset = byCoordinate(by.getAxis().getValue(), by.getValues());
     auto buffer = [&](StringRef name) {
       return name.empty() ? -1 : bufferIndex_.lookup(name);
     };
-    int where = provenance(op, op.getPass().value_or(""),
-                           op.getSubject().value_or(""));
+    int where =
+        provenance(op, op.getPass().value_or(""), op.getSubject().value_or(""));
     SmallVector<plan::WordAttr> parts = partWords(op);
     flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<fb::Word>>>
         words = 0;
@@ -512,8 +512,8 @@ private:
           b_, str(state.getSymName()),
           static_cast<fb::StateRole>(state.getRole()), parameter,
           bufferIndex_.lookup(op.getBuffer()),
-          elementType(type.getElementType()),
-          type.getNumElements(), axesOffset, op.getShardBytes()));
+          elementType(type.getElementType()), type.getNumElements(), axesOffset,
+          op.getShardBytes()));
     }
     return b_.CreateVector(states);
   }
@@ -536,12 +536,11 @@ private:
     for (auto [i, stage] : llvm::enumerate(module_.getOps<plan::StageOp>())) {
       for (const MemoryCounter& m : countMemory(stage))
         rows.push_back(fb::CreateMemoryRow(b_, i, memoryClass(m.memoryClass),
-                                           m.bytes, m.paddingBytes,
-                                           m.isPeak));
+                                           m.bytes, m.paddingBytes, m.isPeak));
       // Bounds of what lies outside the arena.
-      rows.push_back(fb::CreateMemoryRow(
-          b_, i, fb::MemoryClass::Code,
-          largestImageBytes_ + countArgumentBytes(stage)));
+      rows.push_back(
+          fb::CreateMemoryRow(b_, i, fb::MemoryClass::Code,
+                              largestImageBytes_ + countArgumentBytes(stage)));
       rows.push_back(fb::CreateMemoryRow(
           b_, i, fb::MemoryClass::Library,
           countScratchBytes(module_, stage, axes_, axisSizes_)));
@@ -558,16 +557,16 @@ private:
           continue;
         ProgramCounter c = countProgram(module_, program, axes_, axisSizes_);
         auto bytes = b_.CreateVector(c.axisBytes);
-        rows.push_back(fb::CreateCostRow(
-            b_, i, entryIndex_.lookup(program.getEntry()), c.launches, c.flops,
-            c.bytesTouched, bytes));
+        rows.push_back(
+            fb::CreateCostRow(b_, i, entryIndex_.lookup(program.getEntry()),
+                              c.launches, c.flops, c.bytesTouched, bytes));
       }
     return b_.CreateVector(rows);
   }
 
   flatbuffers::Offset<fb::ModelCard> emitModelCard() {
-    auto dict = module_->getAttrOfType<DictionaryAttr>(
-        llm::LlmDialect::kModelAttr);
+    auto dict =
+        module_->getAttrOfType<DictionaryAttr>(llm::LlmDialect::kModelAttr);
     auto text = [&](StringRef name) {
       auto attr = dict ? dict.getAs<StringAttr>(name) : StringAttr();
       return str(attr ? attr.getValue() : StringRef());
@@ -585,7 +584,8 @@ private:
          config = text("config");
     return fb::CreateModelCard(b_, family, number("vocab_size"),
                                number("context_length"), source, tokenizer,
-                               chat, parameters, config);
+                               chat, parameters, config,
+                               static_cast<uint64_t>(number("digest")));
   }
 
   ModuleOp module_;

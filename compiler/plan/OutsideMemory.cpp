@@ -96,9 +96,9 @@ int64_t countScratchBytes(ModuleOp module, plan::StageOp stage,
       for (auto word : run.getWords().getAsRange<plan::WordAttr>())
         words.push_back(valueOf(word, entry, axes, axisSizes));
       std::string_view view(name.data(), name.size());
-      bytes = std::max(bytes,
-                       isCuda ? llmrt::cudaScratchBytes(view, words.data())
-                              : llmrt::scratchFormulaOf(view)(words.data()));
+      bytes =
+          std::max(bytes, isCuda ? llmrt::cudaScratchBytes(view, words.data())
+                                 : llmrt::scratchFormulaOf(view)(words.data()));
     }
   }
   return isCuda ? bytes + llmrt::kCudaCounterBytes : bytes;

@@ -14,8 +14,8 @@ namespace llmc {
 /// a block for each set of slots that its schedule gives a program.
 int64_t countArgumentBytes(plan::StageOp stage);
 
-/// The most scratch that one thread (cuda: a whole launch) needs on the stage. `axes` and
-/// `axisSizes` are the mesh.
+/// The most scratch that one thread (cuda: a whole launch) needs on the stage.
+/// `axes` and `axisSizes` are the mesh.
 int64_t countScratchBytes(mlir::ModuleOp module, plan::StageOp stage,
                           const std::vector<std::string>& axes,
                           const std::vector<int64_t>& axisSizes);

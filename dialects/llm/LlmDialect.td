@@ -18,7 +18,8 @@ def Llm_Dialect : Dialect {
 
     A module carries the dictionary `llm.model`: `family`, `vocab_size`,
     `context_length`, `source` (checkpoint, relative to the file), `tokenizer`; one that
-    has none gets the vocabulary of its logits when a step is built. After that it carries
+    has none gets the vocabulary of its logits when a step is built, and each gets `digest`,
+    a number of the functions and parameters as written. After that it carries
     `llm.options`: every compile option, so that a dump compiles again
     without flags.
   }];

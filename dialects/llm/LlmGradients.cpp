@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of the ops of a model: one function per op, in the order of LlmOps.td. Each
-// is checked by finite differences in the interpreter (tests/values/GradientTest.cpp).
+// Gradients of the ops of a model: one function per op, in the order of
+// LlmOps.td. Each is checked by finite differences in the interpreter
+// (tests/values/GradientTest.cpp).
 #include "dialects/llm/Llm.h"
 
 using namespace mlir;
@@ -84,11 +85,10 @@ void LayerNormOp::buildGradients(GradientRequest& request) {
 
 void RopeOp::buildGradients(GradientRequest& request) {
   give(request, 0, [&]() -> Value {
-    return RopeOp::create(request.builder, getLoc(), getX().getType(),
-                          request.resultGradients[0], getPositions(),
-                          getHeadDimAttr(), getParams(),
-                          getInverse() ? UnitAttr()
-                                       : request.builder.getUnitAttr());
+    return RopeOp::create(
+        request.builder, getLoc(), getX().getType(), request.resultGradients[0],
+        getPositions(), getHeadDimAttr(), getParams(),
+        getInverse() ? UnitAttr() : request.builder.getUnitAttr());
   });
 }
 
@@ -132,8 +132,8 @@ void MulOp::buildGradients(GradientRequest& request) {
 
 void GatedActivationOp::buildGradients(GradientRequest& request) {
   auto gradient = GatedActivationGradientOp::create(
-      request.builder, getLoc(), request.resultGradients[0], getGate(),
-      getUp(), getKindAttr());
+      request.builder, getLoc(), request.resultGradients[0], getGate(), getUp(),
+      getKindAttr());
   give(request, 0, [&]() -> Value { return gradient.getDgate(); });
   give(request, 1, [&]() -> Value { return gradient.getDup(); });
 }

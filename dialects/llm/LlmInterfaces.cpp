@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sharding rules and costs of the `llm` ops, one line each where possible. Factor
-// numbers: see ShardingRule.h.
+// Sharding rules and costs of the `llm` ops, one line each where possible.
+// Factor numbers: see ShardingRule.h.
 #include "dialects/llm/Llm.h"
 
 using namespace mlir;
@@ -34,8 +34,7 @@ int64_t operandAndResultBytes(Operation* op) {
   auto add = [&](Type type) {
     auto tensor = dyn_cast<RankedTensorType>(type);
     if (tensor && tensor.hasStaticShape())
-      bytes +=
-          tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8;
+      bytes += tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8;
   };
   for (Type type : op->getOperandTypes())
     add(type);
@@ -69,8 +68,8 @@ ShardingRule AddBiasOp::getShardingRule() {
 int64_t AddBiasOp::getFlops() { return elements(getResult()); }
 
 ShardingRule RmsNormOp::getShardingRule() {
-  // A row may be cut between runs of the weight's width, which are normed alone; a
-  // weight as wide as the row keeps it whole.
+  // A row may be cut between runs of the weight's width, which are normed
+  // alone; a weight as wide as the row keeps it whole.
   return {{kParallel, kParallel, kFull},
           {{0, 1}, {2}},
           {{0, 1}},
@@ -121,7 +120,8 @@ ShardingRule GatedActivationOp::getShardingRule() {
 int64_t GatedActivationOp::getFlops() { return 9 * elements(getResult()); }
 
 ShardingRule AttentionOp::getShardingRule() {
-  // Heads (factor 1) compute alone; rows of a sequence need each other (factor 0).
+  // Heads (factor 1) compute alone; rows of a sequence need each other (factor
+  // 0).
   return {{kFull, kParallel},
           {{0, 1}, {0, 1}, {0, 1}, {kNone, kNone}},
           {{0, 1}},

@@ -31,8 +31,8 @@ LogicalResult requireEqual(Operation* op, llvm::StringRef what, int64_t a,
                            int64_t b) {
   if (a == b)
     return success();
-  return op->emitOpError("(C1) expects equal ") << what << ", got " << a
-                                                << " and " << b;
+  return op->emitOpError("(C1) expects equal ")
+         << what << ", got " << a << " and " << b;
 }
 
 LogicalResult requireHeads(Operation* op, Value v, int64_t headDim,
@@ -73,8 +73,7 @@ LogicalResult CacheOp::verify() {
   return success();
 }
 
-LogicalResult
-GetParamOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
+LogicalResult GetParamOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
   auto param =
       symbolTable.lookupNearestSymbolFrom<ParamOp>(*this, getParamAttr());
   if (!param)
@@ -88,8 +87,7 @@ GetParamOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
   return success();
 }
 
-LogicalResult
-GetCacheOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
+LogicalResult GetCacheOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
   auto cache =
       symbolTable.lookupNearestSymbolFrom<CacheOp>(*this, getCacheAttr());
   if (!cache || cache.getType() != getResult().getType())
@@ -115,8 +113,8 @@ LogicalResult LinearOp::verify() {
   if (failed(requireEqual(*this, "inner widths", widthOf(getX()),
                           widthOf(getWeight()))))
     return failure();
-  if (failed(requireEqual(*this, "rows", dimOf(getX(), 0),
-                          dimOf(getResult(), 0))))
+  if (failed(
+          requireEqual(*this, "rows", dimOf(getX(), 0), dimOf(getResult(), 0))))
     return failure();
   return requireEqual(*this, "outer widths", dimOf(getWeight(), 0),
                       widthOf(getResult()));
@@ -139,8 +137,8 @@ LogicalResult RmsNormOp::verify() {
 
 LogicalResult LayerNormOp::verify() {
   if (failed(requireRank(*this, getWeight(), 1, "weight")) ||
-      failed(requireEqual(*this, "widths", widthOf(getX()),
-                          widthOf(getWeight()))))
+      failed(
+          requireEqual(*this, "widths", widthOf(getX()), widthOf(getWeight()))))
     return failure();
   return requireEqual(*this, "widths", widthOf(getX()), widthOf(getBias()));
 }
@@ -151,7 +149,8 @@ LogicalResult RopeOp::verify() {
     return failure();
   int64_t rotary = getParams().getRotary();
   if (rotary <= 0 || rotary > headDim || rotary % 2 != 0)
-    return emitOpError("(C2) expects an even rotary width up to the head width ")
+    return emitOpError(
+               "(C2) expects an even rotary width up to the head width ")
            << headDim << ", got " << rotary;
   return success();
 }
@@ -188,8 +187,8 @@ LogicalResult CachedAttentionOp::verify() {
 }
 
 LogicalResult SelectRowsOp::verify() {
-  if (failed(requireEqual(*this, "widths", widthOf(getX()),
-                          widthOf(getResult()))))
+  if (failed(
+          requireEqual(*this, "widths", widthOf(getX()), widthOf(getResult()))))
     return failure();
   return requireEqual(*this, "sequences", dimOf(getValidRows(), 0),
                       dimOf(getResult(), 0));

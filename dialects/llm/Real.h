@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A double as an attribute parameter: MLIR has no parser, hash or exact printer for one.
+// A double as an attribute parameter: MLIR has no parser, hash or exact printer
+// for one.
 #pragma once
 
 #include "mlir/IR/DialectImplementation.h"
@@ -14,12 +15,16 @@ namespace llmc::llm {
 struct Real {
   double value = 0;
   Real() = default;
+
   Real(double v) : value(v) {}
+
   operator double() const { return value; }
+
   bool operator==(const Real& other) const {
     return std::bit_cast<uint64_t>(value) ==
            std::bit_cast<uint64_t>(other.value);
   }
+
   bool operator==(double other) const { return *this == Real(other); }
 };
 

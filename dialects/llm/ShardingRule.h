@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the dimensions of an op's results follow those of its operands: the language of
-// ShardingRuleInterface. Source: the factor notation of Shardy and of einsum.
+// How the dimensions of an op's results follow those of its operands: the
+// language of ShardingRuleInterface. Source: the factor notation of Shardy and
+// of einsum.
 #pragma once
 
 #include "mlir/IR/Operation.h"
@@ -16,16 +17,17 @@ enum class FactorKind {
   Full,      // must be whole on every rank
 };
 
-/// Factor numbers of every dimension. Two dimensions with one factor are cut together.
-/// A dimension with factor -1 has no rule: it must be whole.
+/// Factor numbers of every dimension. Two dimensions with one factor are cut
+/// together. A dimension with factor -1 has no rule: it must be whole.
 struct ShardingRule {
   llvm::SmallVector<FactorKind> factors;
   llvm::SmallVector<llvm::SmallVector<int>> operands;
   llvm::SmallVector<llvm::SmallVector<int>> results;
-  /// For each factor, the run of elements of a tensor dimension that must stay on one
-  /// rank (a head); 1 where empty.
+  /// For each factor, the run of elements of a tensor dimension that must stay
+  /// on one rank (a head); 1 where empty.
   llvm::SmallVector<int64_t> granularity;
-  /// For each result, the operand whose cut it copies; the first cut one where empty.
+  /// For each result, the operand whose cut it copies; the first cut one where
+  /// empty.
   llvm::SmallVector<int> follows;
 };
 

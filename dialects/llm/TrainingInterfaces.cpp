@@ -17,7 +17,9 @@ int64_t elements(Value v) {
   return cast<ShapedType>(v.getType()).getNumElements();
 }
 
-int64_t width(Value v) { return cast<ShapedType>(v.getType()).getShape().back(); }
+int64_t width(Value v) {
+  return cast<ShapedType>(v.getType()).getShape().back();
+}
 
 ShardingRule elementwiseRule(Operation* op) {
   ShardingRule rule;
@@ -44,7 +46,8 @@ ShardingRule wholeRule(Operation* op) {
 } // namespace
 
 ShardingRule LinearInputGradientOp::getShardingRule() {
-  return {{kParallel, kReduction, kParallel}, {{0, 1}, {1, 2}}, {{0, 2}}, {}, {}};
+  return {
+      {kParallel, kReduction, kParallel}, {{0, 1}, {1, 2}}, {{0, 2}}, {}, {}};
 }
 
 int64_t LinearInputGradientOp::getFlops() {
@@ -52,7 +55,8 @@ int64_t LinearInputGradientOp::getFlops() {
 }
 
 ShardingRule LinearWeightGradientOp::getShardingRule() {
-  return {{kReduction, kParallel, kParallel}, {{0, 1}, {0, 2}}, {{1, 2}}, {}, {}};
+  return {
+      {kReduction, kParallel, kParallel}, {{0, 1}, {0, 2}}, {{1, 2}}, {}, {}};
 }
 
 int64_t LinearWeightGradientOp::getFlops() {
@@ -72,13 +76,10 @@ ShardingRule SumRowsOp::getShardingRule() {
 int64_t SumRowsOp::getFlops() { return elements(getX()); }
 
 ShardingRule EmbeddingGradientOp::getShardingRule() {
-  // The cut of the vocabulary is the table's: propagation takes it from `param`.
-  // Rows stay whole, as ids are.
-  return {{kFull, kFull, kParallel},
-          {{kNone, kNone}, {0, 2}},
-          {{1, 2}},
-          {},
-          {}};
+  // The cut of the vocabulary is the table's: propagation takes it from
+  // `param`. Rows stay whole, as ids are.
+  return {
+      {kFull, kFull, kParallel}, {{kNone, kNone}, {0, 2}}, {{1, 2}}, {}, {}};
 }
 
 int64_t EmbeddingGradientOp::getFlops() { return elements(getDy()); }
@@ -94,11 +95,7 @@ ShardingRule RmsNormGradientOp::getShardingRule() {
 int64_t RmsNormGradientOp::getFlops() { return 12 * elements(getX()); }
 
 ShardingRule LayerNormGradientOp::getShardingRule() {
-  return {{kParallel, kFull},
-          {{0, 1}, {0, 1}, {1}},
-          {{0, 1}, {0, 1}},
-          {},
-          {}};
+  return {{kParallel, kFull}, {{0, 1}, {0, 1}, {1}}, {{0, 1}, {0, 1}}, {}, {}};
 }
 
 int64_t LayerNormGradientOp::getFlops() { return 16 * elements(getX()); }
@@ -122,7 +119,8 @@ ShardingRule SoftCapGradientOp::getShardingRule() {
 int64_t SoftCapGradientOp::getFlops() { return 12 * elements(getX()); }
 
 ShardingRule RowAttentionOp::getShardingRule() {
-  // Heads (factor 1) compute alone; rows of a sequence need each other (factor 0).
+  // Heads (factor 1) compute alone; rows of a sequence need each other (factor
+  // 0).
   return {{kFull, kParallel},
           {{0, 1}, {0, 1}, {0, 1}, {kNone, kNone}},
           {{0, 1}, {0, 1}},
@@ -157,7 +155,9 @@ ShardingRule CrossEntropyStatisticsOp::getShardingRule() {
           {}};
 }
 
-int64_t CrossEntropyStatisticsOp::getFlops() { return 10 * elements(getLogits()); }
+int64_t CrossEntropyStatisticsOp::getFlops() {
+  return 10 * elements(getLogits());
+}
 
 ShardingRule CrossEntropyLossOp::getShardingRule() { return wholeRule(*this); }
 
@@ -166,14 +166,13 @@ int64_t CrossEntropyLossOp::getFlops() {
 }
 
 ShardingRule CrossEntropyGradientOp::getShardingRule() {
-  return {{kFull, kParallel},
-          {{0, 1}, {kNone, kNone}, {0}, {0}},
-          {{0, 1}},
-          {},
-          {}};
+  return {
+      {kFull, kParallel}, {{0, 1}, {kNone, kNone}, {0}, {0}}, {{0, 1}}, {}, {}};
 }
 
-int64_t CrossEntropyGradientOp::getFlops() { return 10 * elements(getLogits()); }
+int64_t CrossEntropyGradientOp::getFlops() {
+  return 10 * elements(getLogits());
+}
 
 ShardingRule CountLabelsOp::getShardingRule() { return wholeRule(*this); }
 

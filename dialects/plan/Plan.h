@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `plan` dialect: when a transformer runs, and with which memory. See PlanOps.td.
+// The `plan` dialect: when a transformer runs, and with which memory. See
+// PlanOps.td.
 #pragma once
 
 #include "dialects/dist/Dist.h"

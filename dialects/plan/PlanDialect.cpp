@@ -59,8 +59,7 @@ LogicalResult LaunchOp::verify() {
   return success();
 }
 
-LogicalResult
-LaunchOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
+LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection& symbolTable) {
   if (symbolTable.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr()))
     return success();
   return emitOpError("(C2) expects a kernel, got ") << getKernelAttr();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors that a user can cause. Each has a stable code (LLMC-E0301), says what was
-// wrong, where, and what to do. Programmer errors are asserts and not here.
+// Errors that a user can cause. Each has a stable code (LLMC-E0301), says what
+// was wrong, where, and what to do. Programmer errors are asserts and not here.
 #pragma once
 
 #include "absl/status/status.h"
@@ -20,8 +20,8 @@ enum class ErrorCode : uint16_t {
 };
 
 /// Makes the status of a user-visible error: "LLMC-E0301: what; advice".
-/// `what` says what was wrong and where, data last; `advice` what to do about it.
-/// Both lower case, no full stop.
+/// `what` says what was wrong and where, data last; `advice` what to do about
+/// it. Both lower case, no full stop.
 absl::Status makeError(ErrorCode code, std::string_view what,
                        std::string_view advice);
 

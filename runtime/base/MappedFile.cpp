@@ -21,15 +21,14 @@ absl::StatusOr<MappedFile> MappedFile::open(const std::string& path) {
   struct stat info = {};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     close(fd);
-    return makeError(ErrorCode::FileNotReadable,
-                     "not a regular file: " + path, "name a file");
+    return makeError(ErrorCode::FileNotReadable, "not a regular file: " + path,
+                     "name a file");
   }
   MappedFile file;
   file.path_ = path;
   file.sizeBytes_ = static_cast<size_t>(info.st_size);
   if (file.sizeBytes_ > 0) {
-    void* map =
-        mmap(nullptr, file.sizeBytes_, PROT_READ, MAP_PRIVATE, fd, 0);
+    void* map = mmap(nullptr, file.sizeBytes_, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
       int errnum = errno;
       close(fd);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A read-only memory map of a whole file. The readers of safetensors, GGUF and plans
-// take a span of bytes, so that tests and fuzzers need no file.
+// A read-only memory map of a whole file. The readers of safetensors, GGUF and
+// plans take a span of bytes, so that tests and fuzzers need no file.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -23,6 +23,7 @@ public:
   ~MappedFile();
 
   absl::Span<const uint8_t> bytes() const { return {data_, sizeBytes_}; }
+
   const std::string& path() const { return path_; }
 
 private:

@@ -73,9 +73,9 @@ struct OwnConfig {
 
 absl::StatusOr<OwnConfig> readOwnConfig(const Checkpoint& checkpoint) {
   OwnConfig own;
-  own.config = nlohmann::ordered_json::parse(noteOf(checkpoint, kConfigNote),
-                                             nullptr,
-                                             /*allow_exceptions=*/false);
+  own.config =
+      nlohmann::ordered_json::parse(noteOf(checkpoint, kConfigNote), nullptr,
+                                    /*allow_exceptions=*/false);
   if (!own.config.is_object())
     return makeError(ErrorCode::ConfigCorrupt,
                      absl::StrCat("the config that ", checkpoint.path(),
@@ -89,10 +89,10 @@ absl::StatusOr<OwnConfig> readOwnConfig(const Checkpoint& checkpoint) {
 /// they have in a Hugging Face folder: the logical ones.
 absl::Status nameAsHuggingFace(std::vector<ExportTensor>& tensors,
                                nlohmann::ordered_json& config) {
-  bool isGguf = std::any_of(
-      tensors.begin(), tensors.end(), [](const ExportTensor& tensor) {
-        return tensor.name == "token_embd.weight";
-      });
+  bool isGguf = std::any_of(tensors.begin(), tensors.end(),
+                            [](const ExportTensor& tensor) {
+                              return tensor.name == "token_embd.weight";
+                            });
   bool isInterleaved = config.value("rope_interleaved", false);
   config.erase("rope_interleaved");
   config.erase("transposed_weights");
@@ -110,8 +110,8 @@ absl::Status nameAsHuggingFace(std::vector<ExportTensor>& tensors,
       return sourceUnsupported(absl::StrCat(
           "cannot give ", tensor.name, " the form of a Hugging Face tensor"));
     tensor.name = tensor.pieces[0].tensor->name;
-    for (const char* end : {"q_proj.weight", "k_proj.weight", "q_proj.bias",
-                            "k_proj.bias"})
+    for (const char* end :
+         {"q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias"})
       if (isInterleaved && absl::EndsWith(tensor.name, end))
         tensor.headRows = headRows;
   }
@@ -404,8 +404,8 @@ absl::Status fillFolder(const std::string& folder,
     if (std::string from = absl::StrCat(filesFolder, "/", name);
         !filesFolder.empty() && isFile(from))
       LLMRT_RETURN_IF_ERROR(copyFile(from, absl::StrCat(folder, "/", name)));
-  LLMRT_RETURN_IF_ERROR(writeConfig(
-      std::move(config), folder + "/config.json", weights.configDtype()));
+  LLMRT_RETURN_IF_ERROR(writeConfig(std::move(config), folder + "/config.json",
+                                    weights.configDtype()));
   return syncFolder(folder);
 }
 
@@ -480,7 +480,8 @@ absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request) {
   std::error_code ignored;
   fs::remove_all(partial, ignored);
   LLMRT_RETURN_IF_ERROR(makeFolders(partial));
-  absl::Status status = fillFolder(partial, filesFolder, std::move(config), weights);
+  absl::Status status =
+      fillFolder(partial, filesFolder, std::move(config), weights);
   if (status.ok() && std::rename(partial.c_str(), out.c_str()) != 0)
     status = errno == ENOTEMPTY || errno == EEXIST
                  ? checkTarget(out)

@@ -40,13 +40,13 @@ struct ExportResult {
 
 /// Writes the parameters under the names, shapes and transpositions of the
 /// source: the inverse of CheckpointMeta::sources; of a GGUF file under their
-/// Hugging Face names, with the rows of queries and keys in that order. Logical tensors that are
-/// rows of one source tensor are put together again; a tied weight is written
-/// once. `out` appears whole or not at all.
-/// Errors  ExportTargetNotEmpty, ExportSourceUnsupported (no
-///         config.json; gpt2 from GGUF), ExportMapInvalid, ConfigCorrupt, FileNotReadable,
-///         FileNotWritable, DiskFull, those of Checkpoint; InvalidArgument for
-///         a dtype that is not F32 or BF16.
+/// Hugging Face names, with the rows of queries and keys in that order. Logical
+/// tensors that are rows of one source tensor are put together again; a tied
+/// weight is written once. `out` appears whole or not at all. Errors
+/// ExportTargetNotEmpty, ExportSourceUnsupported (no
+///         config.json; gpt2 from GGUF), ExportMapInvalid, ConfigCorrupt,
+///         FileNotReadable, FileNotWritable, DiskFull, those of Checkpoint;
+///         InvalidArgument for a dtype that is not F32 or BF16.
 absl::StatusOr<ExportResult> exportHuggingFace(const ExportRequest& request);
 
 } // namespace llmrt

@@ -152,6 +152,7 @@ public:
                     int64_t sizeBytes) = 0;
   /// Calls of all streams run one at a time, in the order of these calls.
   virtual void call(Stream stream, StreamCall& work) = 0;
+
   /// Returns the device's own handle of a stream (a cudaStream_t), for calls
   /// that enqueue on it (CollectiveTag::stream); null where they run on the
   /// host.
@@ -165,21 +166,26 @@ public:
   // Graphs: commands of both streams that are enqueued again by one call.
   /// True if commands can be captured.
   virtual bool canCapture() const { return false; }
+
   /// From here to endCapture() commands are kept and do not run. Meanwhile
   /// nothing is allocated, released or waited for; copies take only pinned
   /// memory of the host, and events are waited for only behind a record in the
   /// same capture. The communication stream begins behind the compute stream
   /// and is joined by it at the end.
   virtual void beginCapture() {}
+
   /// Returns the graph. If a command could not be captured the device does not
   /// hold it, and the error is what synchronize() returns.
   virtual GraphId endCapture() { return GraphId{-1}; }
+
   /// Enqueues a graph on the compute stream. Its copies read what then is in
   /// memory of the host.
   virtual void replay(GraphId graph) {}
+
   /// False once memory that a graph may use was released or moved, or it was
   /// dropped.
   virtual bool holdsGraph(GraphId graph) const { return false; }
+
   virtual void dropGraph(GraphId graph) {}
 
   /// Waits until everything enqueued has run, and returns the first error since

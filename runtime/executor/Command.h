@@ -28,7 +28,7 @@ struct PrepareContext {
   std::vector<EventId>& events; // by number in the program
   int64_t commandIndex;
   const Slots& slots;
-  CollectiveTag lastCollective{};           // before this command
+  CollectiveTag lastCollective{};            // before this command
   std::vector<CollectiveTag> eventTags = {}; // what came before each event
 };
 

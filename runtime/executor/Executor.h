@@ -47,16 +47,16 @@ struct ExecutorOptions {
 /// communicationSeconds.
 struct ExecuteStatistics {
   double seconds = 0;
-  double waitSeconds = 0; // of the compute stream for communication
+  double waitSeconds = 0;          // of the compute stream for communication
   double communicationSeconds = 0; // in collectives, those of both streams
   int64_t commands = 0;
 };
 
 class Executor {
 public:
-  /// Prepares: makes the device of the plan's target, checks that the plan fits the
-  /// fabric's size and the device, makes the communicators, allocates the arena, loads the
-  /// code. The plan and the fabric outlive the executor.
+  /// Prepares: makes the device of the plan's target, checks that the plan fits
+  /// the fabric's size and the device, makes the communicators, allocates the
+  /// arena, loads the code. The plan and the fabric outlive the executor.
   ///
   /// Errors  MeshMismatch, DeviceUnsupported, CpuTooOld, KernelMissing,
   ///         CodeNotLoadable, OutOfMemory, DeviceFailed.
@@ -85,9 +85,9 @@ public:
   virtual absl::Span<uint8_t> input(int entry, absl::string_view name) = 0;
 
   /// Buffer of an output (next_ids i32[S]; logits f32[S or S*R, V]), valid
-  /// until the next execute(); empty if this stage does not have it. Of a device that
-  /// shares no memory with the host it is copied by this call; empty then too if that
-  /// fails, which the next execute() reports.
+  /// until the next execute(); empty if this stage does not have it. Of a
+  /// device that shares no memory with the host it is copied by this call;
+  /// empty then too if that fails, which the next execute() reports.
   virtual absl::Span<const uint8_t> output(int entry,
                                            absl::string_view name) const = 0;
 
@@ -98,16 +98,16 @@ public:
   virtual absl::Status execute(int entry, int64_t validRows,
                                ExecuteStatistics* statistics) = 0;
 
-  /// Runs the schedule of one training step of this rank's stage. Its inputs lie
-  /// in stepInput(). Every rank of the mesh calls it. Errors  Unsupported if the
-  /// plan is for inference.
+  /// Runs the schedule of one training step of this rank's stage. Its inputs
+  /// lie in stepInput(). Every rank of the mesh calls it. Errors  Unsupported
+  /// if the plan is for inference.
   virtual absl::Status executeStep(ExecuteStatistics* statistics) = 0;
 
-  /// Runs what a training step runs up to its loss, without gradients and update:
-  /// the entries prologue, forward, those that move activations, and loss. States
-  /// other than parameters and optimizer states are spoilt. Errors  Unsupported
-  /// for a plan for inference; EvaluationUnavailable for a plan without the entry
-  /// loss (made by an older version).
+  /// Runs what a training step runs up to its loss, without gradients and
+  /// update: the entries prologue, forward, those that move activations, and
+  /// loss. States other than parameters and optimizer states are spoilt. Errors
+  /// Unsupported for a plan for inference; EvaluationUnavailable for a plan
+  /// without the entry loss (made by an older version).
   virtual absl::Status executeEvaluation(ExecuteStatistics* statistics) = 0;
 
   /// Loads parameters again, from other places. Errors as initialise().
@@ -116,13 +116,16 @@ public:
 
   /// Buffer of an input of a training step, to be written before executeStep():
   /// ids, positions, starts, labels i32[micro-batches, S, R]; hyper f32[16];
-  /// reference_loss f32[micro-batches, S, R] (see docs/design/training.md). Empty if this stage does not read it.
+  /// reference_loss f32[micro-batches, S, R] (see docs/design/training.md).
+  /// Empty if this stage does not read it.
   virtual absl::Span<uint8_t> stepInput(absl::string_view name) = 0;
 
-  /// Memory of a state (count, loss: f32[1], ...), or of an output of a training
-  /// step (norm f32[4]; row_loss f32[micro-batches, S, R]), valid until the next executeStep(); empty if this stage
-  /// does not have it. Copied and failing as output().
-  virtual absl::Span<const uint8_t> stepOutput(absl::string_view name) const = 0;
+  /// Memory of a state (count, loss: f32[1], ...), or of an output of a
+  /// training step (norm f32[4]; row_loss f32[micro-batches, S, R]), valid
+  /// until the next executeStep(); empty if this stage does not have it. Copied
+  /// and failing as output().
+  virtual absl::Span<const uint8_t>
+  stepOutput(absl::string_view name) const = 0;
 
   /// Memory of a parameter, or of the state of that role that belongs to it, as
   /// the plan lays it out; empty if this stage does not hold it. For
@@ -133,11 +136,13 @@ public:
   /// Whether the host may use these two spans as its own memory. If not, they
   /// are places for readMemory() and writeMemory() only.
   virtual bool sharesHostMemory() const { return true; }
+
   /// Copies such a span to the host, or back. The executor is idle.
   /// Errors  DeviceFailed; Unimplemented where the host shares the memory.
   virtual absl::Status readMemory(absl::Span<const uint8_t>, uint8_t*) {
     return absl::UnimplementedError("the memory is the host's");
   }
+
   virtual absl::Status writeMemory(const uint8_t*, absl::Span<uint8_t>) {
     return absl::UnimplementedError("the memory is the host's");
   }

@@ -115,10 +115,9 @@ void Program::setWord(int64_t number, const fb::Word& word,
     value = word.value();
     return;
   case fb::WordKind::Address:
-    value =
-        reinterpret_cast<uint64_t>(rank_.address(word.index(), slots_)) +
-        word.value() +
-        atCoordinates(word.by_coordinate(), rank_.coordinates, 0);
+    value = reinterpret_cast<uint64_t>(rank_.address(word.index(), slots_)) +
+            word.value() +
+            atCoordinates(word.by_coordinate(), rank_.coordinates, 0);
     return;
   case fb::WordKind::Coordinate:
     value = atCoordinates(word.by_coordinate(), rank_.coordinates, 0);

@@ -22,8 +22,8 @@ public:
          const Slots& slots = {});
   ~Program();
 
-  /// Enqueues what the number of valid rows changes in the argument blocks, from
-  /// ordinary memory.
+  /// Enqueues what the number of valid rows changes in the argument blocks,
+  /// from ordinary memory.
   void setRows(int64_t validRows);
   /// Enqueues every command. They are the same whenever the rows are.
   void enqueue(int64_t validRows);

@@ -31,7 +31,7 @@ struct Rank {
   std::array<uint8_t*, 3> arenas{}; // by MemorySpace
   FlightRecorder computeRecorder;
   FlightRecorder
-      communicationRecorder; // written by the thread that communicates
+      communicationRecorder;       // written by the thread that communicates
   double communicationSeconds = 0; // in collectives; by that thread too
 
   std::unique_ptr<CheckedMemory> checked; // instead of the arenas; else null

@@ -12,7 +12,11 @@
 namespace llmrt {
 
 /// Events of one row never overlap.
-enum class TimelineRow : uint8_t { Entries = 0, Compute = 1, Communication = 2 };
+enum class TimelineRow : uint8_t {
+  Entries = 0,
+  Compute = 1,
+  Communication = 2
+};
 inline constexpr int kNumTimelineRows = 3;
 
 /// Texts live as long as the plan.
@@ -20,12 +24,12 @@ struct TimelineEvent {
   TimelineRow row;
   // The compute stream stood still for a collective, which the texts name.
   bool isWait = false;
-  const char* name = "";    // an entry, a kernel, "AllGather"
+  const char* name = ""; // an entry, a kernel, "AllGather"
   // The parameter or tensor, or the op of the model; of an entry: how a device
   // with graphs ran it.
   const char* subject = "";
-  const char* pass = "";    // that put the command there
-  int64_t number = 0;       // of the command in its program; entries: valid rows
+  const char* pass = ""; // that put the command there
+  int64_t number = 0;    // of the command in its program; entries: valid rows
   std::chrono::steady_clock::time_point begin;
   std::chrono::steady_clock::time_point end;
 };

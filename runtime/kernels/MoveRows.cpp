@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// move_rows: rows of a weight from one place, and layout, to another: what a rank
-// takes of a parameter that tensor-split ranks share, and the way back.
+// move_rows: rows of a weight from one place, and layout, to another: what a
+// rank takes of a parameter that tensor-split ranks share, and the way back.
 //
 // Constraints  dtype F32 or BF16. Scratch  none.
 #include "runtime/kernels/Simd.h"

@@ -17,7 +17,7 @@ struct KernelSignature {
   int64_t rowTile; // 0: the whole extent
   int64_t colTile;
   std::vector<absl::string_view> words;
-  std::vector<char> types; // of the words: 'p', 'i', 'f'
+  std::vector<char> types;  // of the words: 'p', 'i', 'f'
   bool hasCudaForm = false; // whose tile a launch chooses
   bool hasCpuForm = true;
 };

@@ -65,13 +65,14 @@ absl::Status checkEnvelope(absl::Span<const uint8_t> file,
                                   kPlanSchemaVersion),
                      "use a newer llmrt, or compile with this version's llmc");
   if (version != kPlanSchemaVersion || load<uint32_t>(file.data() + 12) != 0)
-    return makeError(ErrorCode::PlanCorrupt,
-                     version != kPlanSchemaVersion
-                         ? absl::StrCat("the plan has schema version ", version,
-                                        " of an older llmc, this program reads ",
-                                        kPlanSchemaVersion)
-                         : "the header of the plan has reserved bytes set",
-                     kAdvice);
+    return makeError(
+        ErrorCode::PlanCorrupt,
+        version != kPlanSchemaVersion
+            ? absl::StrCat("the plan has schema version ", version,
+                           " of an older llmc, this program reads ",
+                           kPlanSchemaVersion)
+            : "the header of the plan has reserved bytes set",
+        kAdvice);
   return absl::OkStatus();
 }
 

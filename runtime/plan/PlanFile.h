@@ -35,7 +35,8 @@ struct ReadPlanOptions {
 /// plan, so that the executor can follow it without a check: indices in range,
 /// buffers inside arenas, words as Kernels.def declares, axes and coordinates
 /// complete, shapes and byte counts consistent, events recorded before they are
-/// waited for, and no stage waiting for ever for another. `file` begins at a multiple of 8, as a memory map does.
+/// waited for, and no stage waiting for ever for another. `file` begins at a
+/// multiple of 8, as a memory map does.
 ///
 /// Errors  PlanTruncated, PlanCorrupt, PlanTooNew, PlanInvalid (names the
 ///         field), KernelMissing.

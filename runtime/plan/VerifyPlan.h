@@ -54,7 +54,8 @@ inline bool isWithin(int64_t value, int64_t low, int64_t high) {
 /// aligned.
 template <typename T>
 bool isAligned(const ::flatbuffers::Vector<T>* vector) {
-  return !vector || reinterpret_cast<uintptr_t>(vector->Data()) % sizeof(T) == 0;
+  return !vector ||
+         reinterpret_cast<uintptr_t>(vector->Data()) % sizeof(T) == 0;
 }
 
 /// Slots of a buffer, at most.

@@ -30,8 +30,7 @@ absl::Status verifyStates(const fb::Plan& plan, const fb::Stage& stage,
     int64_t sizeBytes = stage.buffers()->Get(state->buffer())->size_bytes();
     bool isScalar = state->role() == fb::StateRole::Scalar;
     LLMRT_PLAN_CHECK(isWithin(state->parameter(), isScalar ? -1 : 0,
-                              isScalar ? -1
-                                       : lengthOf(stage.parameters()) - 1),
+                              isScalar ? -1 : lengthOf(stage.parameters()) - 1),
                      place, "its parameter does not exist");
     LLMRT_PLAN_CHECK(
         isWithin(multiply(state->elements(),
@@ -102,11 +101,11 @@ absl::Status verifySchedule(const fb::Plan& plan, const fb::Stage& stage,
     LLMRT_PLAN_CHECK(found != counts.end(), place,
                      "the stage has no program for its entry");
     const SlotCounts& slots = found->second;
-    LLMRT_PLAN_CHECK(isWithin(action->micro_batch(), -1,
-                              std::min<int64_t>(plan.micro_batches(),
-                                                slots[kMicroBatch]) -
-                                  1),
-                     place, "its micro-batch does not exist");
+    LLMRT_PLAN_CHECK(
+        isWithin(action->micro_batch(), -1,
+                 std::min<int64_t>(plan.micro_batches(), slots[kMicroBatch]) -
+                     1),
+        place, "its micro-batch does not exist");
     LLMRT_PLAN_CHECK(isAligned(action->slots()) &&
                          lengthOf(action->slots()) <=
                              static_cast<int64_t>(slots.size()) - kFirst,

@@ -102,8 +102,8 @@ ReferenceLosses::open(const std::string& path, const std::string& fingerprint,
 absl::Status computeReferenceLosses(const ReferencePass& pass) {
   RankGroup group(pass.all);
   const BatchSource& data = pass.data;
-  LLMRT_ASSIGN_OR_RETURN(
-      BatchPlace place, placeOfRank(pass.plan, group.rank(), data.numRows()));
+  LLMRT_ASSIGN_OR_RETURN(BatchPlace place,
+                         placeOfRank(pass.plan, group.rank(), data.numRows()));
   std::optional<SafetensorsWriter> writer;
   auto createFile = [&]() -> absl::Status {
     if (group.rank() != 0)
@@ -133,9 +133,8 @@ absl::Status computeReferenceLosses(const ReferencePass& pass) {
                            group.allGather(block.words(), "reference losses"));
     if (block.isStopWanted(blocks))
       return absl::CancelledError("interrupted");
-    for (int64_t replica = 0; writer && written.ok() &&
-                              replica < place.dataRanks;
-         ++replica) {
+    for (int64_t replica = 0;
+         writer && written.ok() && replica < place.dataRanks; ++replica) {
       absl::Span<const uint8_t> rows = block.find(blocks, replica);
       rows = rows.first(std::min<int64_t>(rows.size(), bytesLeft));
       bytesLeft -= static_cast<int64_t>(rows.size());

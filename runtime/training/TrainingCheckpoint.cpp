@@ -2,8 +2,8 @@
 #include "runtime/training/TrainingCheckpoint.h"
 
 #include "runtime/base/Error.h"
-#include "runtime/checkpoint/ExportHuggingFace.h"
 #include "runtime/checkpoint/Checkpoint.h"
+#include "runtime/checkpoint/ExportHuggingFace.h"
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"

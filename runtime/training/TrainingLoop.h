@@ -44,8 +44,8 @@ struct TrainingSettings {
   int64_t saveEvery = 0;        // 0: at the end only
   int keep = 0;                 // 0: all
   bool isResumed = false;
-  /// Evaluated before the first step of a new run, every evaluateEvery steps (0:
-  /// only then) and after the last.
+  /// Evaluated before the first step of a new run, every evaluateEvery steps
+  /// (0: only then) and after the last.
   std::vector<HeldOutData> heldOut;
   int64_t evaluateEvery = 0;
 };
@@ -59,7 +59,7 @@ struct StepReport {
   int64_t numTokens = 0;  // rows of the step, over all data ranks
   int64_t numCounted = 0; // labels; dpo: pairs
   std::optional<PreferenceReport> preference;
-  double seconds = 0;     // on this rank, its data and the agreement included
+  double seconds = 0; // on this rank, its data and the agreement included
   // On this rank: in collectives of the step; of them while nothing computed.
   double communicationSeconds = 0;
   double exposedSeconds = 0;

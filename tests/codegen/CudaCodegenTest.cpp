@@ -203,13 +203,14 @@ TEST_P(CudaValues, ResultsMayLieOnArguments) {
 
 // Vectors of 1, 2, 4 and 8; one access for each thread, several, a last one
 // that not all have; rows too long for registers.
-INSTANTIATE_TEST_SUITE_P(
-    Widths, CudaValues,
-    testing::Values(Shape{1, false}, Shape{7, false}, Shape{18, false},
-                    Shape{576, false}, Shape{1000, false}, Shape{1026, false},
-                    Shape{2052, false}, Shape{8452, false}, Shape{17, true},
-                    Shape{36, true}, Shape{576, true}, Shape{2312, true}),
-    nameOf);
+INSTANTIATE_TEST_SUITE_P(Widths, CudaValues,
+                         testing::Values(Shape{1, false}, Shape{7, false},
+                                         Shape{18, false}, Shape{576, false},
+                                         Shape{1000, false}, Shape{1026, false},
+                                         Shape{2052, false}, Shape{8452, false},
+                                         Shape{17, true}, Shape{36, true},
+                                         Shape{576, true}, Shape{2312, true}),
+                         nameOf);
 
 /// A norm of heads with what may stand around it.
 std::string headNormModule(int64_t heads, int64_t width) {

@@ -158,8 +158,7 @@ TEST_P(BitIdentity, ThreadsAndCheckedMemory) {
       RunRequest r = request(workspace_.path("first.fb"));
       r.numThreads = threads;
       r.checkMemory = isChecked;
-      std::string name =
-          std::to_string(threads) + " threads" +
+      std::string name = std::to_string(threads) + " threads" +
                          (isChecked ? ", checked memory" : "");
       r.prefill = 40;
       expectKnown(r, name);

@@ -71,7 +71,7 @@ absl::Status EmulatedPlan::compile(const std::string& model,
 absl::StatusOr<RunResult> EmulatedPlan::run(RunRequest request,
                                             bool sharesHostMemory) {
   request.plan = path_;
-  numReplays_ = numLaunches_ = numLibraryLaunches_ = 0;
+  numReplays_ = numLaunches_ = numLibraryLaunches_ = numWgmmaLaunches_ = 0;
   request.device = [&](const fb::Stage& stage) {
     return createDevice(stage, sharesHostMemory);
   };
@@ -91,10 +91,12 @@ std::unique_ptr<Device> EmulatedPlan::createDevice(const fb::Stage& stage,
     numReplays_ += command.kind == test::CommandKind::Replay;
     numLaunches_ += command.kind == test::CommandKind::Launch;
     numLibraryLaunches_ += command.isByLibrary;
+    numWgmmaLaunches_ += command.form.find("_wgmma_") != std::string::npos;
     numLibraryGradients_ +=
         command.isByLibrary && absl::StrContains(command.kernel, "gradient");
   };
   options.hasCublasLt = hasCublasLt;
+  options.features = features;
   return test::createRecordingDevice(options);
 }
 

@@ -44,10 +44,14 @@ public:
 
   int64_t numLibraryLaunches() const { return numLibraryLaunches_; }
 
-  /// Those of them that gradients of linear are.
+  int64_t numWgmmaLaunches() const { return numWgmmaLaunches_; }
+
+  /// Those of the library's launches that are gradients of linear.
   int64_t numLibraryGradients() const { return numLibraryGradients_; }
 
+  // What the device stands for.
   bool hasCublasLt = false;
+  CudaFeatures features = {};
 
   /// Makes the device of a rank of that stage. What no entry may read before it
   /// has written it is NaN whenever launches begin to run. With
@@ -57,7 +61,7 @@ public:
 
 private:
   std::atomic<int64_t> numReplays_{0}, numLaunches_{0}, numLibraryLaunches_{0},
-      numLibraryGradients_{0};
+      numLibraryGradients_{0}, numWgmmaLaunches_{0};
   std::string dump_;
   std::string path_;
   std::optional<llmc::EmulatedKernels> kernels_;

@@ -182,14 +182,22 @@ TEST_F(TrainCommand, OptimisesPreferences) {
 // `random:1` of another model are other weights.
 TEST_F(TrainCommand, LossesOfTheReferenceAreThoseOfTheModel) {
   workspace.write("train.jsonl", pairLines());
-  for (const char* change : {"", "rope_theta=5000", "init_std=0.1"}) {
-    if (*change) // parameters of the same names and shapes
+  for (std::string change : {"", "rope_theta=5000", "init_std=0.1", "edited"}) {
+    if (change == "edited") { // a constant, by hand
+      std::string model = workspace.read("model.mlir"), edited = model;
+      for (size_t at = 0;
+           (at = edited.find("{eps = ", at)) != std::string::npos; ++at)
+        edited.replace(at, edited.find(' ', at + 7) - at, "{eps = 0.25");
+      ASSERT_NE(edited, model);
+      workspace.write("model.mlir", edited);
+    } else if (!change.empty()) { // parameters of the same names and shapes
       ASSERT_EQ(workspace
                     .run("llmc import --new=llama,layers=4,hidden=72,heads=6,"
                          "kv_heads=2,intermediate=100,vocab=257,context=512," +
-                         std::string(change) + " -o model.mlir")
+                         change + " -o model.mlir")
                     .status,
                 0);
+    }
     compile("plan.fb", "--objective=dpo --reference=precompute");
     ToolEnd end = train("plan.fb", "--steps=1 --metrics=run.jsonl");
     ASSERT_EQ(end.status, 0) << end.errors;

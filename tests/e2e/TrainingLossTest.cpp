@@ -226,7 +226,8 @@ TEST(Zero, OverlapBucketsAndKeptCopiesChangeNoBit) {
   auto fixture = readTrainingFixture("gemma2/sft"); // a tied embedding
   ASSERT_TRUE(fixture.ok()) << fixture.status();
   for (const char* zero : {"--zero=0", "--zero=1", "--zero=2", "--zero=3"}) {
-    std::vector<std::string> options = {"--mesh=dp=2", "--microbatches=3", zero};
+    std::vector<std::string> options = {"--mesh=dp=2", "--microbatches=3",
+                                        zero};
     auto with = runTraining(*fixture, {.options = options});
     ASSERT_TRUE(with.ok()) << with.status();
     std::vector<std::vector<std::string>> variants = {

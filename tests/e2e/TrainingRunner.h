@@ -51,10 +51,10 @@ struct TrainingResult {
   testing::GradientsByName moments;
 };
 
-/// Imports the fixture's checkpoint, compiles a training plan and runs its steps.
-/// Before each step its batch is evaluated.
-/// Errors  whatever llmc or any rank returned; Internal if ranks disagree, or an
-/// evaluation and the step after it about the loss.
+/// Imports the fixture's checkpoint, compiles a training plan and runs its
+/// steps. Before each step its batch is evaluated. Errors  whatever llmc or any
+/// rank returned; Internal if ranks disagree, or an evaluation and the step
+/// after it about the loss.
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request);

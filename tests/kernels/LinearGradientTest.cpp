@@ -136,13 +136,14 @@ TEST_P(WeightGradient, equalsTheDefinedSumBitForBit) {
         Guarded<float> out(storedN * s.K);
         if (accumulate)
           std::copy(before.begin(), before.end(), out.data());
-        LinearWeightGradientArgs a = {padded,     dy.data(),
-                                      lddy,       x.data(),
-                                      ldx,        s.rows,
-                                      s.N,        s.K,
-                                      out.data(), static_cast<int64_t>(layout),
-                                      accumulate, s.validN,
-                                      s.validK,   static_cast<int64_t>(DType::F32)};
+        LinearWeightGradientArgs a = {
+            padded,     dy.data(),
+            lddy,       x.data(),
+            ldx,        s.rows,
+            s.N,        s.K,
+            out.data(), static_cast<int64_t>(layout),
+            accumulate, s.validN,
+            s.validK,   static_cast<int64_t>(DType::F32)};
         testing::runKernel("linear_weight_gradient", level, a, padded, s.K,
                            cut);
         EXPECT_TRUE(testing::sameBits(out.values(), expected))
@@ -172,7 +173,7 @@ TEST(WeightGradient, isCloseToTheProductInDouble) {
   for (CpuLevel level : testing::levels()) {
     Guarded<float> out(N * K);
     LinearWeightGradientArgs a = {64, dy.data(),  N, x.data(), K, rows, N,
-                                  K,  out.data(), 0, 0,        N, K,        0};
+                                  K,  out.data(), 0, 0,        N, K,    0};
     testing::runKernel("linear_weight_gradient", level, a, 64, K);
     for (int64_t n = 0; n < N; ++n)
       for (int64_t k = 0; k < K; ++k) {

@@ -192,9 +192,10 @@ void BM_LibraryProducts(benchmark::State& state) {
   state.counters["milliseconds"] = seconds * 1e3;
 }
 
-/// The six products of attention and its gradients by the libraries alone, heads
-/// one behind another, rows and width given; milliseconds of the better one for
-/// each, added. All queries meet all keys: a library knows no causal product.
+/// The six products of attention and its gradients by the libraries alone,
+/// heads one behind another, rows and width given; milliseconds of the better
+/// one for each, added. All queries meet all keys: a library knows no causal
+/// product.
 void BM_LibraryAttentionProducts(benchmark::State& state) {
   Floats::release();
   const int64_t heads = state.range(0), R = state.range(1), D = state.range(2);
@@ -215,7 +216,7 @@ void BM_LibraryAttentionProducts(benchmark::State& state) {
     }});
   };
   float *q = narrow.data(), *k = other.data(), *p = wide.data();
-  add(R, R, D, false, true, q, k, wideOut.data());  // scores; dout times values
+  add(R, R, D, false, true, q, k, wideOut.data()); // scores; dout times values
   add(R, D, R, false, false, p, k, narrowOut.data()); // out; dq
   add(R, D, R, true, false, p, q, narrowOut.data());  // dv; dk
   takeTurns(state, all);

@@ -54,9 +54,8 @@ TEST(NewModelTest, HasInitialisersAndNoCheckpoint) {
   EXPECT_THAT(text, HasSubstr("init <normal, 1.000000e-02>"));
   EXPECT_THAT(text, HasSubstr("init <ones>"));
   EXPECT_THAT(text, testing::Not(HasSubstr("source = ")));
-  EXPECT_THAT(text,
-              HasSubstr("source \"transformer.h.0.attn.c_attn.weight\" "
-                        "transposed"));
+  EXPECT_THAT(text, HasSubstr("source \"transformer.h.0.attn.c_attn.weight\" "
+                              "transposed"));
   EXPECT_THAT(text, HasSubstr("GPT2LMHeadModel"));
 }
 

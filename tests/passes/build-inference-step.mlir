@@ -2,7 +2,7 @@
 // RUN: llmc-opt %s -split-input-file --llmc-build-inference-step -verify-diagnostics | %FileCheck %s
 
 // A model that says nothing of itself gets the vocabulary that its logits have.
-// CHECK: module attributes {llm.model = {vocab_size = 31 : i64},
+// CHECK: module attributes {llm.model = {digest = {{-?[0-9]+}} : i64, vocab_size = 31 : i64},
 
 // Matrices take the compute dtype, vectors stay f32. 70 tokens are two pages, for each of
 // three sequences; 3 query heads read one key/value head.

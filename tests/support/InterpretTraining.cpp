@@ -151,9 +151,9 @@ void compute(llm::PreferenceLossOp op, RankState& s, Memory) {
                      ? std::max(parts[i], 1.0)
                      : 1;
     }
-    auto [value, slope] = pairLoss(
-        op.getKind(), gained[0] / parts[0] - gained[1] / parts[1],
-        hyper.values[Beta], hyper.values[Smoothing]);
+    auto [value, slope] =
+        pairLoss(op.getKind(), gained[0] / parts[0] - gained[1] / parts[1],
+                 hyper.values[Beta], hyper.values[Smoothing]);
     for (int64_t i : {0, 1})
       for (int64_t r = (pair + i) * rows; r < (pair + i + 1) * rows; ++r)
         if (labels.values[r] >= 0)
@@ -325,13 +325,13 @@ bool interpretTrainingOp(Operation* op, RankState& state, Memory memory) {
   return TypeSwitch<Operation*, bool>(op)
       .Case<llm::CrossEntropyStatisticsOp, llm::CrossEntropyLossOp,
             llm::CrossEntropyGradientOp, llm::CountLabelsOp,
-            llm::PreferenceLossOp,
-            llm::TokenWeightsOp, llm::WeightedSumOp, llm::ReadStateOp,
-            llm::AccumulateOp, llm::ZeroStateOp, llm::SquareSumOp,
-            llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp>([&](auto known) {
-        compute(known, state, memory);
-        return true;
-      })
+            llm::PreferenceLossOp, llm::TokenWeightsOp, llm::WeightedSumOp,
+            llm::ReadStateOp, llm::AccumulateOp, llm::ZeroStateOp,
+            llm::SquareSumOp, llm::SumTermsOp, llm::GlobalNormOp, llm::AdamwOp>(
+          [&](auto known) {
+            compute(known, state, memory);
+            return true;
+          })
       .Default(false);
 }
 

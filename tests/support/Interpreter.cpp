@@ -246,10 +246,9 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
         std::optional<Tensor> message = fabric_->receive(
             s.rankAt(receive.getAxis(), receive.getPeer()), s.rank());
         if (message)
-          memory(s.rank(),
-                 receive.getX()
-                     .template getDefiningOp<llm::GetParamOp>()
-                     .getParam())
+          memory(s.rank(), receive.getX()
+                               .template getDefiningOp<llm::GetParamOp>()
+                               .getParam())
               .values = message->values;
         return message.has_value();
       })
@@ -269,7 +268,8 @@ FailureOr<bool> Interpreter::step(Thread& thread, Operation* op) {
         return true;
       })
       .Case<dist::TakeRowsOp, dist::PlaceRowsOp>([&](auto move) {
-        // Rows [offset, offset + count) of the whole are this rank's first ones.
+        // Rows [offset, offset + count) of the whole are this rank's first
+        // ones.
         const Tensor& x = s.tensor(move.getX());
         auto type = cast<RankedTensorType>(move.getResult().getType());
         Tensor y(type.getShape().vec());

@@ -263,8 +263,7 @@ std::vector<Case> cases() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(Meshes, ShardedEqualsStep,
-                         testing::ValuesIn(cases()),
+INSTANTIATE_TEST_SUITE_P(Meshes, ShardedEqualsStep, testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
 /// One micro-batch: every stage adds the same numbers in the same order.

@@ -144,9 +144,9 @@ double readRate() {
   const int blocks = numBlocks();
   return sizeBytes / bestSeconds(
                          [&] {
-                           readBytes<<<blocks, kThreads>>>(
-                               data.as<uint4>(), sizeBytes / 16,
-                               out.as<uint32_t>());
+                           readBytes<<<blocks, kThreads>>>(data.as<uint4>(),
+                                                           sizeBytes / 16,
+                                                           out.as<uint32_t>());
                            check(cudaGetLastError(), "reading");
                          },
                          kRepetitions);
@@ -242,10 +242,10 @@ double matrixRate(std::string& text) {
   CublasLt::check(lt.layout(&square, CUDA_R_16BF, N, N, N), "describing");
   cublasLtMatmulPreference_t preference;
   CublasLt::check(lt.preference(&preference), "choosing");
-  CublasLt::check(
-      lt.preferenceSet(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                       &kWorkspaceBytes, sizeof kWorkspaceBytes),
-      "choosing");
+  CublasLt::check(lt.preferenceSet(preference,
+                                   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                   &kWorkspaceBytes, sizeof kWorkspaceBytes),
+                  "choosing");
   cublasLtMatmulHeuristicResult_t found[kAlgorithms];
   int numFound = 0;
   CublasLt::check(lt.heuristic(handle, product, square, square, square, square,
@@ -302,10 +302,9 @@ int main(int argc, char** argv) {
   int count = 0, driver = 0;
   const cudaError_t counted = cudaGetDeviceCount(&count);
   if (counted != cudaSuccess || count == 0) {
-    std::printf("{\"skipped\": %s}\n",
-                quoted(std::string("no GPU/driver: ") +
-                       cudaGetErrorString(counted))
-                    .c_str());
+    std::printf("{\"skipped\": %s}\n", quoted(std::string("no GPU/driver: ") +
+                                              cudaGetErrorString(counted))
+                                           .c_str());
     return kSkipped;
   }
   cudaDeviceProp properties;

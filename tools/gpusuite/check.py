@@ -11,10 +11,13 @@ from gpusuite.results import Failed, Item, Skipped
 
 # What the library multiplies where it is there has a kernel of ours too.
 OWN_PRODUCTS = "CudaLinear*.*:CudaFusedLinear.*"
+# Attention has other forms on sm_90 than elsewhere.
+OWN_ATTENTION = "CudaAttention*.*"
 # Small shapes, for a tool that makes everything many times slower.
 SANITIZED_KERNELS = (
     "CudaEmbedding.*:CudaRope*.*:CudaKvAppend.*:CudaSelectRows.*:CudaUnstack.*:"
-    "CudaLinear.oddReductionsAndStrides:CudaAttention.decodeOfOddHeadsAndGroups"
+    "CudaLinear.oddReductionsAndStrides:CudaAttention.decodeOfOddHeadsAndGroups:"
+    "CudaAttention.manyRows:CudaAttentionRows.hasTheBitsOfAttentionOverACache"
 )
 SANITIZED_PLANS = "Families/*/llama3_f32:Families/*/llama3_bf16"
 SANITIZER_FOUND = 86
@@ -30,7 +33,7 @@ def items(suite):
     yield from gtest_items(suite, "device", ["device-gpu-test"], "*", by_suite)
     kernels = ["kernels-cuda-test", "--on-gpu"]
     yield from gtest_items(
-        suite, "kernels", kernels, "-CudaEmulation.*:CudaResources.*", by_suite
+        suite, "kernels", kernels, "-CudaEmulation.*:CudaResources.*:WgmmaEmulation.*", by_suite
     )
     yield from gtest_items(
         suite, "communicator", ["communicator-gpu-test"], "*", by_suite
@@ -39,6 +42,11 @@ def items(suite):
     yield Item(
         "kernels without cuBLASLt",
         gtest(suite, [*kernels], OWN_PRODUCTS, {"LLMRT_CUBLASLT_LIBRARY": "off"}),
+        5,
+    )
+    yield Item(
+        "kernels without wgmma",
+        gtest(suite, [*kernels], OWN_ATTENTION, {"LLMRT_CUDA_WGMMA": "off"}),
         5,
     )
     for name in TRAININGS:

@@ -379,8 +379,9 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
   LLMRT_RETURN_IF_ERROR(checkDisabled(line.disabled));
   LLMRT_RETURN_IF_ERROR(checkTogether(line));
   LLMRT_RETURN_IF_ERROR(parseMesh(line.mesh).status());
-  LLMRT_ASSIGN_OR_RETURN(OwningOpRef<ModuleOp> module,
-                         readModel(context, line.positional.front(), line.output));
+  LLMRT_ASSIGN_OR_RETURN(
+      OwningOpRef<ModuleOp> module,
+      readModel(context, line.positional.front(), line.output));
   LLMRT_RETURN_IF_ERROR(makeDumpFolder(line.dumpFolder));
   DiagnosticCollector diagnostics(context);
   TrialCompiler compileOther;
@@ -426,8 +427,9 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
                      absl::StrCat("the plan that was made contradicts itself: ",
                                   checked.status().message()),
                      "report this with the model and the options");
-  LLMRT_RETURN_IF_ERROR(writeResult(
-      line.output, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  LLMRT_RETURN_IF_ERROR(
+      writeResult(line.output,
+                  {reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
   if (!line.quiet)
     llvm::errs() << line.output << ": " << compileReport(plan);
   return absl::OkStatus();

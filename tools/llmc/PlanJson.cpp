@@ -6,6 +6,7 @@
 
 #include "runtime/plan/KernelSignatures.h"
 
+#include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
 #include <cstring>
@@ -241,7 +242,8 @@ Json modelJson(const fb::ModelCard* model) {
           {"source", textOf(model->source())},
           {"tokenizer", textOf(model->tokenizer())},
           {"chat_template", textOf(model->chat_template())},
-          {"num_parameters", model->num_parameters()}};
+          {"num_parameters", model->num_parameters()},
+          {"digest", absl::StrFormat("%016x", model->digest())}};
 }
 
 Json memoryJson(const fb::Plan& plan) {

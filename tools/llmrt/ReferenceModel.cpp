@@ -103,8 +103,8 @@ ReferenceModel::lossesOf(const OpenedData& data) {
       ReferenceLosses::open(path, fingerprint, data.source);
   // All ranks look before one of them replaces the file.
   absl::Status isThere;
-  LLMRT_RETURN_IF_ERROR(RankGroup(all_.get()).share(
-      found.status(), "reference losses", isThere));
+  LLMRT_RETURN_IF_ERROR(
+      RankGroup(all_.get()).share(found.status(), "reference losses", isThere));
   if (!isThere.ok()) {
     LLMRT_RETURN_IF_ERROR(compute(data, path, fingerprint));
     found = ReferenceLosses::open(path, fingerprint, data.source);
@@ -126,9 +126,8 @@ absl::Status ReferenceModel::compute(const OpenedData& data,
        .data = data.source,
        .path = path,
        .fingerprint = fingerprint,
-       .progress = [&](int64_t done, int64_t total) {
-         progress.show(done, total);
-       },
+       .progress = [&](int64_t done,
+                       int64_t total) { progress.show(done, total); },
        .isStopRequested = isInterruptRequested});
 }
 

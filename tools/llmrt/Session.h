@@ -27,8 +27,8 @@ struct SessionOptions {
   std::string graphs = "auto"; // "off": ExecutorOptions::usesGraphs
   std::string tuningCache;     // as tuningCachePath() takes it
   bool keepsTimeline = false;  // fills SessionEnd::timelines
-  bool checksMemory = false;  // ExecutorOptions::checkMemory
-  bool reportsMemory = false; // fills SessionEnd::memory
+  bool checksMemory = false;   // ExecutorOptions::checkMemory
+  bool reportsMemory = false;  // fills SessionEnd::memory
   /// Runs on rank 0 before the ranks start; its error is an error of all of
   /// them.
   std::function<absl::Status()> prepareRankZero;

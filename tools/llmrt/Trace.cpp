@@ -21,8 +21,8 @@ public:
       : file_(file), origin_(origin) {}
 
   absl::Status nameRows(int rank) {
-    LLMRT_RETURN_IF_ERROR(nameOf("process_name", rank, 0,
-                                 absl::StrCat("rank ", rank)));
+    LLMRT_RETURN_IF_ERROR(
+        nameOf("process_name", rank, 0, absl::StrCat("rank ", rank)));
     for (int row = 0; row < kNumTimelineRows; ++row)
       LLMRT_RETURN_IF_ERROR(nameOf("thread_name", rank, row, kRowNames[row]));
     return absl::OkStatus();
@@ -39,16 +39,16 @@ public:
                    {"subject", event.subject},
                    {"pass", event.pass}};
     }
-    return write({{"name", absl::StrCat(event.isWait ? "wait for " : "",
-                                        event.name)},
-                  {"cat", event.isWait ? "wait"
-                                       : kRowNames[static_cast<int>(event.row)]},
-                  {"ph", "X"},
-                  {"pid", rank},
-                  {"tid", static_cast<int>(event.row)},
-                  {"ts", micros(event.begin - origin_)},
-                  {"dur", micros(event.end - event.begin)},
-                  {"args", arguments}});
+    return write(
+        {{"name", absl::StrCat(event.isWait ? "wait for " : "", event.name)},
+         {"cat",
+          event.isWait ? "wait" : kRowNames[static_cast<int>(event.row)]},
+         {"ph", "X"},
+         {"pid", rank},
+         {"tid", static_cast<int>(event.row)},
+         {"ts", micros(event.begin - origin_)},
+         {"dur", micros(event.end - event.begin)},
+         {"args", arguments}});
   }
 
 private:
@@ -66,7 +66,8 @@ private:
   }
 
   absl::Status write(const Json& json) {
-    std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text =
+        json.dump(-1, ' ', false, Json::error_handler_t::replace);
     absl::Status status = file_.append(absl::StrCat(separator_, text));
     separator_ = ",\n";
     return status;

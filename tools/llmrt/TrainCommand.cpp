@@ -82,8 +82,8 @@ std::string tokenizerOf(const fb::Plan& plan, const RunOptions& options) {
   std::string path = options.tokenizer;
   if (path.empty() && plan.model() && plan.model()->tokenizer() &&
       plan.model()->tokenizer()->size() > 0)
-    path = besidePlan(options.session.planPath,
-                      plan.model()->tokenizer()->str());
+    path =
+        besidePlan(options.session.planPath, plan.model()->tokenizer()->str());
   if (path.empty())
     return "";
   std::error_code error;
@@ -104,14 +104,14 @@ public:
     LLMRT_RETURN_IF_ERROR(checkOptions(options_, *plan.plan));
     LLMRT_RETURN_IF_ERROR(checkTrainingOptions(options_.training));
     LLMRT_RETURN_IF_ERROR(data_.build(*plan.plan));
-    LLMRT_ASSIGN_OR_RETURN(
-        OpenedData data, data_.open(*plan.plan, data_.trainingSet(), false));
+    LLMRT_ASSIGN_OR_RETURN(OpenedData data,
+                           data_.open(*plan.plan, data_.trainingSet(), false));
     return settingsOf(*plan.plan, data).status();
   }
 
   absl::StatusOr<RunEnd> runRank(RankContext& rank) {
-    LLMRT_ASSIGN_OR_RETURN(
-        OpenedData data, data_.open(rank.plan, data_.trainingSet(), false));
+    LLMRT_ASSIGN_OR_RETURN(OpenedData data,
+                           data_.open(rank.plan, data_.trainingSet(), false));
     LLMRT_ASSIGN_OR_RETURN(TrainingSettings settings,
                            settingsOf(rank.plan, data));
     LLMRT_ASSIGN_OR_RETURN(std::vector<DataSet> sets,
@@ -128,7 +128,7 @@ public:
                            data_.open(rank.plan, data_.trainingSet(), true));
     LLMRT_ASSIGN_OR_RETURN(settings.preference.reference,
                            reference.lossesOf(inOrder));
-    for (size_t i = 0; OpenedData& opened : heldOut) {
+    for (size_t i = 0; OpenedData & opened : heldOut) {
       LLMRT_ASSIGN_OR_RETURN(settings.heldOut[i++].reference,
                              reference.lossesOf(opened));
     }

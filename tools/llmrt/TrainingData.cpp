@@ -99,9 +99,9 @@ heldOutSets(const std::vector<std::string>& evaluationData) {
                        absl::StrCat("--eval-data=", text),
                        "write --eval-data=[NAME=]FILE; the name train is that "
                        "of --data");
-    auto found = std::find_if(sets.begin(), sets.end(), [&](const DataSet& set) {
-      return set.name == name;
-    });
+    auto found =
+        std::find_if(sets.begin(), sets.end(),
+                     [&](const DataSet& set) { return set.name == name; });
     if (found == sets.end())
       found = sets.insert(sets.end(), {name, {}});
     found->files.push_back(path);
@@ -160,8 +160,7 @@ absl::Status TrainingData::buildSet(const fb::Plan& plan, const DataSet& set) {
   for (const std::string& line : report->skippedLines)
     logMessage("llmrt", "skipped: " + line);
   LLMRT_RETURN_IF_ERROR(checkVocabulary(plan, data));
-  LLMRT_ASSIGN_OR_RETURN(OpenedData opened,
-                         open(plan, set, !set.name.empty()));
+  LLMRT_ASSIGN_OR_RETURN(OpenedData opened, open(plan, set, !set.name.empty()));
   if (!options_.isQuiet)
     logMessage("llmrt", absl::StrCat(set.name.empty() ? "data" : set.name, ": ",
                                      summaryOf(opened.source.statistics())));
@@ -199,13 +198,12 @@ absl::StatusOr<OpenedData> TrainingData::open(const fb::Plan& plan,
   std::string fingerprint =
       absl::StrFormat("%016x-%016x", file.header().settingsFingerprint,
                       file.header().sourceFingerprint);
-  LLMRT_ASSIGN_OR_RETURN(
-      BatchSource source,
-      BatchSource::create(
-          std::move(file), set.files,
-          {.numRows = plan.cache_tokens(),
-           .seed = static_cast<uint64_t>(options_.sampling.seed),
-           .isEvaluation = isEvaluation}));
+  LLMRT_ASSIGN_OR_RETURN(BatchSource source,
+                         BatchSource::create(std::move(file), set.files,
+                                             {.numRows = plan.cache_tokens(),
+                                              .seed = static_cast<uint64_t>(
+                                                  options_.sampling.seed),
+                                              .isEvaluation = isEvaluation}));
   return OpenedData{std::move(source), fingerprint, tokenFilePath(data)};
 }
 

@@ -39,8 +39,8 @@ public:
   /// `options` outlive the object.
   explicit TrainingData(const RunOptions& options) : options_(options) {}
 
-  /// Makes the token files, with a progress bar, and says what is in them. Rank 0.
-  /// Errors  those of TextModel::load() and buildTokenFile();
+  /// Makes the token files, with a progress bar, and says what is in them. Rank
+  /// 0. Errors  those of TextModel::load() and buildTokenFile();
   ///         VocabularyMismatch; Cancelled after Ctrl-C.
   absl::Status build(const fb::Plan& plan);
 

@@ -208,8 +208,7 @@ void addTrainingOptions(CLI::App* run, TrainingRunOptions& options) {
 
 bool isTrainingGroup(const std::string& group) {
   return group == kData || group == kOptimizer || group == kPreference ||
-         group == kCheckpoints ||
-         group == kReports;
+         group == kCheckpoints || group == kReports;
 }
 
 bool isPreferenceGroup(const std::string& group) {

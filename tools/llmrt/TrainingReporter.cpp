@@ -116,12 +116,12 @@ absl::Status TrainingReporter::takeStep(const StepReport& report) {
   return absl::OkStatus();
 }
 
-absl::Status
-TrainingReporter::takeEvaluation(const EvaluationReport& report) {
+absl::Status TrainingReporter::takeEvaluation(const EvaluationReport& report) {
   evaluationSeconds_ += report.seconds;
   if (!options_.isQuiet) {
-    std::string text = absl::StrFormat("evaluation of %s after step %d: loss %.4f",
-                                       report.name, report.step, report.loss);
+    std::string text =
+        absl::StrFormat("evaluation of %s after step %d: loss %.4f",
+                        report.name, report.step, report.loss);
     if (report.preference)
       absl::StrAppendFormat(&text, ", accuracy %.3f, margin %.4f",
                             report.preference->accuracy,

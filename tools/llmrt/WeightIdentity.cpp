@@ -25,13 +25,11 @@ std::string textOf(const flatbuffers::String* text) {
 }
 
 std::string describeParameter(const fb::Parameter& parameter) {
-  std::string text =
-      absl::StrCat(textOf(parameter.name()), " ", textOf(parameter.source()),
-                   " ", textOf(parameter.weight_set()), " ",
-                   parameter.transposed(), " ", parameter.source_row_begin(),
-                   " ", parameter.source_row_end(), " ",
-                   static_cast<int>(parameter.init()), " ",
-                   parameter.init_std());
+  std::string text = absl::StrCat(
+      textOf(parameter.name()), " ", textOf(parameter.source()), " ",
+      textOf(parameter.weight_set()), " ", parameter.transposed(), " ",
+      parameter.source_row_begin(), " ", parameter.source_row_end(), " ",
+      static_cast<int>(parameter.init()), " ", parameter.init_std());
   if (parameter.global_shape())
     for (int64_t extent : *parameter.global_shape())
       absl::StrAppend(&text, " ", extent);
@@ -78,7 +76,7 @@ std::string describeModel(const fb::Plan& plan) {
   if (const fb::ModelCard* card = plan.model())
     absl::StrAppend(&text, textOf(card->family()), " ", card->vocab_size(), " ",
                     card->context_length(), " ", card->num_parameters(), " ",
-                    textOf(card->config()), "\n");
+                    textOf(card->config()), " ", card->digest(), "\n");
   // A tied parameter is on several stages.
   std::set<std::string> parameters;
   for (const fb::Stage* stage : *plan.stages())

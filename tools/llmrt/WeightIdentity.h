@@ -20,7 +20,8 @@ std::string describeModel(const fb::Plan& plan);
 
 /// Returns a text that depends on what the weight files hold and not on where
 /// they lie or how old they are: their sizes and a checksum of 4 KiB at 256
-/// places of each. `random:SEED` is its own text. Empty if nothing was readable.
+/// places of each. `random:SEED` is its own text. Empty if nothing was
+/// readable.
 std::string sampleWeights(const std::string& path);
 
 } // namespace llmrt

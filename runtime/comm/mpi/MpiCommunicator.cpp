@@ -88,8 +88,7 @@ MpiCommunicator::reduceScatterBucket(absl::Span<const BucketPart> parts,
   LLMRT_RETURN_IF_ERROR(checkReducible(dtype, tag));
   for (const BucketPart& part : parts) {
     Layout layout = {part.size * size(), part.size};
-    LLMRT_RETURN_IF_ERROR(
-        reduceRuns(part.send, part.recv, layout, dtype, tag));
+    LLMRT_RETURN_IF_ERROR(reduceRuns(part.send, part.recv, layout, dtype, tag));
   }
   return absl::OkStatus();
 }

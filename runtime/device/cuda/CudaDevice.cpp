@@ -347,8 +347,8 @@ private:
     uint8_t* rounded = scratch_ + kCudaCounterBytes;
     std::optional<LibraryLaunch> products;
     if (info)
-      products = libraryLaunch(info->name, launch.hostArguments, launch.rows,
-                               rounded);
+      products =
+          libraryLaunch(info->name, launch.hostArguments, launch.rows, rounded);
     if (!products)
       return false;
     LLMRT_ASSIGN_OR_RETURN(MatrixProducts * library, products_->start());

@@ -128,9 +128,9 @@ CudaKernels::findForm(const CudaLaunchShape& shape) {
 absl::StatusOr<PreparedLaunch>
 CudaKernels::prepareHandTuned(const CudaKernelInfo& info,
                               const DeviceLaunch& launch) {
-  LLMRT_ASSIGN_OR_RETURN(
-      CudaLaunchShape shape,
-      cudaLaunchShape(info, launch.hostArguments, launch.rows, launch.cols));
+  LLMRT_ASSIGN_OR_RETURN(CudaLaunchShape shape,
+                         cudaLaunchShape(info, launch.hostArguments,
+                                         launch.rows, launch.cols, features_));
   return prepareForm(shape);
 }
 

@@ -29,7 +29,8 @@ struct PreparedLaunch {
 
 class CudaKernels {
 public:
-  CudaKernels(int gpu, int level) : gpu_(gpu), level_(level) {}
+  CudaKernels(int gpu, int level)
+      : gpu_(gpu), level_(level), features_(cudaFeaturesOf(level)) {}
 
   CudaKernels(const CudaKernels&) = delete;
   CudaKernels& operator=(const CudaKernels&) = delete;
@@ -77,6 +78,7 @@ private:
 
   int gpu_;
   int level_;
+  CudaFeatures features_;
   std::vector<cudaLibrary_t>
       libraries_;               // by CodeId, and those of hand-tuned kernels
   std::vector<Kernel> kernels_; // by KernelId

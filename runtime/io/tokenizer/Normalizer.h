@@ -23,9 +23,6 @@ public:
   void addReplace(Regex pattern, std::string replacement);
   /// Removes white space at the ends.
   void addStrip(bool left, bool right);
-  /// SentencePiece's remove_extra_whitespaces: no space at the ends, no two in
-  /// a row.
-  void addSqueezeSpaces();
 
   bool empty() const { return steps_.empty(); }
 

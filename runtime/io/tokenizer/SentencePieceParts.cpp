@@ -63,11 +63,21 @@ absl::Status addPiece(const SentencePieceSpec& spec, size_t index,
 
 } // namespace
 
-absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
-                                    TokenizerParts& parts) {
+absl::Status fillSentencePieceVocabulary(const SentencePieceSpec& spec,
+                                         TokenizerParts& parts) {
   for (size_t i = 0; i < spec.pieces.size(); ++i)
     LLMRT_RETURN_IF_ERROR(addPiece(spec, i, parts));
   parts.vocabulary.buildIndex();
+  parts.decoder.isByteLevel = false;
+  parts.decoder.hasByteTokens = true;
+  parts.decoder.replacements.emplace_back(kSpaceMarker, " ");
+  parts.decoder.leadingSpaces = spec.addsDummyPrefix ? 1 : 0;
+  return absl::OkStatus();
+}
+
+absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
+                                    TokenizerParts& parts) {
+  LLMRT_RETURN_IF_ERROR(fillSentencePieceVocabulary(spec, parts));
   BpeModel::Options options;
   options.start = BpeModel::Start::Characters;
   options.merges = BpeModel::Merges::Vocabulary;
@@ -80,10 +90,6 @@ absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
     parts.normalizer.addPrepend(" ");
   LLMRT_ASSIGN_OR_RETURN(Regex space, Regex::compileLiteral(" "));
   parts.normalizer.addReplace(std::move(space), std::string(kSpaceMarker));
-  parts.decoder.isByteLevel = false;
-  parts.decoder.hasByteTokens = true;
-  parts.decoder.replacements.emplace_back(kSpaceMarker, " ");
-  parts.decoder.leadingSpaces = spec.addsDummyPrefix ? 1 : 0;
   return absl::OkStatus();
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fills a tokenizer from SentencePiece pieces with scores, whether they come
-// from a tokenizer.model or from a GGUF file. BPE only: pieces of a unigram
-// model do not merge.
+// from a tokenizer.model or from a GGUF file. The way from text to ids is for
+// BPE only: pieces of a unigram model do not merge.
 #pragma once
 
 #include "runtime/io/tokenizer/TokenizerParts.h"
@@ -26,8 +26,13 @@ struct SentencePieceSpec {
   int32_t unknownId = -1;
 };
 
-/// Fills vocabulary, model, normalizer, added tokens and decoder of `parts`.
-/// Errors  TokenizerCorrupt.
+/// Fills vocabulary, added tokens and decoder of `parts`, the way from ids to
+/// text. Errors  TokenizerCorrupt.
+absl::Status fillSentencePieceVocabulary(const SentencePieceSpec& spec,
+                                         TokenizerParts& parts);
+
+/// Fills model and normalizer as well, the way from text to ids, where there is
+/// no tokenizer.model for libsentencepiece. Errors  TokenizerCorrupt.
 absl::Status fillSentencePieceParts(const SentencePieceSpec& spec,
                                     TokenizerParts& parts);
 

@@ -41,6 +41,15 @@ absl::Status encodePlain(const TokenizerParts& parts, std::string_view text,
 absl::Status encodeUnmarked(const TokenizerParts& parts, std::string_view text,
                             bool isFirst, bool parseSpecial,
                             EncodeScratch& scratch, std::vector<int32_t>& ids) {
+  if (parts.sentencePiece) {
+    std::string why = parts.sentencePiece->encode(text, ids);
+    if (why.empty())
+      return absl::OkStatus();
+    return makeError(
+        ErrorCode::TextNotEncodable,
+        absl::StrCat("libsentencepiece cannot encode the text: ", why),
+        "check the tokenizer file");
+  }
   if (!parts.normalizer.empty()) {
     LLMRT_ASSIGN_OR_RETURN(std::string normalized,
                            parts.normalizer.apply(text));

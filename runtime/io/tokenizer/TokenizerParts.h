@@ -7,9 +7,11 @@
 #include "runtime/io/tokenizer/BpeModel.h"
 #include "runtime/io/tokenizer/Normalizer.h"
 #include "runtime/io/tokenizer/PreTokenizer.h"
+#include "runtime/io/tokenizer/SentencePieceEncoder.h"
 #include "runtime/io/tokenizer/Vocabulary.h"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,6 +41,9 @@ struct TokenizerParts {
   Normalizer normalizer;
   PreTokenizer preTokenizer;
   BpeModel model;
+  // If it is there: in place of normalizedTokens, normalizer, preTokenizer and
+  // model.
+  std::unique_ptr<SentencePieceEncoder> sentencePiece;
   std::vector<int32_t> prefixIds; // put before a text
   std::vector<int32_t> suffixIds; // put after a text
   DecoderSpec decoder;

@@ -91,11 +91,6 @@ struct Scoring {
   float softcap;
 };
 
-/// Returns tanh(x), with an error of 2^-22.
-__device__ inline float tanhApproximately(float x) {
-  return 1.0f - 2.0f / (expOf(2.0f * x) + 1.0f);
-}
-
 /// Turns q . k into the weight p, and dout . v into ds. kIsExact: to the last
 /// bits, which takes more registers and code.
 template <bool kIsExact>

@@ -51,6 +51,11 @@ __device__ inline float scoreOf(float product, float scale, float softcap) {
   return softcap == 0.0f ? score : softcap * tanhf(score / softcap);
 }
 
+/// Returns tanh(x), with an error of 2^-22.
+__device__ inline float tanhApproximately(float x) {
+  return 1.0f - 2.0f / (expOf(2.0f * x) + 1.0f);
+}
+
 /// Some rows of one sequence.
 struct QueryTile {
   int64_t sequence;

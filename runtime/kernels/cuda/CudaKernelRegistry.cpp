@@ -12,6 +12,7 @@
 #include "runtime/kernels/cuda/LibraryProducts.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace llmrt {
 namespace {
@@ -295,7 +296,8 @@ CudaLaunchShape attentionFewRowsShape(const CudaKernelInfo& kernel,
 
 absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
                                                const AttentionArgs& a,
-                                               int64_t rows) {
+                                               int64_t rows,
+                                               CudaFeatures features) {
   if (a.D > kCudaMaxHead)
     return noCudaForm(kernel.name,
                       absl::StrCat("takes heads of up to ", kCudaMaxHead,
@@ -304,12 +306,7 @@ absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
     return attentionFewRowsShape(kernel, a, rows);
   CudaLaunchShape shape = plainShape(kernel, 0, a.H);
   if (isBf16(a.dtype)) {
-    const int64_t P = std::max<int64_t>(powerOfTwoFrom(a.D), 64);
-    shape.file = "AttentionBf16";
-    shape.symbol = absl::StrCat("attention_bf16_", P);
-    shape.rowTile = 64;
-    shape.threads = P == 256 ? 256 : 128;
-    shape.sharedBytes = 3 * 64 * (P + 8) * 2; // queries, keys, values
+    shapeBf16Attention(a.D, features, shape);
   } else {
     shape.sharedBytes = (16 * a.D + 32 * (a.D + 1) + 32 * a.D + 16 * 33) * 4;
   }
@@ -340,6 +337,13 @@ absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
                    "compile the plan for --target=cpu, or with a newer llmc");
 }
 
+CudaFeatures cudaFeaturesOf(int level) {
+  const char* wgmma = std::getenv(kCudaWgmmaVariable);
+  const bool isOff = wgmma && std::string_view(wgmma) == "off";
+  // Code for sm_90a runs on no later generation.
+  return {.hasWgmma = level == 90 && !isOff};
+}
+
 const CudaKernelInfo* findCudaKernel(std::string_view name) {
   static constexpr CudaKernelInfo kKernels[] = {
 #define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
@@ -355,11 +359,13 @@ const CudaKernelInfo* findCudaKernel(std::string_view name) {
 
 absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
                                                 const uint64_t* words,
-                                                int64_t rows, int64_t cols) {
+                                                int64_t rows, int64_t cols,
+                                                CudaFeatures features) {
   if (kernel.name == "linear")
     return linearShape(kernel, readArgs<LinearArgs>(words), rows);
   if (kernel.name == "attention")
-    return attentionShape(kernel, readArgs<AttentionArgs>(words), rows);
+    return attentionShape(kernel, readArgs<AttentionArgs>(words), rows,
+                          features);
   if (kernel.name == "fused_linear")
     return fusedLinearShape(kernel, readArgs<FusedLinearArgs>(words), rows);
   if (kernel.name == "linear_rope_append")
@@ -371,7 +377,7 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
           static_cast<int64_t>(WeightLayout::RowMajor))
     return noCudaForm(kernel.name, "reads tables by rows only");
   shape.scratchBytes = cudaScratchBytes(kernel.name, words);
-  LLMRT_RETURN_IF_ERROR(shapeTrainingLaunch(kernel, words, shape));
+  LLMRT_RETURN_IF_ERROR(shapeTrainingLaunch(kernel, words, features, shape));
   return shape;
 }
 

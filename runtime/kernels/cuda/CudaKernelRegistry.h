@@ -18,6 +18,19 @@ namespace llmrt {
 /// The most rows that the forms of `linear` for few rows multiply.
 inline constexpr int64_t kCudaLinearFewRows = 16;
 
+/// What a GPU has beyond the oldest one there is code for (sm_80), as far as
+/// forms of kernels depend on it.
+struct CudaFeatures {
+  bool hasWgmma = false; // products of warpgroups: sm_90a
+};
+
+/// The variable of the environment that takes wgmma away if it is "off".
+inline constexpr const char* kCudaWgmmaVariable = "LLMRT_CUDA_WGMMA";
+
+/// Returns the features of a GPU of this level (90: compute capability 9.0),
+/// without those that the environment takes away.
+CudaFeatures cudaFeaturesOf(int level);
+
 /// One row of Kernels.def.
 struct CudaKernelInfo {
   std::string_view name;
@@ -57,11 +70,13 @@ struct CudaLaunchShape {
   }
 };
 
-/// Returns how to launch a kernel with these words on a grid of rows x cols.
+/// Returns how to launch a kernel with these words on a grid of rows x cols, on
+/// a GPU with these features.
 /// Errors  KernelMissing for words that no form takes.
 absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
                                                 const uint64_t* words,
-                                                int64_t rows, int64_t cols);
+                                                int64_t rows, int64_t cols,
+                                                CudaFeatures features = {});
 
 /// Returns the most scratch of launches with these words and at most words[0]
 /// rows.

@@ -81,15 +81,10 @@ int64_t rowsOfTiles(int64_t sequences, int64_t R, int64_t tile) {
 
 absl::Status shapeAttentionRows(const CudaKernelInfo& kernel,
                                 const AttentionRowsArgs& a,
-                                CudaLaunchShape& shape) {
+                                CudaFeatures features, CudaLaunchShape& shape) {
   shape.cols = a.H;
   if (isBf16(a.dtype)) {
-    const int64_t P = paddedHead(a.D);
-    shape.file = "AttentionRowsBf16";
-    shape.symbol = absl::StrCat("attention_rows_bf16_", P);
-    shape.rowTile = 64;
-    shape.threads = P == 256 ? 256 : 128;
-    shape.sharedBytes = 3 * 64 * (P + 8) * 2; // queries, keys, values
+    shapeBf16Attention(a.D, features, shape);
   } else {
     shape.sharedBytes = (16 * a.D + 32 * (a.D + 1) + 32 * a.D + 16 * 33) * 4;
   }
@@ -122,8 +117,27 @@ absl::Status shapeAttentionGradient(const CudaKernelInfo& kernel,
 
 } // namespace
 
+void shapeBf16Attention(int64_t D, CudaFeatures features,
+                        CudaLaunchShape& shape) {
+  const int64_t P = paddedHead(D);
+  if (features.hasWgmma) {
+    shape.file += "Wgmma";
+    absl::StrAppend(&shape.symbol, "_wgmma_", P);
+    shape.rowTile = 128;
+    shape.threads = 256;
+    // Queries, two blocks of 64 keys and of values, and where panels begin.
+    shape.sharedBytes = (128 + 4 * 64) * P * 2 + 1024;
+    return;
+  }
+  shape.file += "Bf16";
+  absl::StrAppend(&shape.symbol, "_bf16_", P);
+  shape.rowTile = 64;
+  shape.threads = P == 256 ? 256 : 128;
+  shape.sharedBytes = 3 * 64 * (P + 8) * 2; // queries, keys, values
+}
+
 absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
-                                 const uint64_t* words,
+                                 const uint64_t* words, CudaFeatures features,
                                  CudaLaunchShape& shape) {
   const std::string_view name = kernel.name;
   int64_t layout = static_cast<int64_t>(WeightLayout::RowMajor);
@@ -157,7 +171,7 @@ absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
     shapeFlat(a.panels * a.K, shape);
   } else if (name == "attention_rows") {
     return shapeAttentionRows(kernel, readArgs<AttentionRowsArgs>(words),
-                              shape);
+                              features, shape);
   } else if (name == "attention_gradient") {
     return shapeAttentionGradient(
         kernel, readArgs<AttentionGradientArgs>(words), shape);

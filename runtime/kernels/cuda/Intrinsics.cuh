@@ -2,9 +2,9 @@
 // Instructions of the GPU that C++ has no words for, each as one short
 // function: loads that bypass the first-level cache, bf16 conversion,
 // approximate exp2, matrix fragments and tensor core products (mma.sync, sm_80
-// and later), launches that overlap (sm_90 and later). Compiled without nvcc, the functions come from
-// tests/support/cuda/CudaEmulation.h, which follows the same pages of the PTX
-// ISA.
+// and later), launches that overlap (sm_90 and later). Compiled without nvcc,
+// the functions come from tests/support/cuda/CudaEmulation.h, which follows the
+// same pages of the PTX ISA.
 #pragma once
 
 #ifdef __CUDACC__
@@ -59,8 +59,8 @@ __device__ inline uint4 loadOnce(const void* p) {
   return v;
 }
 
-/// Lets the next launch of the stream begin, if it was allowed to: all blocks of
-/// this one must have come here or ended. PTX ISA, griddepcontrol.
+/// Lets the next launch of the stream begin, if it was allowed to: all blocks
+/// of this one must have come here or ended. PTX ISA, griddepcontrol.
 __device__ inline void allowNextLaunch() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");

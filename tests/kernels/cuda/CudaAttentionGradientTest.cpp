@@ -124,16 +124,23 @@ void expectAgreement(const Shape& s, DType dtype) {
                << " heads of " << s.D << " window " << s.window << " packed "
                << s.isPacked << " dtype " << static_cast<int>(dtype));
   const Problem p(s, dtype);
-  Guarded<float> out(p.rows() * p.ldq), cudaOut(p.rows() * p.ldq);
-  Guarded<float> logSum(p.rows() * s.H), cudaLogSum(p.rows() * s.H);
+  Guarded<float> out(p.rows() * p.ldq), logSum(p.rows() * s.H);
   testing::runCpu("attention_rows", p.forward(out.data(), logSum.data()),
                   p.rows(), s.H);
-  testing::runCuda("attention_rows",
-                   p.forward(cudaOut.data(), cudaLogSum.data()), p.rows(), s.H);
-  EXPECT_LT(testing::relativeError(cudaOut.values(), out.values()), p.bound());
-  EXPECT_LT(testing::relativeError(cudaLogSum.values(), logSum.values()),
-            p.bound());
-  EXPECT_TRUE(cudaOut.guardsHold() && cudaLogSum.guardsHold());
+  for (CudaFeatures features : testing::featuresToTry()) {
+    testing::useFeatures(features);
+    Guarded<float> cudaOut(p.rows() * p.ldq), cudaLogSum(p.rows() * s.H);
+    testing::runCuda("attention_rows",
+                     p.forward(cudaOut.data(), cudaLogSum.data()), p.rows(),
+                     s.H);
+    EXPECT_LT(testing::relativeError(cudaOut.values(), out.values()), p.bound())
+        << "wgmma " << features.hasWgmma;
+    EXPECT_LT(testing::relativeError(cudaLogSum.values(), logSum.values()),
+              p.bound())
+        << "wgmma " << features.hasWgmma;
+    EXPECT_TRUE(cudaOut.guardsHold() && cudaLogSum.guardsHold());
+  }
+  testing::useFeatures({});
   Results cpu = gradientOf(p, false, out.data(), logSum.data());
   Results cuda = gradientOf(p, true, out.data(), logSum.data());
   EXPECT_LT(testing::relativeError(cuda.dq.values(), cpu.dq.values()),
@@ -235,14 +242,19 @@ TEST(CudaAttentionRows, hasTheBitsOfAttentionOverACache) {
   for (DType dtype : {DType::F32, DType::BF16})
     for (const Shape& s :
          {Shape{2, 70, 4, 2, 64}, Shape{1, 150, 2, 1, 32, false, 40},
-          Shape{1, 33, 2, 1, 128, false, 0, 5.0}, Shape{1, 21, 1, 1, 37}}) {
-      const Problem p(s, dtype);
-      Guarded<float> out(p.rows() * p.ldq), logSum(p.rows() * s.H);
-      testing::runCuda("attention_rows", p.forward(out.data(), logSum.data()),
-                       p.rows(), s.H);
-      EXPECT_TRUE(sameBits(out.values(), throughCache(p)))
-          << s.R << " rows of " << s.D << " dtype " << static_cast<int>(dtype);
-    }
+          Shape{1, 33, 2, 1, 128, false, 0, 5.0}, Shape{1, 21, 1, 1, 37},
+          Shape{1, 140, 1, 1, 128}, Shape{1, 70, 1, 1, 256}})
+      for (CudaFeatures features : testing::featuresToTry()) {
+        testing::useFeatures(features);
+        const Problem p(s, dtype);
+        Guarded<float> out(p.rows() * p.ldq), logSum(p.rows() * s.H);
+        testing::runCuda("attention_rows", p.forward(out.data(), logSum.data()),
+                         p.rows(), s.H);
+        EXPECT_TRUE(sameBits(out.values(), throughCache(p)))
+            << s.R << " rows of " << s.D << " dtype " << static_cast<int>(dtype)
+            << " wgmma " << features.hasWgmma;
+      }
+  testing::useFeatures({});
 }
 
 TEST(CudaAttentionRows, refusesWiderHeads) {

@@ -124,17 +124,25 @@ void expectAgreement(const Shape& s, DType dtype,
                << static_cast<int>(dtype));
   Problem problem(s, dtype, positions);
   const int64_t rows = s.S * s.R;
-  Guarded<float> cpu(rows * (s.H * s.D + 1)), cuda(rows * (s.H * s.D + 1));
+  Guarded<float> cpu(rows * (s.H * s.D + 1));
   AttentionArgs a = problem.args(cpu.data(), false);
   a.rows = validRows < 0 ? rows : validRows;
   testing::runCpu("attention", a, a.rows, s.H);
-  AttentionArgs b = problem.args(cuda.data(), true);
-  b.rows = a.rows;
-  testing::runCuda("attention", b, rows, s.H);
   const bool isRounded = dtype == DType::BF16 && s.R > 4;
-  EXPECT_LT(testing::relativeError(cuda.values(), cpu.values()),
-            isRounded ? testing::kBf16Error : testing::kF32Error);
-  EXPECT_TRUE(cuda.guardsHold());
+  for (CudaFeatures features : testing::featuresToTry()) {
+    if (features.hasWgmma && !isRounded)
+      continue; // the same form
+    testing::useFeatures(features);
+    Guarded<float> cuda(rows * (s.H * s.D + 1));
+    AttentionArgs b = problem.args(cuda.data(), true);
+    b.rows = a.rows;
+    testing::runCuda("attention", b, rows, s.H);
+    EXPECT_LT(testing::relativeError(cuda.values(), cpu.values()),
+              isRounded ? testing::kBf16Error : testing::kF32Error)
+        << "wgmma " << features.hasWgmma;
+    EXPECT_TRUE(cuda.guardsHold());
+  }
+  testing::useFeatures({});
 }
 
 std::vector<int32_t> consecutive(int32_t first, int64_t count) {
@@ -195,6 +203,35 @@ TEST(CudaAttention, manyRowsOfSeveralSequences) {
     positions.push_back(p < 21 ? p : -1);
   for (DType dtype : {DType::F32, DType::BF16})
     expectAgreement({2, 30, 2, 1, 64}, dtype, positions);
+}
+
+// More than one tile of queries, more than two blocks of keys, both before and
+// behind the first of them.
+TEST(CudaAttention, manyTiles) {
+  const DType dtype = DType::BF16;
+  expectAgreement({1, 300, 2, 1, 64}, dtype, consecutive(0, 300));
+  expectAgreement({1, 140, 1, 1, 128}, dtype, consecutive(190, 140));
+  expectAgreement({1, 130, 1, 1, 96}, dtype, consecutive(0, 130));
+  expectAgreement({1, 129, 1, 1, 256}, dtype, consecutive(70, 129));
+  expectAgreement({1, 200, 2, 1, 64, 70, 0}, dtype, consecutive(150, 200));
+  expectAgreement({1, 200, 1, 1, 128, 70, 25.0}, dtype, consecutive(40, 200));
+  expectAgreement({2, 150, 2, 2, 80}, dtype, [] {
+    std::vector<int32_t> positions = consecutive(5, 150);
+    for (int32_t p : consecutive(60, 150))
+      positions.push_back(p < 190 ? p : -1);
+    return positions;
+  }());
+}
+
+// Tiles of which few rows see anything, or none.
+TEST(CudaAttention, rowsWithoutTokens) {
+  std::vector<int32_t> none(70, -1), few(70, -1);
+  few[3] = 0;
+  few[66] = 65;
+  expectAgreement({1, 70, 2, 1, 64}, DType::BF16, few);
+  none.push_back(0); // of another sequence: something to compare
+  none.resize(140, -1);
+  expectAgreement({2, 70, 2, 1, 64}, DType::BF16, none);
 }
 
 TEST(CudaAttention, leavesInvalidRowsAlone) {

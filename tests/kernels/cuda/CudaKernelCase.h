@@ -4,6 +4,7 @@
 // with --on-gpu, on a GPU.
 #pragma once
 
+#include "runtime/kernels/cuda/CudaKernelRegistry.h"
 #include "tests/kernels/KernelRun.h"
 
 namespace llmrt::testing {
@@ -16,6 +17,15 @@ inline constexpr double kBf16Error = 1e-2;
 
 /// Keeps the largest error of a test in its report.
 void noteError(double error);
+
+/// The features of GPUs whose forms a test tries one after the other: with and
+/// without wgmma on the emulation; on a GPU those it has, without those that
+/// the environment takes away.
+std::vector<CudaFeatures> featuresToTry();
+
+/// Makes launches those of a GPU with these features from now on; on a GPU
+/// nothing.
+void useFeatures(CudaFeatures features);
 
 /// Runs a hand-tuned kernel on a device; on a GPU twice, with the same bits.
 /// Addresses among the words are of elements of vectors. Returns an empty text,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What ptxas reported when it compiled the hand-tuned kernels: the hot ones of
-// decode, prefill and the training step use no local memory (spilled registers, arrays that
-// are indexed at run time), on every architecture.
+// decode, prefill and the training step use no local memory (spilled registers,
+// arrays that are indexed at run time), on every architecture.
 #include "runtime/base/MappedFile.h"
 
 #include <gtest/gtest.h>
@@ -60,6 +60,18 @@ Report readReports() {
                  report);
   }
   return report;
+}
+
+void expectNoLocalMemory(const Report& report, const char* kernel,
+                         std::vector<const char*> architectures) {
+  auto found = report.find(kernel);
+  ASSERT_NE(found, report.end()) << kernel;
+  for (const char* architecture : architectures) {
+    auto usage = found->second.find(architecture);
+    ASSERT_NE(usage, found->second.end()) << kernel << " " << architecture;
+    EXPECT_EQ(usage->second.localBytes, 0) << kernel << " " << architecture;
+    EXPECT_GT(usage->second.registers, 0) << kernel << " " << architecture;
+  }
 }
 
 TEST(CudaResources, hotKernelsUseNoLocalMemory) {
@@ -128,15 +140,14 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
                              "adamw",
                              "cast_weight",
                              "move_rows"}) {
-    auto found = report.find(kernel);
-    ASSERT_NE(found, report.end()) << kernel;
-    for (const char* architecture : {"sm_80", "sm_90a", "sm_100"}) {
-      auto usage = found->second.find(architecture);
-      ASSERT_NE(usage, found->second.end()) << kernel << " " << architecture;
-      EXPECT_EQ(usage->second.localBytes, 0) << kernel << " " << architecture;
-      EXPECT_GT(usage->second.registers, 0) << kernel << " " << architecture;
-    }
+    expectNoLocalMemory(report, kernel, {"sm_80", "sm_90a", "sm_100"});
   }
+  // What only one architecture has.
+  for (const char* kernel :
+       {"attention_wgmma_64", "attention_wgmma_128", "attention_wgmma_256",
+        "attention_rows_wgmma_64", "attention_rows_wgmma_128",
+        "attention_rows_wgmma_256"})
+    expectNoLocalMemory(report, kernel, {"sm_90a"});
 }
 
 // The reader sees what it should fail on.

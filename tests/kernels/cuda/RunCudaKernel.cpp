@@ -110,18 +110,24 @@ private:
   int64_t scratchBytes_ = 0;
 };
 
+CudaFeatures featuresInUse;
 bool usesFakeLibrary = false;
 int64_t numLibraryLaunches = 0;
 
 Device& deviceOfTests() {
-  static std::unique_ptr<Device> emulations[] = {
-      test::createRecordingDevice(),
-      test::createRecordingDevice(
-          {.hasCublasLt = true,
-           .observe = [](const test::RecordedCommand& command) {
-             numLibraryLaunches += command.isByLibrary;
-           }})};
-  return isOnGpu() ? *gpuOfTests() : *emulations[usesFakeLibrary];
+  static auto make = [](bool hasWgmma, bool hasCublasLt) {
+    return test::createRecordingDevice(
+        {.features = {.hasWgmma = hasWgmma},
+         .hasCublasLt = hasCublasLt,
+         .observe = [](const test::RecordedCommand& command) {
+           numLibraryLaunches += command.isByLibrary;
+         }});
+  };
+  static std::unique_ptr<Device> emulations[2][2] = {
+      {make(false, false), make(false, true)},
+      {make(true, false), make(true, true)}};
+  return isOnGpu() ? *gpuOfTests()
+                   : *emulations[featuresInUse.hasWgmma][usesFakeLibrary];
 }
 
 absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
@@ -139,6 +145,14 @@ absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
 }
 
 } // namespace
+
+std::vector<CudaFeatures> featuresToTry() {
+  if (isOnGpu())
+    return {CudaFeatures{}};
+  return {CudaFeatures{}, CudaFeatures{.hasWgmma = true}};
+}
+
+void useFeatures(CudaFeatures features) { featuresInUse = features; }
 
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
                           int64_t rows, int64_t cols) {

@@ -224,8 +224,9 @@ TEST_F(CommandLines, PassesSayWhichAreOptional) {
 // Every numbered dump compiles to the same plan as the model.
 TEST_F(CommandLines, ADashIsStandardOutput) {
   folder_.makePlan("p", kTinyLlama);
-  ToolEnd end = folder_.run("llmc compile p.mlir -o whole.fb && "
-                            "llmc compile p.mlir -o - --quiet | cmp - whole.fb");
+  ToolEnd end =
+      folder_.run("llmc compile p.mlir -o whole.fb && "
+                  "llmc compile p.mlir -o - --quiet | cmp - whole.fb");
   EXPECT_EQ(end.status, 0) << end.errors;
   EXPECT_FALSE(folder_.exists("-"));
 }
@@ -246,10 +247,10 @@ TEST_F(CommandLines, DumpsCompileToTheSamePlan) {
 
 // A dump that cannot be written whole is one error, and no plan is left.
 TEST_F(CommandLines, ADumpThatCannotBeWrittenEndsTheCompilation) {
-  ToolEnd end = folder_.run(
-      std::string("llmc import --new=") + kTinyLlama +
-      " -o m.mlir && (ulimit -f 8; exec llmc compile m.mlir -o "
-      "p.fb --dump-compilation-phases-to=d)");
+  ToolEnd end =
+      folder_.run(std::string("llmc import --new=") + kTinyLlama +
+                  " -o m.mlir && (ulimit -f 8; exec llmc compile m.mlir -o "
+                  "p.fb --dump-compilation-phases-to=d)");
   EXPECT_EQ(end.status, 1) << end.errors;
   EXPECT_THAT(end.errors, StartsWith("llmc: LLMC-E0104: cannot write d"));
   EXPECT_FALSE(folder_.exists("p.fb"));

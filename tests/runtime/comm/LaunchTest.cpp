@@ -91,8 +91,8 @@ TEST(Launch, SageMakerHosts) {
   expectLaunch(
       {{"SM_HOSTS", R"(["algo-1", "algo-2"])"}, {"SM_CURRENT_HOST", "algo-2"}},
       Launcher::SageMaker, 1, 0, 2);
-  auto launch = detect({{"SM_HOSTS", R"(["algo-1", "algo-2"])"},
-                        {"SM_CURRENT_HOST", "algo-2"}});
+  auto launch = detect(
+      {{"SM_HOSTS", R"(["algo-1", "algo-2"])"}, {"SM_CURRENT_HOST", "algo-2"}});
   EXPECT_EQ(launch->masterAddress, "algo-1");
   EXPECT_EQ(launch->masterPort, 29500);
   // Its launchers of processes come first.

@@ -10,7 +10,8 @@ TEST(SentencePieceModel, GivesTheLibrarysIdsForLlama2) {
   std::string file = testDataFile("tok-llama2/tokenizer.model");
   if (file.empty())
     GTEST_SKIP() << "no tok-llama2 (set LLMC_TEST_DATA)";
-  expectSameAsLibrary(readWholeFile(file), "Llama 2");
+  expectModelIsTheLibrarys(readWholeFile(file), "Llama 2");
+  expectOwnBpeIsTheLibrarys(readWholeFile(file), "Llama 2, own BPE");
 }
 
 } // namespace

@@ -91,8 +91,7 @@ public:
       own += labels[i] >= 0;
     std::vector<double> sums(all_->size());
     LLMRT_RETURN_IF_ERROR(all_->allGather(&own, sums.data(), sizeof(own), {}));
-    count_ = static_cast<float>(
-        std::accumulate(sums.begin(), sums.end(), 0.0));
+    count_ = static_cast<float>(std::accumulate(sums.begin(), sums.end(), 0.0));
     loss_ = 1.0f + 0.125f * static_cast<float>(numSteps_);
     return absl::OkStatus();
   }

@@ -17,6 +17,7 @@ namespace llmrt::emulation {
 namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
+constexpr int kWarpgroup = 128;
 constexpr int64_t kGuardBytes = 256;
 constexpr uint8_t kPoison = 0xFF; // as floats and bf16: NaN
 
@@ -49,12 +50,15 @@ struct Block {
   std::vector<Fiber>& fibers;
   size_t numThreads;
   std::vector<Warp> warps;
+  std::vector<Barrier> warpgroups;
   Barrier barrier;
   std::vector<uint8_t> shared;
   uint8_t* sharedBegin = nullptr;
+  int64_t sharedBytes = 0;
   jmp_buf scheduler;
   int current = 0;
   const std::function<void()>* kernel = nullptr;
+  std::string error = {};
 };
 
 constinit thread_local Block* block = nullptr;
@@ -145,7 +149,9 @@ void beginBlock(const Launch& launch) {
         std::min<int>(kWarp, static_cast<int>(launch.threads) -
                                  static_cast<int>(w) * kWarp),
         0, 0};
+  block->warpgroups.assign(launch.threads / kWarpgroup, {kWarpgroup, 0, 0});
   std::fill(block->shared.begin(), block->shared.end(), kPoison);
+  beginWgmmaBlock();
 }
 
 } // namespace
@@ -153,6 +159,17 @@ void beginBlock(const Launch& launch) {
 void blockBarrier() { waitAt(block->barrier); }
 
 void warpBarrier() { waitAt(block->warps[block->current / kWarp].barrier); }
+
+void warpgroupBarrier() {
+  waitAt(block->warpgroups.at(block->current / kWarpgroup));
+}
+
+uint64_t blockBarriers() { return block->barrier.round; }
+
+void fail(const std::string& what) {
+  if (block->error.empty())
+    block->error = "block " + std::to_string(blockIdx.x) + ": " + what;
+}
 
 const uint8_t* exchange(const void* mine, size_t size) {
   Warp& warp = block->warps[block->current / kWarp];
@@ -164,6 +181,8 @@ const uint8_t* exchange(const void* mine, size_t size) {
 
 uint8_t* sharedMemory() { return block->sharedBegin; }
 
+int64_t sharedSize() { return block->sharedBytes; }
+
 std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
   Block all{fibersFor(launch.threads), launch.threads};
   block = &all;
@@ -172,6 +191,7 @@ std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
   all.shared.resize(launch.sharedBytes + 2 * kGuardBytes);
   auto address = reinterpret_cast<uintptr_t>(all.shared.data());
   all.sharedBegin = all.shared.data() + (128 - address % 128);
+  all.sharedBytes = launch.sharedBytes;
   gridDim = {launch.gridX, launch.gridY, 1};
   blockDim = {launch.threads, 1, 1};
   for (unsigned y = 0; y < launch.gridY; ++y)
@@ -184,6 +204,9 @@ std::string runGrid(const Launch& launch, const std::function<void()>& kernel) {
         return "threads of block " + std::to_string(x) + "," +
                std::to_string(y) + " wait for ever";
       }
+      endWgmmaBlock();
+      if (!all.error.empty())
+        return all.error;
       const uint8_t* end = all.sharedBegin + launch.sharedBytes;
       if (std::any_of(end,
                       static_cast<const uint8_t*>(all.shared.data() +

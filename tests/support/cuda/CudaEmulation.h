@@ -68,11 +68,21 @@ inline constexpr int kWarp = 32;
 void blockBarrier();
 void warpBarrier();
 
+/// The same for the 128 threads of a warpgroup.
+void warpgroupBarrier();
+
+/// Returns how many barriers of the block are over.
+uint64_t blockBarriers();
+
+/// Makes an error of the grid that runs; the first one is kept.
+void fail(const std::string& what);
+
 /// Every lane of the warp gives `size` bytes and gets the array of all lanes'
 /// bytes, lane after lane, valid until the lane's next exchange but one.
 const uint8_t* exchange(const void* mine, size_t size);
 
 uint8_t* sharedMemory();
+int64_t sharedSize();
 
 template <typename T>
 T shuffle(T value, int lane) {
@@ -192,3 +202,5 @@ void multiplyMatrices(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0,
 inline uint8_t* sharedMemory() { return emulation::sharedMemory(); }
 
 } // namespace llmrt::cuda
+
+#include "tests/support/cuda/WgmmaEmulation.h"

@@ -21,6 +21,10 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                           use(attention_rows_2) use(attention_rows_4)          \
                               use(attention_rows_8) use(select_rows)           \
                                   use(unstack) use(sample) use(rope_table)
+#define LLMRT_EMULATED_WGMMA(use)                                              \
+  use(attention_wgmma_64) use(attention_wgmma_128) use(attention_wgmma_256)    \
+      use(attention_rows_wgmma_64) use(attention_rows_wgmma_128)               \
+          use(attention_rows_wgmma_256)
 
 #define LLMRT_EMULATED_PRODUCTS(use)                                           \
   use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
@@ -56,6 +60,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
+LLMRT_EMULATED_WGMMA(LLMRT_DECLARE)
 LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
 LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
 LLMRT_EMULATED_STEP(LLMRT_DECLARE)
@@ -68,6 +73,7 @@ CudaKernel* findSymbol(const std::string& name) {
   if (name == #symbol)                                                         \
     return symbol;
   LLMRT_EMULATED(LLMRT_FIND)
+  LLMRT_EMULATED_WGMMA(LLMRT_FIND)
   LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
   LLMRT_EMULATED_TRAINING(LLMRT_FIND)
   LLMRT_EMULATED_STEP(LLMRT_FIND)
@@ -97,11 +103,11 @@ std::string runCudaForm(const CudaLaunchShape& shape, const uint64_t* words,
 }
 
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
-                          int64_t rows, int64_t cols) {
+                          int64_t rows, int64_t cols, CudaFeatures features) {
   const CudaKernelInfo* info = findCudaKernel(name);
   if (!info)
     return "no CUDA kernel " + std::string(name);
-  auto shape = cudaLaunchShape(*info, words, rows, cols);
+  auto shape = cudaLaunchShape(*info, words, rows, cols, features);
   if (!shape.ok())
     return std::string(shape.status().message());
   if (shape->scratchBytes > cudaScratchBytes(name, words))

@@ -14,7 +14,8 @@ namespace llmrt::emulation {
 /// behind shared memory or scratch, counters that are not left zero, threads
 /// that wait for ever.
 std::string runCudaKernel(std::string_view name, const uint64_t* words,
-                          int64_t rows, int64_t cols);
+                          int64_t rows, int64_t cols,
+                          CudaFeatures features = {});
 
 /// Runs every block of one form, with scratch of the caller's and no check of
 /// it. Returns as runCudaKernel().

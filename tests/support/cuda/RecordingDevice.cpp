@@ -332,8 +332,8 @@ private:
 
   void launchHandTuned(const CudaKernelInfo& info, const DeviceLaunch& launch,
                        RecordedCommand& command) {
-    auto shape =
-        cudaLaunchShape(info, launch.hostArguments, launch.rows, launch.cols);
+    auto shape = cudaLaunchShape(info, launch.hostArguments, launch.rows,
+                                 launch.cols, options_.features);
     if (!shape.ok())
       return fail(shape.status());
     if (options_.hasCublasLt) {
@@ -352,11 +352,14 @@ private:
     command.threads = shape->threads;
     const uint64_t* arguments = launch.arguments;
     const int64_t rows = launch.rows, cols = launch.cols;
-    enqueue(Stream::Compute, [&info, arguments, rows, cols]() -> absl::Status {
-      std::string error =
-          emulation::runCudaKernel(info.name, arguments, rows, cols);
-      return error.empty() ? absl::OkStatus() : absl::InternalError(error);
-    });
+    enqueue(Stream::Compute,
+            [&info, arguments, rows, cols,
+             features = options_.features]() -> absl::Status {
+              std::string error = emulation::runCudaKernel(
+                  info.name, arguments, rows, cols, features);
+              return error.empty() ? absl::OkStatus()
+                                   : absl::InternalError(error);
+            });
   }
 
   void launchGenerated(const std::string& symbol, const DeviceLaunch& launch,

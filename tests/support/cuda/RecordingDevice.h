@@ -10,6 +10,7 @@
 #pragma once
 
 #include "runtime/device/Device.h"
+#include "runtime/kernels/cuda/CudaKernelRegistry.h"
 
 #include <functional>
 #include <memory>
@@ -73,6 +74,7 @@ struct RecordingOptions {
   GeneratedCode generated = {}; // none: generated kernels are recorded only
   // NaN whenever launches begin to run.
   std::vector<ArenaBytes> poisoned = {};
+  CudaFeatures features = {}; // of the GPU that it stands for
   bool hasCublasLt = false; // a fake one: see FakeCublasLt.h
   std::string tuningCache = {};
   // Called with every command as it is enqueued or captured.

@@ -7,8 +7,8 @@
 // order.
 #include "runtime/comm/RankOrderSum.h"
 #include "runtime/comm/nccl/NcclAbi.h"
-#include "tests/runtime/comm/nccl/FakeNcclControl.h"
 #include "tests/runtime/comm/cuda/FakeStream.h"
+#include "tests/runtime/comm/nccl/FakeNcclControl.h"
 
 #include <chrono>
 #include <condition_variable>

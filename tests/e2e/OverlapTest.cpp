@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of the communication of a training step can run beside its compute: the
-// order of the commands in the plan, not times, which a busy machine spoils.
+// What of a plan's communication can run beside its compute: the order of the
+// commands, not times, which a busy machine spoils.
 #include "runtime/base/MappedFile.h"
 #include "runtime/plan/PlanFile.h"
 #include "tests/e2e/Workspace.h"
@@ -50,7 +50,7 @@ struct Order {
                       // parameter or its gradient
 };
 
-class TrainingOverlap : public testing::Test {
+class Overlap : public testing::Test {
 protected:
   void SetUp() override {
     ToolEnd end = workspace_.run(
@@ -60,12 +60,16 @@ protected:
     ASSERT_EQ(end.status, 0) << end.errors;
   }
 
-  /// Compiles for dp=2 and opens the plan.
+  /// Compiles a training step for dp=2 and opens the plan.
   void compile(const std::string& options) {
-    ToolEnd end = workspace_.run("llmc compile model.mlir --mode=train "
-                                 "--batch=4 --seq=16 --mesh=dp=2 -o plan.fb "
-                                 "--zero-bucket-bytes=" +
-                                 std::to_string(bucketBytes_) + " " + options);
+    open("--mode=train --batch=4 --seq=16 --zero-bucket-bytes=" +
+         std::to_string(bucketBytes_) + " " + options);
+  }
+
+  void open(const std::string& options) {
+    ToolEnd end = workspace_.run("llmc compile model.mlir --mesh=dp=2 "
+                                 "-o plan.fb " +
+                                 options);
     ASSERT_EQ(end.status, 0) << options << ": " << end.errors;
     auto file = MappedFile::open(workspace_.path("plan.fb"));
     ASSERT_TRUE(file.ok()) << file.status();
@@ -202,7 +206,23 @@ size_t mostLayersGathered(const Order& order) {
   return most;
 }
 
-TEST_F(TrainingOverlap, GathersRunBesideTheLayerBefore) {
+TEST_F(Overlap, InferenceGathersRunBesideTheLayerBefore) {
+  open("--zero=3 --seq=64 --chunk=32");
+  for (const char* entry : {"prefill", "decode", "score"}) {
+    Order order = orderOf(entry);
+    int numGathers = 0;
+    for (const Flight& flight : order.flights)
+      if (flight.kind == fb::CommandKind::AllGather && flight.layer >= 1) {
+        EXPECT_TRUE(hides(order, flight, flight.layer - 1)) << entry;
+        ++numGathers;
+      }
+    EXPECT_EQ(numGathers, 7 * (kLayers - 1)) << entry;
+    EXPECT_EQ(order.numInPlace, 0) << entry;
+    EXPECT_EQ(mostLayersGathered(order), 2u) << entry;
+  }
+}
+
+TEST_F(Overlap, TrainingGathersRunBesideTheLayerBefore) {
   for (const char* recompute : {"none", "full"}) {
     compile(std::string("--zero=3 --recompute=") + recompute);
     Order forward = orderOf("forward"), backward = orderOf("backward");
@@ -227,7 +247,7 @@ TEST_F(TrainingOverlap, GathersRunBesideTheLayerBefore) {
   }
 }
 
-TEST_F(TrainingOverlap, GradientsAreScatteredBesideTheLayerAfter) {
+TEST_F(Overlap, GradientsAreScatteredBesideTheLayerAfter) {
   for (const char* zero : {"--zero=2", "--zero=3"}) {
     compile(zero);
     Order backward = orderOf("backward");
@@ -242,7 +262,7 @@ TEST_F(TrainingOverlap, GradientsAreScatteredBesideTheLayerAfter) {
   }
 }
 
-TEST_F(TrainingOverlap, OptimizerStartsAllExchangesFirst) {
+TEST_F(Overlap, OptimizerStartsAllExchangesFirst) {
   for (const char* zero : {"--zero=0", "--zero=1"}) {
     compile(zero);
     Order optimizer = orderOf("optimizer");
@@ -261,7 +281,7 @@ TEST_F(TrainingOverlap, OptimizerStartsAllExchangesFirst) {
   }
 }
 
-TEST_F(TrainingOverlap, LiveBytesKeepCopiesOfTheLastLayers) {
+TEST_F(Overlap, LiveBytesKeepCopiesOfTheLastLayers) {
   auto keptBytes = [&] {
     int64_t bytes = 0;
     for (const fb::Buffer* b : *stage().buffers())
@@ -290,13 +310,15 @@ TEST_F(TrainingOverlap, LiveBytesKeepCopiesOfTheLastLayers) {
     for (const std::string& name : kept)
       EXPECT_EQ(gathered.count(name), 0u) << name;
     EXPECT_EQ(kept.count("lm_head.weight"), 1u);
-    if (budget == 1'000'000'000)
+    if (budget == 1'000'000'000) {
       EXPECT_TRUE(gathered.empty());
+    }
     // What the forward pass uses last is kept first.
     for (const std::string& name : gathered)
       for (const std::string& other : kept)
-        if (layerOf(name) >= 0 && layerOf(other) >= 0)
+        if (layerOf(name) >= 0 && layerOf(other) >= 0) {
           EXPECT_LE(layerOf(name), layerOf(other)) << name << " " << other;
+        }
     // The forward pass gathers as before.
     EXPECT_EQ(forward.flights.size(), 7u * kLayers + 2);
   }
@@ -304,7 +326,7 @@ TEST_F(TrainingOverlap, LiveBytesKeepCopiesOfTheLastLayers) {
 
 // The runs of a layer: q, k, v, o 8 KiB each, gate and up 16 (two of three
 // panels), down 12.
-TEST_F(TrainingOverlap, BucketsMoveMatricesTogether) {
+TEST_F(Overlap, BucketsMoveMatricesTogether) {
   const std::map<int64_t, int> collectivesOfLayer = {
       {0, 7}, {16 << 10, 5}, {1 << 20, 1}};
   for (auto [bytes, number] : collectivesOfLayer) {
@@ -322,15 +344,17 @@ TEST_F(TrainingOverlap, BucketsMoveMatricesTogether) {
       EXPECT_EQ(scatters[layer], number) << bytes << " " << layer;
     }
     for (const Flight& flight : forward.flights)
-      if (flight.layer >= 1)
+      if (flight.layer >= 1) {
         EXPECT_TRUE(hides(forward, flight, flight.layer - 1));
+      }
     for (const Flight& flight : backward.flights)
-      if (flight.kind == fb::CommandKind::ReduceScatter && flight.layer >= 1)
+      if (flight.kind == fb::CommandKind::ReduceScatter && flight.layer >= 1) {
         EXPECT_TRUE(hides(backward, flight, flight.layer - 1));
+      }
   }
 }
 
-TEST_F(TrainingOverlap, LiveBytesNeedGatheredParameters) {
+TEST_F(Overlap, LiveBytesNeedGatheredParameters) {
   for (const char* options :
        {"--zero=2 --zero-live-bytes=1000", "--zero-live-bytes=1000"}) {
     ToolEnd end = workspace_.run("llmc compile model.mlir --mode=train "

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of 128 queries of one head by wgmma (sm_90a), over keys that a
+// source gives 64 at a time: what `attention` (keys in a cache) and
+// `attention_rows` (keys beside the queries) share, so that both give the same
+// bits. A warpgroup works on 64 queries, a warp on 16 of them. Queries, two
+// blocks of keys and two of values lie in shared memory, scores, weights and
+// outputs in registers. Queries and weights are rounded to bf16 (nearest even)
+// for the products, sums are f32.
+//
+// While the tensor cores multiply a block's weights and values, and before it
+// the next block's scores, the threads begin to copy what comes after and turn
+// those scores into weights; and the two warpgroups hide each other's waits.
+//
+// Source  Shah et al. 2024 (FlashAttention-3), without its producer warps; PTX
+// ISA, wgmma.
+#pragma once
+
+#include "runtime/kernels/cuda/AttentionTile.cuh"
+#include "runtime/kernels/cuda/Wgmma.cuh"
+
+namespace llmrt::cuda {
+
+inline constexpr int kWarpgroups = 2;
+inline constexpr int kGroupQueries = 64; // of a warpgroup: the rows of wgmma
+inline constexpr int kBlockQueries = kWarpgroups * kGroupQueries;
+inline constexpr int kBlockKeys = kPageTokens;
+static_assert(kBlockKeys == 64, "the columns of multiplyShared()");
+
+/// Rows [first, end) of `rows` rows of D floats, rounded, as panels; zeros for
+/// the others and for elements beyond D.
+template <int P>
+__device__ inline void roundToPanels(const float* from, int64_t ld, int64_t D,
+                                     int rows, int64_t first, int64_t end,
+                                     uint8_t* to) {
+  const bool vectors = D % 8 == 0 && ld % 4 == 0 && isAligned16(from);
+#pragma unroll 2
+  for (int e = threadIdx.x; e < rows * P / 8; e += kWarpgroups * kWarpgroup) {
+    const int row = e / (P / 8), piece = e % (P / 8), d = piece * 8;
+    const float* x = from + row * ld + d;
+    float eight[8] = {};
+    if (row >= first && row < end && d < D) {
+      if (vectors) {
+        widenVector(load16(x), x, eight);
+        widenVector(load16(x + 4), x, eight + 4);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+          eight[i] = d + i < D ? x[i] : 0.0f;
+      }
+    }
+    storeShared16(
+        to + pieceOffset(rows, row, piece),
+        make_uint4(packBf16(eight[0], eight[1]), packBf16(eight[2], eight[3]),
+                   packBf16(eight[4], eight[5]), packBf16(eight[6], eight[7])));
+  }
+}
+
+/// The tokens that a query, or any of a tile's queries, sees: [begin, end).
+struct SeenTokens {
+  int begin;
+  int end;
+};
+
+/// Queries of one head. What the args have is read there when it is needed: a
+/// thread's registers are those of the products.
+struct HeadQueries {
+  int sequence;
+  int row;   // the first
+  int count; // up to kBlockQueries, with or without work
+  int head;
+};
+
+/// Returns the queries of this block, none for a block without work. The last
+/// tiles, whose queries see most, begin first.
+template <typename Args>
+__device__ inline HeadQueries queriesOfBlock(const Args& a, int64_t rows,
+                                             int64_t cols, int64_t rowTile,
+                                             int64_t colTile) {
+  const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
+  const QueryTile queries =
+      queryTileAt(a, rows - kBlockQueries - tile.rowBegin, kBlockQueries);
+  return {static_cast<int>(queries.sequence), static_cast<int>(queries.row),
+          tile.colBegin < a.H ? static_cast<int>(queries.count) : 0,
+          static_cast<int>(tile.colBegin)};
+}
+
+/// Returns what any of the tile's queries sees; source.seen(query) is empty for
+/// a query without work.
+template <typename Source>
+__device__ inline SeenTokens seenByAny(const Source& source, int lane) {
+  int begin = INT32_MAX, end = 0;
+  for (int i = lane; i < source.queries.count; i += kWarpLanes) {
+    const SeenTokens mine = source.seen(i);
+    if (mine.end == 0)
+      continue;
+    begin = mine.begin < begin ? mine.begin : begin;
+    end = mine.end > end ? mine.end : end;
+  }
+  for (int offset = kWarpLanes / 2; offset > 0; offset /= 2) {
+    const int otherBegin = __shfl_xor_sync(0xFFFFFFFFu, begin, offset);
+    const int otherEnd = __shfl_xor_sync(0xFFFFFFFFu, end, offset);
+    begin = otherBegin < begin ? otherBegin : begin;
+    end = otherEnd > end ? otherEnd : end;
+  }
+  return {begin, end};
+}
+
+using BlockScores = float[kBlockKeys / 8][4];
+using BlockWeights = uint32_t[kBlockKeys / 16][4]; // bf16 pairs
+
+/// Softmax of the two queries of a thread (rows lane / 4 and lane / 4 + 8 of
+/// the warp's 16) over the blocks so far. Scores are kept as the tensor cores
+/// gave them, or behind the soft-cap; `factor` makes exponents of two of them.
+template <typename Source>
+struct RunningSoftmax {
+  const Source& source;
+  int row;              // the first query
+  SeenTokens seenByAll; // of the warp's queries: needs no mask
+  float softcap;
+  float factor;
+  float largest[2];
+  float sum[2]; // of this lane's columns
+
+  __device__ RunningSoftmax(const Source& source, int row)
+      : source(source), row(row), seenByAll{0, INT32_MAX},
+        softcap(static_cast<float>(source.a.softcap)) {
+    constexpr float kLog2OfE = 1.4426950408889634f;
+    factor = softcap == 0.0f ? scale() * kLog2OfE : kLog2OfE;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      largest[half] = kNoScore;
+      sum[half] = 0.0f;
+      narrow(seen(half));
+    }
+#pragma unroll
+    for (int offset = 4; offset < kWarpLanes; offset *= 2)
+      narrow({__shfl_xor_sync(0xFFFFFFFFu, seenByAll.begin, offset),
+              __shfl_xor_sync(0xFFFFFFFFu, seenByAll.end, offset)});
+  }
+
+  __device__ float scale() const { return static_cast<float>(source.a.scale); }
+
+  __device__ SeenTokens seen(int half) const {
+    const int query = row + half * 8;
+    return query < source.queries.count ? source.seen(query) : SeenTokens{0, 0};
+  }
+
+  __device__ void narrow(SeenTokens by) {
+    seenByAll.begin = by.begin > seenByAll.begin ? by.begin : seenByAll.begin;
+    seenByAll.end = by.end < seenByAll.end ? by.end : seenByAll.end;
+  }
+
+  /// Turns the scores of the tokens from `block` into weights; returns in
+  /// `correction` what older weights are worth.
+  __device__ void add(int block, int lane, BlockScores& scores,
+                      float (&correction)[2]) {
+    if (softcap != 0.0f) {
+      const float turn = scale() / softcap;
+#pragma unroll
+      for (int j = 0; j < kBlockKeys / 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          scores[j][i] = multiplied(
+              softcap, tanhApproximately(multiplied(scores[j][i], turn)));
+    }
+    if (block < seenByAll.begin || block + kBlockKeys > seenByAll.end)
+      mask(block + lane % 4 * 2, scores);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float most = largest[half];
+#pragma unroll
+      for (int j = 0; j < kBlockKeys / 8; ++j)
+        most = fmaxf(most, fmaxf(scores[j][half * 2], scores[j][half * 2 + 1]));
+      most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFu, most, 2));
+      correction[half] =
+          exp2Approximately(multiplied(largest[half] - most, factor));
+      largest[half] = most;
+      // A query that has seen nothing yet: its weights are 2^(-a lot).
+      const float anchor = most == kNoScore ? 0.0f : multiplied(most, factor);
+      float total = 0.0f;
+#pragma unroll
+      for (int j = 0; j < kBlockKeys / 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& score = scores[j][half * 2 + i];
+          score = exp2Approximately(fmaf(score, factor, -anchor));
+          total = added(total, score);
+        }
+      sum[half] = fmaf(sum[half], correction[half], total);
+    }
+  }
+
+  __device__ void mask(int token, BlockScores& scores) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const SeenTokens by = seen(half);
+#pragma unroll
+      for (int j = 0; j < kBlockKeys / 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int mine = token + j * 8 + i;
+          if (mine < by.begin || mine >= by.end)
+            scores[j][half * 2 + i] = kNoScore;
+        }
+    }
+  }
+
+  /// Returns the largest score of a query, with the scale.
+  __device__ float largestScore(int half) const {
+    return softcap == 0.0f ? largest[half] * scale() : largest[half];
+  }
+};
+
+/// The layout of the sums of a product is that of the next one's first factor.
+__device__ inline void roundWeights(const BlockScores& weights,
+                                    BlockWeights& to) {
+#pragma unroll
+  for (int t = 0; t < kBlockKeys / 16; ++t)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      to[t][i] = packBf16(weights[2 * t + i / 2][i % 2 * 2],
+                          weights[2 * t + i / 2][i % 2 * 2 + 1]);
+}
+
+/// Outputs of a thread: chunks of at most 128 elements, the columns of a
+/// product.
+template <int P>
+inline constexpr int kChunk = P < 128 ? P : 128;
+
+template <int P>
+using Outputs = float[P / kChunk<P>][kChunk<P> / 8][4];
+
+/// Queries and two buffers each for blocks of keys and values.
+template <int P>
+struct AttentionPanels {
+  static constexpr int kQueryBytes = kBlockQueries * P * 2;
+  static constexpr int kKeyBytes = kBlockKeys * P * 2;
+  static constexpr int kKeyPanelBytes = kBlockKeys * kPanelRowBytes;
+  uint8_t* queries;
+
+  __device__ uint8_t* keys(int buffer) const {
+    return queries + kQueryBytes + buffer * kKeyBytes;
+  }
+
+  __device__ uint8_t* values(int buffer) const { return keys(2 + buffer); }
+};
+
+/// Begins scores = 64 queries times a block of keys.
+template <int P>
+__device__ inline void beginScores(const AttentionPanels<P>& panels, int group,
+                                   int buffer, BlockScores& scores) {
+  constexpr int kQueryPanelBytes = kBlockQueries * kPanelRowBytes;
+  const uint64_t queries = panelDescriptor(
+      sharedAddress(panels.queries) + group * kGroupQueries * kPanelRowBytes);
+  const uint64_t keys = panelDescriptor(sharedAddress(panels.keys(buffer)));
+#pragma unroll
+  for (int d = 0; d < P; d += 16) {
+    const int panel = d / kPanelElements, inRow = d % kPanelElements * 2;
+    multiplyShared(
+        scores, behind(queries, panel * kQueryPanelBytes + inRow),
+        behind(keys, panel * AttentionPanels<P>::kKeyPanelBytes + inRow),
+        d > 0);
+  }
+}
+
+/// Begins out += weights times a block of values.
+template <int P>
+__device__ inline void beginOutputs(const AttentionPanels<P>& panels,
+                                    int buffer, const BlockWeights& weights,
+                                    Outputs<P>& out) {
+  constexpr int kPanelBytes = AttentionPanels<P>::kKeyPanelBytes;
+  const uint64_t values =
+      panelDescriptor(sharedAddress(panels.values(buffer)), kPanelBytes);
+#pragma unroll
+  for (int t = 0; t < kBlockKeys; t += 16)
+#pragma unroll
+    for (int c = 0; c < P / kChunk<P>; ++c)
+      multiplyRegisters(
+          out[c], weights[t / 16],
+          behind(values, c * (kChunk<P> / kPanelElements) * kPanelBytes +
+                             t * kPanelRowBytes));
+}
+
+template <int P>
+__device__ inline void settleOutputs(Outputs<P>& out) {
+#pragma unroll
+  for (int c = 0; c < P / kChunk<P>; ++c)
+    settle(out[c]);
+}
+
+template <int P>
+__device__ inline void scaleOutputs(const float (&by)[2], Outputs<P>& out) {
+#pragma unroll
+  for (int c = 0; c < P / kChunk<P>; ++c)
+#pragma unroll
+    for (int n = 0; n < kChunk<P> / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        out[c][n][i] = multiplied(out[c][n][i], by[i / 2]);
+}
+
+/// Walks the blocks of keys.
+template <int P, typename Source>
+__device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
+                                    RunningSoftmax<Source>& softmax,
+                                    Outputs<P>& out) {
+  const AttentionPanels<P> panels = {sharedPanels()};
+  const int lane = threadIdx.x % kWarpLanes;
+  // By a shuffle: known to be the same in a warp, for uniform registers.
+  const int group = __shfl_sync(0xFFFFFFFFu, threadIdx.x / kWarpgroup, 0);
+  const int first = tokens.begin / kBlockKeys * kBlockKeys;
+  const HeadQueries& queries = source.queries;
+  roundToPanels<P>(source.a.q + queries.row * source.a.ldq +
+                       queries.head * source.a.D,
+                   source.a.ldq, source.a.D, kBlockQueries, 0, queries.count,
+                   panels.queries);
+  source.loadKeys(first, tokens, panels.keys(0));
+  endCopies();
+  if (first + kBlockKeys < tokens.end)
+    source.loadKeys(first + kBlockKeys, tokens, panels.keys(1));
+  source.loadValues(first, tokens, panels.values(0));
+  endCopies();
+  waitCopies<1>();
+  publishShared();
+  __syncthreads();
+  BlockScores scores;
+  BlockWeights weights;
+  float correction[2];
+  beginProducts();
+  beginScores<P>(panels, group, 0, scores);
+  endProducts();
+  waitProducts<0>();
+  settle(scores);
+  softmax.add(first, lane, scores, correction);
+  roundWeights(scores, weights);
+  int buffer = 0; // of the values of `block`
+  int block = first;
+  // At the top of a round every thread is done with the keys of `block` and
+  // the values before them; the values of `block` and the keys behind them are
+  // under way.
+  for (; block + kBlockKeys < tokens.end; block += kBlockKeys, buffer ^= 1) {
+    waitCopies<0>();
+    publishShared();
+    __syncthreads();
+    settleOutputs<P>(out);
+    beginProducts();
+    beginScores<P>(panels, group, buffer ^ 1, scores);
+    endProducts();
+    beginOutputs<P>(panels, buffer, weights, out);
+    endProducts();
+    if (block + 2 * kBlockKeys < tokens.end)
+      source.loadKeys(block + 2 * kBlockKeys, tokens, panels.keys(buffer));
+    source.loadValues(block + kBlockKeys, tokens, panels.values(buffer ^ 1));
+    endCopies();
+    waitProducts<1>();
+    settle(scores);
+    softmax.add(block + kBlockKeys, lane, scores, correction);
+    waitProducts<0>();
+    settle(scores); // the registers of the older weights are free from here
+    settleOutputs<P>(out);
+    scaleOutputs<P>(correction, out);
+    roundWeights(scores, weights);
+  }
+  waitCopies<0>();
+  publishShared();
+  __syncthreads();
+  settleOutputs<P>(out);
+  beginProducts();
+  beginOutputs<P>(panels, buffer, weights, out);
+  endProducts();
+  waitProducts<0>();
+  settleOutputs<P>(out);
+}
+
+/// Attends. P: elements of a head, with padding. The source has the args `a`
+/// and the queries of the block; source.loadKeys(block, tokens, to) and
+/// loadValues bring tokens block .. block + 63, those in `tokens` of them, to
+/// the panels at `to`, at once or by copyAsync16(); source.finish(query,
+/// largest, sum) takes what the softmax of a query was.
+template <int P, typename Source>
+__device__ inline void attendQueries(const Source& source) {
+  const int lane = threadIdx.x % kWarpLanes;
+  const int row = threadIdx.x / kWarpLanes * 16 + lane / 4;
+  const SeenTokens tokens = seenByAny(source, lane);
+  RunningSoftmax<Source> softmax(source, row);
+  Outputs<P> out = {};
+  if (tokens.end > 0)
+    attendBlocks<P>(source, tokens, softmax, out);
+  const int D = static_cast<int>(source.a.D);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int query = row + half * 8;
+    const float sum = sumOfLanes(softmax.sum[half], 4);
+    if (query >= source.queries.count)
+      continue;
+    if (lane % 4 == 0)
+      source.finish(query, softmax.largestScore(half), sum);
+    const float factor = softmax.seen(half).end == 0 ? 0.0f : 1.0f / sum;
+    float* to = source.a.out + (source.queries.row + query) * source.a.ldo +
+                source.queries.head * D;
+#pragma unroll
+    for (int n = 0; n < P / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int d = n * 8 + lane % 4 * 2 + i;
+        if (d < D)
+          to[d] = multiplied(
+              out[n * 8 / kChunk<P>][n % (kChunk<P> / 8)][half * 2 + i],
+              factor);
+      }
+  }
+}
+
+} // namespace llmrt::cuda

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// What only sm_90a has for matrix products: wgmma, by which the 128 threads of
+// a warpgroup multiply matrices that lie in shared memory while they do other
+// things; and the copies into shared memory that go with it. Each instruction
+// is one short function; without nvcc they come from
+// tests/support/cuda/WgmmaEmulation.h, which takes descriptors and swizzles
+// apart bit by bit and holds the kernels to the rules below.
+//
+// Rules  1. Products begin behind beginProducts(), which orders what the thread
+// did to their registers before; they are one group with endProducts(); until
+// waitProducts() says that the group is done, nobody touches the sums, the
+// registers of the first factor, or the shared memory that is read.
+// 2. Tensor cores see shared memory through another proxy than threads: who
+// writes it, by storeShared16() or copyAsync16(), calls publishShared() when
+// the writes are done, and then meets the readers at a barrier.
+//
+// Source  PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate
+// Instructions" (fragments, shared memory layout, matrix descriptor), "Async
+// proxy", "cp.async".
+#pragma once
+
+#include "runtime/kernels/cuda/Cuda.cuh"
+
+namespace llmrt::cuda {
+
+inline constexpr int kWarpgroup = 128;
+
+/// A factor lies in shared memory as panels: rows of 64 bf16 elements (128
+/// bytes), one behind the other, each panel from a multiple of 1024 bytes. A
+/// row's 16-byte pieces are permuted by the number of the row: the pattern that
+/// the tensor cores call the swizzle of 128 bytes (address bits 4 - 6 xor bits
+/// 7
+/// - 9). So eight rows of one piece lie in different banks.
+inline constexpr int kPanelElements = 64;
+inline constexpr int kPanelRowBytes = 128;
+inline constexpr int kPanelAlignment = 1024; // eight rows: one swizzle atom
+
+/// Returns where piece `piece` (8 elements of row `row`) of a matrix begins
+/// whose panels have `rows` rows.
+__device__ inline int pieceOffset(int rows, int row, int piece) {
+  return piece / 8 * rows * kPanelRowBytes + row * kPanelRowBytes +
+         (piece % 8 ^ row % 8) * 16;
+}
+
+/// Returns the matrix descriptor of panels at `address` of shared memory. Bits
+/// 0 - 13 are the address, 16 - 29 the leading, 32 - 45 the stride byte offset,
+/// each without its last four bits; 49 - 51 the base offset, 0 as the pattern
+/// begins at a multiple of 1024; 62 - 63 are 1, the swizzle of 128 bytes.
+///
+/// Stride: from eight rows to the next eight. Leading: from one panel to the
+/// next, where the factor's rows are those of the sum's depth (k) and its 64
+/// elements are outputs; where rows are outputs and elements are the depth, it
+/// is not used, as a product takes 16 elements of one panel.
+__device__ inline uint64_t panelDescriptor(uint32_t address,
+                                           int panelBytes = 16) {
+  const uint64_t start = (address & 0x3FFFF) >> 4;
+  return start | static_cast<uint64_t>(panelBytes >> 4) << 16 |
+         uint64_t{kPanelAlignment >> 4} << 32 | uint64_t{1} << 62;
+}
+
+/// Returns the descriptor of what lies `bytes` behind: 32 are the next 16
+/// elements of a panel's rows, 2048 the next 16 rows.
+__device__ inline uint64_t behind(uint64_t descriptor, int bytes) {
+  return descriptor + (bytes >> 4);
+}
+
+#ifdef __CUDACC__
+
+__device__ inline uint32_t sharedAddress(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// ---- copies ----
+
+/// Begins to copy 16 bytes of global memory to shared memory past the
+/// registers, or to put zeros there.
+__device__ inline void copyAsync16(void* to, const void* from, bool isThere) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sharedAddress(to)),
+      "l"(from), "r"(isThere ? 16 : 0)
+      : "memory");
+}
+
+/// Makes a group of the copies that the thread has begun.
+__device__ inline void endCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until all but the last kPending groups of the thread are there.
+template <int kPending>
+__device__ inline void waitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+__device__ inline void storeShared16(void* to, uint4 value) {
+  *static_cast<uint4*>(to) = value;
+}
+
+/// Shows tensor cores what this thread has written to shared memory.
+__device__ inline void publishShared() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ---- products ----
+
+__device__ inline void beginProducts() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ inline void endProducts() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int kPending>
+__device__ inline void waitProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/// Keeps the compiler from moving what it does with sums across this place:
+/// before products begin, and behind the wait for them.
+template <int kParts>
+__device__ inline void settle(float (&sums)[kParts][4]) {
+#pragma unroll
+  for (int j = 0; j < kParts; ++j)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      asm volatile("" : "+f"(sums[j][i])::"memory");
+}
+
+// Operands of 8 parts of sums, and their numbers.
+#define LLMRT_SUMS_4(s, j)                                                     \
+  "+f"(s[j][0]), "+f"(s[j][1]), "+f"(s[j][2]), "+f"(s[j][3])
+#define LLMRT_SUMS_32(s, j)                                                    \
+  LLMRT_SUMS_4(s, j), LLMRT_SUMS_4(s, j + 1), LLMRT_SUMS_4(s, j + 2),          \
+      LLMRT_SUMS_4(s, j + 3), LLMRT_SUMS_4(s, j + 4), LLMRT_SUMS_4(s, j + 5),  \
+      LLMRT_SUMS_4(s, j + 6), LLMRT_SUMS_4(s, j + 7)
+#define LLMRT_NUMBERS_32                                                       \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "     \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, "     \
+  "%30, %31"
+#define LLMRT_NUMBERS_64                                                       \
+  LLMRT_NUMBERS_32                                                             \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "   \
+  "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, "     \
+  "%60, %61, %62, %63"
+
+/// sums = a b^T, or += if `adds`: a [64, 16] and b [64, 16], descriptors of
+/// panels whose elements are the depth. Thread i of the warpgroup has the sums
+/// of mma.m16n8k16's fragments, rows 16 (i / 32) + lane / 4 (+ 8), columns 8 j
+/// + 2 (lane % 4) (+ 1): sums[j].
+__device__ inline void multiplyShared(float (&sums)[8][4], uint64_t a,
+                                      uint64_t b, bool adds) {
+  asm volatile("{\n"
+               ".reg .pred adds;\n"
+               "setp.ne.b32 adds, %34, 0;\n"
+               "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+               "{" LLMRT_NUMBERS_32 "}, %32, %33, adds, 1, 1, 0, 0;\n"
+               "}"
+               : LLMRT_SUMS_32(sums, 0)
+               : "l"(a), "l"(b), "r"(static_cast<int>(adds))
+               : "memory");
+}
+
+/// sums += a b: a [64, 16] as the fragment of mma.m16n8k16 of each warp's 16
+/// rows, b [16, 64] the descriptor of panels whose elements are outputs.
+__device__ inline void multiplyRegisters(float (&sums)[8][4],
+                                         const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+               "{" LLMRT_NUMBERS_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
+               : LLMRT_SUMS_32(sums, 0)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+               : "memory");
+}
+
+/// The same for b [16, 128].
+__device__ inline void multiplyRegisters(float (&sums)[16][4],
+                                         const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+               "{" LLMRT_NUMBERS_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+               : LLMRT_SUMS_32(sums, 0), LLMRT_SUMS_32(sums, 8)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+               : "memory");
+}
+
+#undef LLMRT_SUMS_4
+#undef LLMRT_SUMS_32
+#undef LLMRT_NUMBERS_32
+#undef LLMRT_NUMBERS_64
+
+#endif // __CUDACC__
+
+/// Returns the launch's dynamic shared memory from where panels may begin: up
+/// to kPanelAlignment - 16 bytes behind its begin.
+__device__ inline uint8_t* sharedPanels() {
+  uint8_t* memory = sharedMemory();
+  const uint32_t address = sharedAddress(memory);
+  return memory +
+         (kPanelAlignment - address % kPanelAlignment) % kPanelAlignment;
+}
+
+} // namespace llmrt::cuda
