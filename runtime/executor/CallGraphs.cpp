@@ -62,4 +62,19 @@ void CallGraphs::forget() {
   kinds_.clear();
 }
 
+// Members of a group capture a collective all or none: a library may exchange
+// more than data then.
+const char* obstacleToGraphs(const Rank& rank, bool usesGraphs,
+                             bool communicates) {
+  if (!rank.device.canCapture())
+    return "";
+  if (!usesGraphs)
+    return "eager: graphs are off";
+  if (rank.checked)
+    return "eager: memory is checked";
+  if (communicates && !rank.fabric.canCapture())
+    return "eager: these ranks' calls cannot be captured";
+  return nullptr;
+}
+
 } // namespace llmrt

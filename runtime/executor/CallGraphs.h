@@ -7,6 +7,7 @@
 #pragma once
 
 #include "runtime/device/Device.h"
+#include "runtime/executor/Rank.h"
 
 #include "absl/functional/function_ref.h"
 
@@ -71,5 +72,10 @@ private:
   int64_t numCalls_ = 0;
   const char* lastCall_ = "";
 };
+
+/// Returns why what this rank repeats is not captured, as lastCall() says it,
+/// or null if it is. `communicates`: with other ranks.
+const char* obstacleToGraphs(const Rank& rank, bool usesGraphs,
+                             bool communicates);
 
 } // namespace llmrt

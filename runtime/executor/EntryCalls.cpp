@@ -15,28 +15,21 @@ absl::Status EntryCalls::prepare(HostCopies* copies, bool usesGraphs) {
         Program::create(*program, rank_.plan.entries()->Get(program->entry()),
                         rank_));
     entry.graphs = std::make_unique<CallGraphs>(
-        rank_.device, obstacleToGraphs(*entry.program, usesGraphs),
+        rank_.device, obstacleTo(*entry.program, usesGraphs),
         entry.program->communicates());
   }
   return absl::OkStatus();
 }
 
-// Members of a group capture a collective all or none: a library may exchange
-// more than data then. Data replicas may have different numbers of valid rows,
-// and so be at different calls of a kind.
-const char* EntryCalls::obstacleToGraphs(const Program& program,
-                                         bool usesGraphs) const {
-  if (!rank_.device.canCapture())
-    return "";
-  if (!usesGraphs)
-    return "eager: graphs are off";
-  if (rank_.checked)
-    return "eager: memory is checked";
-  if (program.communicates() && !rank_.fabric.canCapture())
-    return "eager: these ranks' calls cannot be captured";
-  if (program.communicatesAmongReplicas())
+// Data replicas may have different numbers of valid rows, and so be at
+// different calls of a kind.
+const char* EntryCalls::obstacleTo(const Program& program,
+                                   bool usesGraphs) const {
+  const char* obstacle =
+      obstacleToGraphs(rank_, usesGraphs, program.communicates());
+  if (!obstacle && program.communicatesAmongReplicas())
     return "eager: data replicas may have different numbers of rows";
-  return nullptr;
+  return obstacle;
 }
 
 int64_t EntryCalls::enqueue(int entry, int64_t validRows) {

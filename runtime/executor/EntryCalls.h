@@ -41,7 +41,7 @@ private:
     std::unique_ptr<CallGraphs> graphs;
   };
 
-  const char* obstacleToGraphs(const Program& program, bool usesGraphs) const;
+  const char* obstacleTo(const Program& program, bool usesGraphs) const;
 
   Rank& rank_;
   HostCopies* copies_ = nullptr;

@@ -13,7 +13,7 @@
 #include "runtime/executor/Program.h"
 #include "runtime/executor/Rank.h"
 #include "runtime/executor/ReportMemory.h"
-#include "runtime/executor/StepOrder.h"
+#include "runtime/executor/StepCalls.h"
 #include "runtime/executor/Stopwatch.h"
 #include "runtime/plan/TrainingEntries.h"
 
@@ -29,21 +29,6 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
   return text ? absl::string_view(text->data(), text->size())
               : absl::string_view();
 }
-
-/// An action of a schedule, prepared.
-struct PreparedAction {
-  Program* program;
-  int entry;
-  Stream stream;
-  std::optional<EventId> waitsFor; // what the other stream has to do before
-  std::optional<EventId> done;     // recorded behind it
-};
-
-/// Actions of the schedule that run one after another.
-struct ActionList {
-  std::vector<PreparedAction> actions;
-  int checkedSchedule = -1; // number in the check of memory
-};
 
 class PlanExecutor final : public Executor {
 public:
@@ -86,6 +71,7 @@ public:
 
   absl::Status initialise() override {
     calls_.forgetGraphs();
+    steps_.forgetGraphs();
     return abortOnError([&]() -> absl::Status {
       LLMRT_RETURN_IF_ERROR(loadWeights(rank_, options_));
       if (rank_.checked)
@@ -140,15 +126,15 @@ public:
   }
 
   absl::Status executeStep(ExecuteStatistics* statistics) override {
-    if (step_.actions.empty())
+    if (steps_.isEmpty())
       return makeError(ErrorCode::Unsupported,
                        "the plan holds no training step",
                        "compile with --mode=train");
-    return runActions(step_, statistics);
+    return runSteps(statistics, [&] { return steps_.enqueueStep(); });
   }
 
   absl::Status executeEvaluation(ExecuteStatistics* statistics) override {
-    if (step_.actions.empty())
+    if (steps_.isEmpty())
       return makeError(ErrorCode::Unsupported,
                        "the plan holds no training step",
                        "compile with --mode=train");
@@ -156,7 +142,7 @@ public:
       return makeError(ErrorCode::EvaluationUnavailable,
                        "the plan has no entry 'loss'",
                        "compile the model again with this version of llmc");
-    return runActions(evaluation_, statistics);
+    return runSteps(statistics, [&] { return steps_.enqueueEvaluation(); });
   }
 
   absl::Status
@@ -240,33 +226,10 @@ private:
                            std::chrono::steady_clock::now()});
   }
 
-  absl::Status runActions(const ActionList& run,
-                          ExecuteStatistics* statistics) {
+  absl::Status runSteps(ExecuteStatistics* statistics,
+                        absl::FunctionRef<int64_t()> enqueue) {
     LLMRT_RETURN_IF_ERROR(abortOnError(outputStatus_));
-    return runCall(statistics, [&] {
-      if (copies_) {
-        copies_->beginCall();
-        copies_->sendStepInputs();
-      }
-      int64_t commands = 0;
-      for (size_t i = 0; i < run.actions.size(); ++i) {
-        const PreparedAction& action = run.actions[i];
-        if (action.waitsFor)
-          device_->wait(action.stream, *action.waitsFor);
-        if (rank_.checked)
-          rank_.checked->beginAction(run.checkedSchedule, i);
-        auto begin = std::chrono::steady_clock::now();
-        action.program->enqueue(0);
-        if (action.stream == Stream::Compute)
-          addEntry(action.entry, 0, begin);
-        if (rank_.checked)
-          rank_.checked->endAction(run.checkedSchedule, i);
-        if (action.done)
-          device_->record(*action.done, action.stream);
-        commands += action.program->numCommands();
-      }
-      return commands;
-    });
+    return runCall(statistics, enqueue);
   }
 
   /// Runs what `enqueue` enqueues; it returns the number of commands.
@@ -305,9 +268,6 @@ private:
   absl::Status agreeOnCodeLevel();
   absl::Status allocateArenas();
   absl::Status preparePrograms();
-  absl::Status prepareSchedule();
-  absl::Status prepareActions(const std::vector<const fb::Action*>& actions,
-                              ActionList& list);
 
   absl::Span<uint8_t> wholeBuffer(int buffer) const {
     return {rank_.address(buffer),
@@ -336,12 +296,7 @@ private:
   mutable absl::Status outputStatus_;  // of output(), which cannot return it
   std::unique_ptr<Program> initialise_;
   EntryCalls calls_{rank_};
-  // A training step: programs of entries, once for each set of slots, and the
-  // order in which the actions of a step run them.
-  std::map<std::pair<int, std::array<int, 8>>, std::unique_ptr<Program>>
-      slotPrograms_;
-  ActionList step_;
-  ActionList evaluation_; // those up to the loss
+  StepCalls steps_{rank_};
 };
 
 // Kernels of different levels give different bits, so all ranks take the
@@ -392,50 +347,8 @@ absl::Status PlanExecutor::preparePrograms() {
         Program::create(*rank_.stage.initialise(), nullptr, rank_));
   }
   if (rank_.stage.schedule() && rank_.stage.schedule()->size() > 0)
-    return prepareSchedule();
+    return steps_.prepare(copies_.get(), options_.usesGraphs);
   return calls_.prepare(copies_.get(), options_.usesGraphs);
-}
-
-absl::Status PlanExecutor::prepareSchedule() {
-  std::vector<const fb::Action*> all, evaluation;
-  for (const fb::Action* action : *rank_.stage.schedule()) {
-    all.push_back(action);
-    const fb::Entry* entry = rank_.plan.entries()->Get(action->entry());
-    if (isOfEvaluation(viewOf(entry->name())))
-      evaluation.push_back(action);
-  }
-  LLMRT_RETURN_IF_ERROR(prepareActions(all, step_));
-  return prepareActions(evaluation, evaluation_);
-}
-
-absl::Status
-PlanExecutor::prepareActions(const std::vector<const fb::Action*>& actions,
-                             ActionList& list) {
-  std::map<int, const fb::Program*> byEntry;
-  for (const fb::Program* program : *rank_.stage.programs())
-    byEntry[program->entry()] = program;
-  std::vector<ActionOrder> order = orderActions(rank_.stage, actions);
-  for (size_t i = 0; i < actions.size(); ++i) {
-    int entry = actions[i]->entry();
-    Slots slots = slotsOf(*actions[i]);
-    std::unique_ptr<Program>& program = slotPrograms_[{entry, slots.byKind}];
-    if (!program) {
-      LLMRT_ASSIGN_OR_RETURN(program,
-                             Program::create(*byEntry.at(entry),
-                                             rank_.plan.entries()->Get(entry),
-                                             rank_, slots));
-    }
-    PreparedAction action{program.get(), entry, order[i].stream, std::nullopt,
-                          std::nullopt};
-    if (order[i].waitsFor >= 0)
-      action.waitsFor = list.actions[order[i].waitsFor].done;
-    if (order[i].isAwaited)
-      action.done = device_->createEvent();
-    list.actions.push_back(action);
-  }
-  if (rank_.checked)
-    list.checkedSchedule = rank_.checked->addSchedule(actions);
-  return absl::OkStatus();
 }
 
 absl::Span<uint8_t> PlanExecutor::find(const EntryBuffersList* all, int entry,

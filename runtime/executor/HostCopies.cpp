@@ -73,9 +73,9 @@ void HostCopies::sendInputs(int entry, bool all) {
     send(pieces_[number], all);
 }
 
-void HostCopies::sendStepInputs() {
+void HostCopies::sendStepInputs(bool all) {
   for (Piece& piece : pieces_)
-    send(piece, /*all=*/false);
+    send(piece, all);
 }
 
 void HostCopies::send(Piece& piece, bool all) {
@@ -89,6 +89,11 @@ void HostCopies::send(Piece& piece, bool all) {
 void HostCopies::forgetSent(int entry) {
   for (int number : byEntry_[entry])
     pieces_[number].sent.clear();
+}
+
+void HostCopies::forgetSentOfStep() {
+  for (Piece& piece : pieces_)
+    piece.sent.clear();
 }
 
 void HostCopies::enqueueFetch(int buffer, const Output& output) {

@@ -35,11 +35,11 @@ public:
   /// Enqueues the inputs of an entry: those that have changed since they were
   /// sent, or `all`.
   void sendInputs(int entry, bool all);
-  /// Enqueues the inputs of all entries that have changed: those of a training
-  /// step.
-  void sendStepInputs();
-  /// A graph has sent inputs of the entry, as they then were.
+  /// The same for the inputs of all entries: those of a training step.
+  void sendStepInputs(bool all);
+  /// A graph has sent inputs of the entry, or of a step, as they then were.
   void forgetSent(int entry);
+  void forgetSentOfStep();
 
   /// Enqueues copies of those outputs of an entry that have been asked for.
   void fetchOutputs(int entry);

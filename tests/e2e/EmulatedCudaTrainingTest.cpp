@@ -131,6 +131,46 @@ TEST_P(EmulatedCudaLibraryTraining, GivesTheLossesOfTheCpu) {
   EXPECT_EQ(plan.numLibraryLaunches() > plan.numLibraryGradients(), isBf16);
 }
 
+// The first step and the first evaluation run command by command, the second
+// ones are captured, and all after them are one command each: with the same
+// bits, on new inputs, with micro-batches and recomputation.
+TEST(EmulatedCudaStepGraphs, GiveTheBitsOfSingleCommands) {
+  auto fixture = readTrainingFixture("llama3/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (const std::vector<std::string>& options :
+       {std::vector<std::string>{"--dtype=bf16"},
+        {"--microbatches=2", "--recompute=full"}}) {
+    EmulatedPlan plan;
+    plan.hasCublasLt = true;
+    absl::Status compiled =
+        plan.compile(fixture->checkpoint, trainingOptions(*fixture, options));
+    ASSERT_TRUE(compiled.ok()) << compiled;
+    TrainingRequest request;
+    request.numSteps = 3;
+    request.checkMemory = false;
+    request.readMoments = true;
+    request.plan = plan.path();
+    request.device = [&](const fb::Stage& stage) {
+      return plan.createDevice(stage, /*sharesHostMemory=*/false);
+    };
+    request.usesGraphs = false;
+    auto commands = runTraining(*fixture, request);
+    ASSERT_TRUE(commands.ok()) << commands.status();
+    EXPECT_EQ(plan.numReplays(), 0);
+    const int64_t numLaunches = plan.numLaunches();
+    request.usesGraphs = true;
+    auto graphs = runTraining(*fixture, request);
+    ASSERT_TRUE(graphs.ok()) << graphs.status();
+    EXPECT_EQ(plan.numReplays(), 2 * 2);
+    // The first two of three were launched by the host; and the rotary table,
+    // once.
+    EXPECT_EQ(plan.numLaunches() - numLaunches, 1 + (numLaunches - 1) / 3 * 2);
+    EXPECT_EQ(graphs->losses, commands->losses);
+    EXPECT_EQ(graphs->norms, commands->norms);
+    EXPECT_EQ(graphs->moments, commands->moments);
+  }
+}
+
 // What is saved and loaded goes through copies: the host does not reach the
 // device's memory.
 TEST(EmulatedCudaCheckpoint, LoadsWhatItSaved) {

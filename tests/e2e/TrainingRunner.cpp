@@ -244,6 +244,7 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
   if (!fixture.dpo.reference.empty())
     options.weights.push_back({"reference", fixture.dpo.reference});
   options.checkMemory = request.checkMemory;
+  options.usesGraphs = request.usesGraphs;
   auto created =
       request.device
           ? Executor::create(

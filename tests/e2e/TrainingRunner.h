@@ -28,6 +28,7 @@ struct TrainingRequest {
   // Takes each step twice, the second time from the tensors as they were before
   // the first, which must change no bit. Of one rank.
   bool repeatSteps = false;
+  bool usesGraphs = true;
   std::string plan = {}; // compiled with trainingOptions(); empty: is compiled
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.

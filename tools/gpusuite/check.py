@@ -10,7 +10,7 @@ from gpusuite.pack import TRAININGS
 from gpusuite.results import Failed, Item, Skipped
 
 # What the library multiplies where it is there has a kernel of ours too.
-OWN_PRODUCTS = "CudaLinear*.*"
+OWN_PRODUCTS = "CudaLinear*.*:CudaFusedLinear.*"
 # Attention has other forms on sm_90 than elsewhere.
 OWN_ATTENTION = "CudaAttention*.*"
 # Small shapes, for a tool that makes everything many times slower.

@@ -2,6 +2,7 @@
 #include "runtime/device/cublaslt/LibraryLaunch.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/kernels/cuda/LibraryProducts.h"
 #include "runtime/kernels/cuda/RoundedFactors.h"
 
@@ -62,7 +63,31 @@ Products productsOf(const LinearWeightGradientArgs& a, int64_t,
   product.ldb = factorStride(a.K);
   product.c = a.out;
   product.ldc = a.K;
-  product.accumulates = a.accumulate != 0;
+  if (a.accumulate) {
+    product.addend = product.c;
+    product.ldAddend = product.ldc;
+  }
+  return {product};
+}
+
+/// y = gelu(x W^T + bias), or x W^T + bias + residual.
+Products productsOf(const FusedLinearArgs& a, int64_t rows,
+                    const uint8_t* rounded) {
+  MatrixProduct product;
+  product.m = rows;
+  product.n = a.N;
+  product.k = a.in.K;
+  product.a = rounded;
+  product.lda = factorStride(a.in.K);
+  product.b = a.w0;
+  product.ldb = a.in.K;
+  product.transposeB = true;
+  product.c = a.y;
+  product.ldc = a.ldy;
+  product.addend = a.residual;
+  product.ldAddend = a.residual ? a.ldr : 0;
+  product.bias = a.bias0;
+  product.hasGelu = a.activation != 0;
   return {product};
 }
 
@@ -82,6 +107,9 @@ std::optional<LibraryLaunch> libraryLaunch(std::string_view kernel,
   else if (kernel == "linear_weight_gradient")
     launch.products =
         productsOf(readArgs<LinearWeightGradientArgs>(words), rows, scratch);
+  else if (kernel == "fused_linear")
+    launch.products =
+        productsOf(readArgs<FusedLinearArgs>(words), rows, scratch);
   else
     launch.products = productsOf(readArgs<LinearArgs>(words), rows, scratch);
   return launch;

@@ -18,7 +18,7 @@ struct LibraryLaunch {
 
   /// True if products add to their result: the scratch of `rounding` must be
   /// zero while they are prepared for the first time.
-  bool accumulates() const { return products[0].accumulates; }
+  bool accumulates() const { return products[0].accumulates(); }
 };
 
 /// Returns what a launch of `kernel` with these words is by the library, or

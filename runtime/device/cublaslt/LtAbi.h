@@ -53,7 +53,17 @@ enum Operation : int32_t { kNone = 0, kTranspose = 1 };
 
 enum MatmulDescAttribute : int {
   kDescTransposeA = 3, // int32_t
-  kDescTransposeB = 4
+  kDescTransposeB = 4,
+  kDescEpilogue = 7,   // uint32_t
+  kDescBiasPointer = 8 // of elements of the result's type, one for each row
+};
+
+/// What becomes of alpha A B + beta C. gelu is the one by tanh.
+enum Epilogue : uint32_t {
+  kEpilogueNone = 1,
+  kEpilogueBias = 4,
+  kEpilogueGelu = 32,
+  kEpilogueGeluBias = kEpilogueGelu | kEpilogueBias
 };
 
 enum PreferenceAttribute : int {

@@ -32,7 +32,7 @@ struct MatrixProducts::Prepared {
   explicit Prepared(const LtTable& functions) : table(functions) {}
 
   ~Prepared() {
-    for (lt::MatrixLayout layout : {first, second, result})
+    for (lt::MatrixLayout layout : {first, second, result, addend})
       if (layout)
         (void)table.layoutDestroy(layout);
     if (desc)
@@ -44,6 +44,11 @@ struct MatrixProducts::Prepared {
   lt::MatrixLayout first = nullptr;  // of B
   lt::MatrixLayout second = nullptr; // of A
   lt::MatrixLayout result = nullptr;
+  lt::MatrixLayout addend = nullptr; // null: none
+
+  /// The library's C, which it does not read if there is no addend.
+  lt::MatrixLayout added() const { return addend ? addend : result; }
+
   std::optional<lt::Algorithm> algorithm = {}; // none: not by the library
 };
 
@@ -69,16 +74,32 @@ MatrixProducts::~MatrixProducts() {
 }
 
 MatrixProducts::Shape MatrixProducts::shapeOf(const MatrixProduct& p) {
-  return {p.m,   p.n,          p.k,   p.lda,        p.transposeA,
-          p.ldb, p.transposeB, p.ldc, p.accumulates};
+  return {p.m,
+          p.n,
+          p.k,
+          p.lda,
+          p.transposeA,
+          p.ldb,
+          p.transposeB,
+          p.ldc,
+          p.addend ? p.ldAddend : 0,
+          p.accumulates(),
+          p.bias != nullptr,
+          p.hasGelu};
 }
 
 TuningKey MatrixProducts::keyOf(const MatrixProduct& p) const {
+  std::string addend;
+  if (p.accumulates())
+    addend = ", added";
+  else if (p.addend)
+    addend = absl::StrCat(", plus ", p.ldAddend);
   return {gpu_, ltVersionText(table_.getVersion()),
           absl::StrCat("bf16 x bf16 -> f32, m <= ", rowsOfKind(p.m), ", n ",
                        p.n, ", k ", p.k, ", a ", p.transposeA ? "T" : "N", " ",
                        p.lda, ", b ", p.transposeB ? "T" : "N", " ", p.ldb,
-                       ", c ", p.ldc, p.accumulates ? ", added" : "")};
+                       ", c ", p.ldc, addend, p.bias ? ", bias" : "",
+                       p.hasGelu ? ", gelu" : "")};
 }
 
 absl::StatusOr<std::unique_ptr<MatrixProducts::Prepared>>
@@ -95,6 +116,14 @@ MatrixProducts::describe(const MatrixProduct& p) const {
       prepared->desc, lt::kDescTransposeA, &transposes[0], sizeof(int32_t))));
   LLMRT_RETURN_IF_ERROR(check(table_.descSet(
       prepared->desc, lt::kDescTransposeB, &transposes[1], sizeof(int32_t))));
+  const uint32_t epilogue =
+      p.hasGelu ? (p.bias ? lt::kEpilogueGeluBias : lt::kEpilogueGelu)
+                : (p.bias ? lt::kEpilogueBias : lt::kEpilogueNone);
+  LLMRT_RETURN_IF_ERROR(check(table_.descSet(prepared->desc, lt::kDescEpilogue,
+                                             &epilogue, sizeof(epilogue))));
+  if (p.bias) // its alignment counts when algorithms are proposed
+    LLMRT_RETURN_IF_ERROR(check(table_.descSet(
+        prepared->desc, lt::kDescBiasPointer, &p.bias, sizeof(p.bias))));
   // In columns: what is stored as rows x cols has cols rows.
   LLMRT_RETURN_IF_ERROR(check(table_.layoutCreate(
       &prepared->first, lt::kBfloat16, p.transposeB ? p.k : p.n,
@@ -104,6 +133,9 @@ MatrixProducts::describe(const MatrixProduct& p) const {
       p.transposeA ? p.k : p.m, p.lda)));
   LLMRT_RETURN_IF_ERROR(check(
       table_.layoutCreate(&prepared->result, lt::kFloat32, p.n, p.m, p.ldc)));
+  if (p.addend)
+    LLMRT_RETURN_IF_ERROR(check(table_.layoutCreate(
+        &prepared->addend, lt::kFloat32, p.n, p.m, p.ldAddend)));
   return prepared;
 }
 
@@ -130,7 +162,7 @@ MatrixProducts::propose(const Prepared& prepared, const Place& place,
   if (status.ok()) {
     const lt::Result result =
         table_.getHeuristics(handle_, prepared.desc, prepared.first,
-                             prepared.second, prepared.result, prepared.result,
+                             prepared.second, prepared.added(), prepared.result,
                              preference, kMostCandidates, found, &count);
     if (result == lt::kNotSupported)
       count = 0;
@@ -174,7 +206,7 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
     lt::Heuristic checked = {};
     const lt::Result result =
         table_.check(handle_, prepared.desc, prepared.first, prepared.second,
-                     prepared.result, prepared.result, &*known, &checked);
+                     prepared.added(), prepared.result, &*known, &checked);
     if (result == lt::kSuccess &&
         checked.workspaceBytes <= static_cast<size_t>(place.workspaceBytes)) {
       prepared.algorithm = known;
@@ -186,7 +218,9 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
   if (count == 0)
     return absl::OkStatus();
   prepared.algorithm = found[0].algorithm;
-  if (known || !timer_.canMeasure())
+  const bool canBeTried =
+      !product.accumulates() || (!product.bias && !product.hasGelu);
+  if (known || !canBeTried || !timer_.canMeasure())
     return absl::OkStatus();
   std::optional<double> best;
   for (int i = 0; i < count; ++i) {
@@ -225,11 +259,17 @@ absl::Status MatrixProducts::enqueue(const Prepared& prepared,
                                      const lt::Algorithm& algorithm,
                                      const MatrixProduct& product,
                                      const Place& place) const {
-  const float alpha = 1, beta = product.accumulates ? 1 : 0;
+  const float alpha = 1, beta = product.addend ? 1 : 0;
+  if (product.bias)
+    LLMRT_RETURN_IF_ERROR(
+        table_.toStatus(table_.descSet(prepared.desc, lt::kDescBiasPointer,
+                                       &product.bias, sizeof(product.bias)),
+                        "naming a bias"));
   return table_.toStatus(
       table_.matmul(handle_, prepared.desc, &alpha, product.b, prepared.first,
-                    product.a, prepared.second, &beta, product.c,
-                    prepared.result, product.c, prepared.result, &algorithm,
+                    product.a, prepared.second, &beta,
+                    product.addend ? product.addend : product.c,
+                    prepared.added(), product.c, prepared.result, &algorithm,
                     place.workspace, place.workspaceBytes, place.stream),
       "multiplying");
 }

@@ -17,10 +17,10 @@
 
 namespace llmrt {
 
-/// C [m, n] = A B, or C += A B. Matrices are row-major: A [m, k] (transposeA:
-/// stored as [k, m]), B [k, n] (transposeB: stored as [n, k]). A and B are
-/// bf16, C and the sums f32. ld*: elements between stored rows. Pointers and
-/// stored rows begin at multiples of 16 bytes.
+/// C [m, n] = gelu(A B + addend + bias), each part if it is there. Matrices are
+/// row-major: A [m, k] (transposeA: stored as [k, m]), B [k, n] (transposeB:
+/// stored as [n, k]). A and B are bf16, all else f32. ld*: elements between
+/// stored rows. Pointers and stored rows begin at multiples of 16 bytes.
 struct MatrixProduct {
   int64_t m = 0;
   int64_t n = 0;
@@ -33,7 +33,13 @@ struct MatrixProduct {
   bool transposeB = false;
   float* c = nullptr;
   int64_t ldc = 0;
-  bool accumulates = false;
+  const float* addend = nullptr; // [m, n]; may be c
+  int64_t ldAddend = 0;
+  const float* bias = nullptr; // [n]
+  bool hasGelu = false;        // by tanh
+
+  /// True if the product is added to what C holds.
+  bool accumulates() const { return addend && addend == c; }
 };
 
 /// Measures work on a stream.
@@ -68,8 +74,8 @@ public:
 
   /// Chooses the algorithm of a product, unless that was done before. Trying
   /// one overwrites C, or adds A B to it as often as it is tried: if the
-  /// product accumulates, A or B must be zero meanwhile. Returns false if the
-  /// library has none.
+  /// product accumulates, A or B must be zero meanwhile (one that accumulates
+  /// with a bias or gelu is not tried). Returns false if the library has none.
   absl::StatusOr<bool> prepare(const MatrixProduct& product,
                                const Place& place);
   /// Enqueues a product. Errors  DeviceUnsupported if prepare() says false.
@@ -83,7 +89,7 @@ public:
 private:
   struct Prepared;
   using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, int64_t,
-                           bool, int64_t, bool>;
+                           bool, int64_t, int64_t, bool, bool, bool>;
 
   MatrixProducts(const LtTable& table, TuningCache cache, std::string gpu,
                  StreamTimer& timer);

@@ -177,9 +177,36 @@ absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
   return ProductForm{absl::StrCat("_rows_", M), M, kProductWarps / sharing * R};
 }
 
+/// FusedLinearManyRows.cu.
+absl::StatusOr<CudaLaunchShape>
+fusedLinearManyRowsShape(const CudaKernelInfo& kernel, const FusedLinearArgs& a,
+                         int64_t rows) {
+  if (a.in.norm != 0 || a.count != 1 || a.softcap != 0 || a.postWeight ||
+      isQuantized(a.in.dtype) ||
+      (a.activation != 0 && a.activation != kGeluByTanh))
+    return noCudaForm(
+        kernel.name,
+        absl::StrCat("takes norms, gates, soft caps, blocks of weights and "
+                     "activations but gelu by tanh with at most ",
+                     kLinearFewRows, " rows, not ", rows));
+  if (a.in.x == a.y)
+    return noCudaForm(kernel.name, "does not write on its input");
+  if (!isAligned16(a.w0) || !isAligned16(a.in.x) || a.in.ldx % 4 != 0 ||
+      a.in.K % elementsOfAccess(a.in.dtype) != 0)
+    return noCudaForm(kernel.name, "reads 16 bytes at a time");
+  CudaLaunchShape shape = plainShape(kernel, rows, a.N);
+  shape.file = "FusedLinearManyRows";
+  shape.symbol =
+      isBf16(a.in.dtype) ? "fused_linear_many" : "fused_linear_many_f32";
+  shape.rowTile = shape.colTile = isBf16(a.in.dtype) ? 128 : 64;
+  return shape;
+}
+
 absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
                                                  const FusedLinearArgs& a,
                                                  int64_t rows) {
+  if (rows > kLinearFewRows && elementsOfAccess(a.in.dtype) != 0)
+    return fusedLinearManyRowsShape(kernel, a, rows);
   if (!isAligned16(a.w0) || !isAligned16(a.w1))
     return noCudaForm(kernel.name, "reads weights 16 bytes at a time");
   if (a.in.x == a.y)

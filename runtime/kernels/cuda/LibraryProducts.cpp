@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/kernels/cuda/LibraryProducts.h"
 
+#include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/kernels/cuda/RoundedFactors.h"
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,13 @@ bool isPlanned(const LinearWeightGradientArgs& a, int64_t) {
          a.K % 4 == 0;
 }
 
+bool isPlanned(const FusedLinearArgs& a, int64_t rows) {
+  return isOfLibrary(a.in.dtype, static_cast<int64_t>(WeightLayout::RowMajor),
+                     rows, a.in.K) &&
+         a.in.norm == 0 && a.count == 1 && a.softcap == 0 &&
+         (a.activation == 0 || a.activation == kGeluByTanh);
+}
+
 bool isAligned16(const void* address) {
   return reinterpret_cast<uintptr_t>(address) % 16 == 0;
 }
@@ -58,6 +66,14 @@ bool suits(const LinearInputGradientArgs& a) {
 
 bool suits(const LinearWeightGradientArgs& a) { return isAligned16(a.out); }
 
+// The library adds before it activates.
+bool suits(const FusedLinearArgs& a) {
+  return isAligned16(a.w0) && isAligned16(a.y) && a.ldy % 4 == 0 &&
+         isAligned16(a.bias0) && isAligned16(a.residual) &&
+         (!a.residual || (a.ldr % 4 == 0 && a.activation == 0)) &&
+         !a.postWeight;
+}
+
 /// What a rounding kernel makes: one or two factors of `rows` rows. Their
 /// columns are those of the grid, each factor's from a tile's begin.
 struct Rounding {
@@ -77,6 +93,10 @@ Rounding roundingOf(const LinearWeightGradientArgs& a, int64_t) {
   return {a.rows, {a.N, a.K}};
 }
 
+Rounding roundingOf(const FusedLinearArgs& a, int64_t rows) {
+  return {rows, {a.in.K, 0}};
+}
+
 int64_t bytesOf(const Rounding& r) {
   return factorBytes(r.rows, r.cols[0]) + factorBytes(r.rows, r.cols[1]);
 }
@@ -92,6 +112,8 @@ Result visitArgs(std::string_view kernel, const uint64_t* words, Result other,
     return visit(readArgs<LinearInputGradientArgs>(words));
   if (kernel == "linear_weight_gradient")
     return visit(readArgs<LinearWeightGradientArgs>(words));
+  if (kernel == "fused_linear")
+    return visit(readArgs<FusedLinearArgs>(words));
   return other;
 }
 

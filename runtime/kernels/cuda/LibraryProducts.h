@@ -17,6 +17,9 @@ namespace llmrt {
 /// advise on large GPUs.
 inline constexpr int64_t kCudaProductWorkspaceBytes = int64_t{32} << 20;
 
+/// Value of the word `activation` for gelu by tanh.
+inline constexpr int64_t kGeluByTanh = 3;
+
 /// Scratch of launches with at most words[0] rows, of any kernel; 0 if no
 /// library takes them.
 int64_t libraryScratchBytes(std::string_view kernel, const uint64_t* words);

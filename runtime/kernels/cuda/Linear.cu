@@ -1,180 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear on CUDA for more than 16 rows. bf16 weights: tensor cores over tiles
-// of 128 rows x 128 outputs x 32 elements of K, two of them in shared memory; x
-// is rounded to bf16 (nearest even), sums are f32. f32 weights (`linear_f32`):
-// plain f32 products over tiles of 64 x 64 x 16.
+// linear on CUDA for more than 16 rows and bf16 weights (LinearManyRows.cuh).
+// f32 weights (`linear_f32`): plain f32 products over tiles of 64 x 64 x 16.
 //
-// Constraints  dtype f32 or bf16; layout RowMajor; no slots.    Scratch  none.
-#include "runtime/kernels/cuda/LinearTile.cuh"
-
-namespace llmrt::cuda {
-namespace {
-
-constexpr int kTileRows = 128;
-constexpr int kTileCols = 128;
-constexpr int kTileK = 32;
-/// Elements between rows in shared memory: 80 bytes, so that the eight rows of
-/// a matrix fragment lie in different banks.
-constexpr int kStride = kTileK + 8;
-constexpr int kThreads = 256;
-/// Rows x outputs of one of the 2 x 4 warps, and its 16 x 8 products.
-constexpr int kWarpRows = 64;
-constexpr int kWarpCols = 32;
-constexpr int kRowParts = kWarpRows / 16;
-constexpr int kColParts = kWarpCols / 8;
-/// 16-byte pieces that a thread moves for each tile of x (f32) and of the
-/// weight.
-constexpr int kPiecesX = kTileRows * kTileK / 4 / kThreads;
-constexpr int kPiecesW = kTileCols * kTileK / 8 / kThreads;
-
-/// The tiles of one step in K, on their way to shared memory.
-struct Pieces {
-  float x[kPiecesX][4];
-  uint4 w[kPiecesW];
-};
-
-__device__ inline void loadX(const LinearArgs& a, int64_t row, int64_t k,
-                             bool vectors, float (&out)[4]) {
-  const float* x = a.x + row * a.ldx + k;
-  if (row >= a.rows || k >= a.K) {
-    out[0] = out[1] = out[2] = out[3] = 0.0f;
-    return;
-  }
-  if (vectors)
-    return widenVector(load16(x), x, out);
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    out[i] = k + i < a.K ? x[i] : 0.0f;
-}
-
-__device__ inline uint4 loadW(const WeightTile& tile, int64_t K, int64_t n,
-                              int64_t k, bool vectors) {
-  const BF16* w = static_cast<const BF16*>(tile.w) + n * K + k;
-  if (n >= tile.N || k >= K)
-    return make_uint4(0, 0, 0, 0);
-  if (vectors)
-    return load16(w);
-  auto pair = [&](int i) {
-    uint32_t low = k + i < K ? w[i].bits : 0u;
-    uint32_t high = k + i + 1 < K ? w[i + 1].bits : 0u;
-    return low | high << 16;
-  };
-  return make_uint4(pair(0), pair(2), pair(4), pair(6));
-}
-
-__device__ inline void loadPieces(const LinearArgs& a, const WeightTile& tile,
-                                  int64_t row, int64_t k, bool vectors,
-                                  Pieces& pieces) {
-#pragma unroll
-  for (int i = 0; i < kPiecesX; ++i) {
-    const int piece = i * kThreads + threadIdx.x;
-    loadX(a, row + piece / (kTileK / 4), k + piece % (kTileK / 4) * 4, vectors,
-          pieces.x[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < kPiecesW; ++i) {
-    const int piece = i * kThreads + threadIdx.x;
-    pieces.w[i] = loadW(tile, a.K, tile.col + piece / (kTileK / 8),
-                        k + piece % (kTileK / 8) * 8, vectors);
-  }
-}
-
-__device__ inline void storePieces(const Pieces& pieces, BF16* x, BF16* w) {
-#pragma unroll
-  for (int i = 0; i < kPiecesX; ++i) {
-    const int piece = i * kThreads + threadIdx.x;
-    BF16* to = x + piece / (kTileK / 4) * kStride + piece % (kTileK / 4) * 4;
-    *reinterpret_cast<uint2*>(to) =
-        make_uint2(packBf16(pieces.x[i][0], pieces.x[i][1]),
-                   packBf16(pieces.x[i][2], pieces.x[i][3]));
-  }
-#pragma unroll
-  for (int i = 0; i < kPiecesW; ++i) {
-    const int piece = i * kThreads + threadIdx.x;
-    BF16* to = w + piece / (kTileK / 8) * kStride + piece % (kTileK / 8) * 8;
-    *reinterpret_cast<uint4*>(to) = pieces.w[i];
-  }
-}
-
-using Sums = float[kRowParts][kColParts][4];
-
-// The warp's products over one tile of K. x and w begin at its rows and
-// outputs.
-__device__ inline void multiplyTile(const BF16* x, const BF16* w, int lane,
-                                    Sums& sums) {
-  // Matrices of x: rows 0..7, 8..15, then the same at columns 8..15. Of w, as
-  // columns of the second factor: outputs 0..7 at k 0..7 and 8..15, then
-  // outputs 8..15.
-  const BF16* xRow = x + lane % 16 * kStride + lane / 16 * 8;
-  const BF16* wRow =
-      w + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
-#pragma unroll
-  for (int k = 0; k < kTileK; k += 16) {
-    uint32_t second[kColParts / 2][4];
-#pragma unroll
-    for (int n = 0; n < kColParts / 2; ++n)
-      loadMatrices(wRow + n * 16 * kStride + k, second[n]);
-#pragma unroll
-    for (int m = 0; m < kRowParts; ++m) {
-      uint32_t first[4];
-      loadMatrices(xRow + m * 16 * kStride + k, first);
-#pragma unroll
-      for (int n = 0; n < kColParts; ++n)
-        multiplyMatrices(sums[m][n], first, second[n / 2][n % 2 * 2],
-                         second[n / 2][n % 2 * 2 + 1]);
-    }
-  }
-}
-
-__device__ inline void storeSums(const LinearArgs& a, const WeightTile& tile,
-                                 int64_t row, int64_t col, int lane,
-                                 const Sums& sums) {
-#pragma unroll
-  for (int m = 0; m < kRowParts; ++m)
-#pragma unroll
-    for (int n = 0; n < kColParts; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int64_t r = row + m * 16 + lane / 4 + i / 2 * 8;
-        const int64_t c = col + n * 8 + lane % 4 * 2 + i % 2;
-        if (r < a.rows && c < tile.N)
-          tile.y[r * tile.ldy + c] = sums[m][n][i];
-      }
-}
-
-} // namespace
-} // namespace llmrt::cuda
+// Constraints  dtype bf16; layout RowMajor; no slots.    Scratch  none.
+#include "runtime/kernels/cuda/LinearManyRows.cuh"
 
 LLMRT_CUDA_ENTRY(linear, 256) {
   using namespace llmrt::cuda;
-  __shared__ __align__(16) BF16 sharedX[2][kTileRows * kStride];
-  __shared__ __align__(16) BF16 sharedW[2][kTileCols * kStride];
   const auto& a = argsOf<llmrt::LinearArgs>(args);
   const LlmrtTile grid = blockTile(rows, cols, rowTile, colTile);
   const WeightTile tile = weightTileAt(a, grid.colBegin, colTile);
-  const int64_t row = grid.rowBegin;
-  if (row >= a.rows || tile.N == 0)
+  if (grid.rowBegin >= a.rows || tile.N == 0)
     return;
-  const bool vectors = readsVectors<BF16>(a, tile.w);
-  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes;
-  const int warpRow = warp / 4 * kWarpRows, warpCol = warp % 4 * kWarpCols;
-  Sums sums = {};
-  Pieces pieces;
-  const int64_t K = a.K;
-  loadPieces(a, tile, row, 0, vectors, pieces);
-  storePieces(pieces, sharedX[0], sharedW[0]);
-  __syncthreads();
-  int current = 0;
-  for (int64_t k = 0; k < K; k += kTileK) {
-    const bool isMore = k + kTileK < K;
-    if (isMore)
-      loadPieces(a, tile, row, k + kTileK, vectors, pieces);
-    multiplyTile(sharedX[current] + warpRow * kStride,
-                 sharedW[current] + warpCol * kStride, lane, sums);
-    if (isMore)
-      storePieces(pieces, sharedX[1 - current], sharedW[1 - current]);
-    __syncthreads();
-    current = 1 - current;
-  }
-  storeSums(a, tile, row + warpRow, tile.col + warpCol, lane, sums);
+  multiplyManyRows(a, tile, grid.rowBegin, readsVectors<BF16>(a, tile.w),
+                   [&](int64_t row, int64_t col, float sum) {
+                     tile.y[row * tile.ldy + col] = sum;
+                   });
 }

@@ -5,6 +5,7 @@
 // products are 0 there.
 //
 // Constraints  those of LibraryProducts.cpp.
+#include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/kernels/cuda/RoundedFactors.h"
 #include "runtime/kernels/cuda/Training.cuh"
 
@@ -47,6 +48,14 @@ __device__ inline void roundTile(const float* x, int64_t ld, int64_t cols,
 LLMRT_CUDA_ENTRY(linear_round, 256) {
   using namespace llmrt::cuda;
   const auto& a = argsOf<llmrt::LinearArgs>(args);
+  const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
+  if (tile.rowBegin < a.rows)
+    roundTile(a.x, a.ldx, a.K, a.K, tile, 0, scratch);
+}
+
+LLMRT_CUDA_ENTRY(fused_linear_round, 256) {
+  using namespace llmrt::cuda;
+  const auto& a = argsOf<llmrt::NormedRows>(args);
   const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
   if (tile.rowBegin < a.rows)
     roundTile(a.x, a.ldx, a.K, a.K, tile, 0, scratch);

@@ -92,6 +92,8 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
                              "fused_linear_rows_8",
                              "fused_linear_mma_8",
                              "fused_linear_mma_16",
+                             "fused_linear_many",
+                             "fused_linear_many_f32",
                              "fused_linear_quantized_rows_1",
                              "fused_linear_quantized_rows_2",
                              "fused_linear_quantized_rows_4",

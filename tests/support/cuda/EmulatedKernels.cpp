@@ -41,14 +41,16 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                                               use(linear_rope_append_mma_16)
 
 #define LLMRT_EMULATED_TRAINING(use)                                           \
-  use(linear_input_gradient_round) use(linear_weight_gradient_round)           \
-      use(linear_input_gradient) use(linear_input_gradient_f32)                \
-          use(linear_weight_gradient) use(linear_weight_gradient_f32)          \
-              use(attention_rows) use(attention_rows_bf16_64)                  \
-                  use(attention_rows_bf16_128) use(attention_rows_bf16_256)    \
-                      use(attention_gradient) use(attention_gradient_bf16_64)  \
-                          use(attention_gradient_bf16_128)                     \
-                              use(attention_gradient_bf16_256)
+  use(fused_linear_many) use(fused_linear_many_f32) use(fused_linear_round)    \
+      use(linear_input_gradient_round) use(linear_weight_gradient_round)       \
+          use(linear_input_gradient) use(linear_input_gradient_f32)            \
+              use(linear_weight_gradient) use(linear_weight_gradient_f32)      \
+                  use(attention_rows) use(attention_rows_bf16_64)              \
+                      use(attention_rows_bf16_128)                             \
+                          use(attention_rows_bf16_256) use(attention_gradient) \
+                              use(attention_gradient_bf16_64)                  \
+                                  use(attention_gradient_bf16_128)             \
+                                      use(attention_gradient_bf16_256)
 #define LLMRT_EMULATED_STEP(use)                                               \
   use(sum_rows) use(embedding_gradient) use(cross_entropy_statistics)          \
       use(cross_entropy_loss) use(cross_entropy_gradient) use(token_weights)   \

@@ -2,6 +2,7 @@
 #include "tests/support/cuda/FakeCublasLt.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 namespace llmrt {
@@ -13,6 +14,8 @@ struct Context {
 
 struct MatmulDescOpaque {
   int32_t transposes[2] = {kNone, kNone};
+  uint32_t epilogue = kEpilogueNone;
+  const float* bias = nullptr;
 };
 
 struct MatrixLayoutOpaque {
@@ -103,16 +106,23 @@ bool isWhole(MatrixLayout layout) {
          layout->ld * elementBytes % 16 == 0;
 }
 
+bool isAligned(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % 16 == 0;
+}
+
 Result checkShapes(MatmulDesc desc, MatrixLayout a, MatrixLayout b,
                    MatrixLayout c, MatrixLayout d) {
   const Factor left = factorOf(a, desc->transposes[0]);
   const Factor right = factorOf(b, desc->transposes[1]);
   const bool fits = left.cols == right.rows && left.rows == d->rows &&
                     right.cols == d->cols && c->rows == d->rows &&
-                    c->cols == d->cols && c->ld == d->ld;
+                    c->cols == d->cols;
   const bool hasTypes = a->type == kBfloat16 && b->type == kBfloat16 &&
                         c->type == kFloat32 && d->type == kFloat32;
-  if (!fits || !isWhole(a) || !isWhole(b) || !isWhole(d))
+  if (!fits || !isWhole(a) || !isWhole(b) || !isWhole(c) || !isWhole(d))
+    return kInvalidValue;
+  if ((desc->epilogue & kEpilogueBias) &&
+      (!desc->bias || !isAligned(desc->bias)))
     return kInvalidValue;
   return hasTypes ? kSuccess : kNotSupported;
 }
@@ -129,8 +139,9 @@ float elementOf(const void* matrix, MatrixLayoutOpaque layout,
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
 
-bool isAligned(const void* address) {
-  return reinterpret_cast<uintptr_t>(address) % 16 == 0;
+float gelu(float x) {
+  const double inner = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+  return static_cast<float>(0.5 * x * (1 + std::tanh(inner)));
 }
 
 Result getHeuristics(Handle, MatmulDesc desc, MatrixLayout a, MatrixLayout b,
@@ -184,16 +195,20 @@ Result matmul(Handle, MatmulDesc desc, const void* alpha, const void* a,
   if (Result result = checkShapes(desc, aLayout, bLayout, cLayout, dLayout);
       result != kSuccess)
     return result;
-  if (number < 0 || !kAlgorithms[number].works || c != d || !isAligned(a) ||
-      !isAligned(b) || !isAligned(d) || !isAligned(workspace) ||
+  const float old = *static_cast<const float*>(beta);
+  if (old == 0 && c != d)
+    return kInvalidValue;
+  if (number < 0 || !kAlgorithms[number].works || !isAligned(c) ||
+      !isAligned(a) || !isAligned(b) || !isAligned(d) ||
+      !isAligned(workspace) ||
       workspaceBytes < kAlgorithms[number].workspaceBytes)
     return kInvalidValue;
   counts.lastChoice = number;
   const float scale = *static_cast<const float*>(alpha);
-  const float old = *static_cast<const float*>(beta);
   auto work = [=, transposeA = desc->transposes[0],
                transposeB = desc->transposes[1], left = *aLayout,
-               right = *bLayout, result = *dLayout] {
+               right = *bLayout, addend = *cLayout, result = *dLayout,
+               epilogue = desc->epilogue, bias = desc->bias] {
     const auto k =
         static_cast<int64_t>(transposeA == kTranspose ? left.rows : left.cols);
     auto* out = static_cast<float*>(d);
@@ -203,9 +218,14 @@ Result matmul(Handle, MatmulDesc desc, const void* alpha, const void* a,
         for (int64_t i = 0; i < k; ++i)
           sum += elementOf(a, left, transposeA, row, i) *
                  elementOf(b, right, transposeB, i, col);
-        float& element = out[col * result.ld + row];
         // As the library: without beta, C is not read.
-        element = scale * sum + (old == 0 ? 0 : old * element);
+        float value = scale * sum;
+        if (old != 0)
+          value += old * static_cast<const float*>(c)[col * addend.ld + row];
+        if (epilogue & kEpilogueBias)
+          value += bias[row];
+        out[col * result.ld + row] =
+            epilogue & kEpilogueGelu ? gelu(value) : value;
       }
   };
   static_cast<FakeLtStream*>(stream)->enqueue(work);
@@ -242,12 +262,33 @@ LtTable fakeLtTable() {
   table.descDestroy = [](MatmulDesc desc) { return test::destroy(desc); };
   table.descSet = [](MatmulDesc desc, MatmulDescAttribute attribute,
                      const void* value, size_t sizeBytes) {
-    if (sizeBytes != sizeof(int32_t) ||
-        (attribute != kDescTransposeA && attribute != kDescTransposeB))
+    void* to = nullptr;
+    size_t wantedBytes = sizeof(int32_t);
+    switch (attribute) {
+    case kDescTransposeA:
+    case kDescTransposeB:
+      to = &desc->transposes[attribute - kDescTransposeA];
+      break;
+    case kDescEpilogue:
+      to = &desc->epilogue;
+      break;
+    case kDescBiasPointer:
+      to = &desc->bias;
+      wantedBytes = sizeof(desc->bias);
+      break;
+    }
+    if (!to || sizeBytes != wantedBytes)
       return kInvalidValue;
-    std::memcpy(&desc->transposes[attribute - kDescTransposeA], value,
-                sizeBytes);
-    return kSuccess;
+    std::memcpy(to, value, sizeBytes);
+    switch (desc->epilogue) {
+    case kEpilogueNone:
+    case kEpilogueBias:
+    case kEpilogueGelu:
+    case kEpilogueGeluBias:
+      return kSuccess;
+    default:
+      return kNotSupported;
+    }
   };
   table.layoutCreate = [](MatrixLayout* layout, DataType type, uint64_t rows,
                           uint64_t cols, int64_t ld) {

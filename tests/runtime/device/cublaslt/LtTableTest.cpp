@@ -36,6 +36,12 @@ static_assert(kCompute32F == int{CUBLAS_COMPUTE_32F});
 static_assert(kNone == int{CUBLAS_OP_N} && kTranspose == int{CUBLAS_OP_T});
 static_assert(kDescTransposeA == int{CUBLASLT_MATMUL_DESC_TRANSA});
 static_assert(kDescTransposeB == int{CUBLASLT_MATMUL_DESC_TRANSB});
+static_assert(kDescEpilogue == int{CUBLASLT_MATMUL_DESC_EPILOGUE});
+static_assert(kDescBiasPointer == int{CUBLASLT_MATMUL_DESC_BIAS_POINTER});
+static_assert(kEpilogueNone == int{CUBLASLT_EPILOGUE_DEFAULT});
+static_assert(kEpilogueBias == int{CUBLASLT_EPILOGUE_BIAS});
+static_assert(kEpilogueGelu == int{CUBLASLT_EPILOGUE_GELU});
+static_assert(kEpilogueGeluBias == int{CUBLASLT_EPILOGUE_GELU_BIAS});
 static_assert(kMaxWorkspaceBytes ==
               int{CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES});
 static_assert(kReductionSchemeMask ==

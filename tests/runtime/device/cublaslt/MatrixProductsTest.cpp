@@ -11,6 +11,7 @@
 #include <fstream>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <numeric>
 #include <random>
 #include <unistd.h>
 
@@ -42,6 +43,13 @@ struct Stored {
 
   int64_t ld;
   std::vector<uint16_t> values;
+};
+
+/// What is behind a product.
+struct Behind {
+  bool hasAddend = false; // that is not the result
+  bool hasBias = false;
+  bool hasGelu = false;
 };
 
 class MatrixProductsTest : public testing::Test {
@@ -80,7 +88,8 @@ protected:
 
   /// Multiplies and compares with plain loops.
   void expectProduct(int64_t m, int64_t n, int64_t k, bool transposeA,
-                     bool transposeB, bool accumulates) {
+                     bool transposeB, bool accumulates,
+                     const Behind& behind = {}) {
     SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k << " "
                                     << transposeA << transposeB << accumulates);
     std::mt19937 random(m * 100 + n * 10 + k);
@@ -101,8 +110,19 @@ protected:
                           b.ld,
                           transposeB,
                           c.data(),
-                          ldc,
-                          accumulates};
+                          ldc};
+    if (accumulates) {
+      product.addend = c.data();
+      product.ldAddend = ldc;
+    }
+    std::vector<float> addend(m * (ldc + 4), 5.0f), bias(n);
+    std::iota(bias.begin(), bias.end(), -3.0f);
+    if (behind.hasAddend) {
+      product.addend = addend.data();
+      product.ldAddend = ldc + 4;
+    }
+    product.bias = behind.hasBias ? bias.data() : nullptr;
+    product.hasGelu = behind.hasGelu;
     const std::vector<uint16_t> values = a.values;
     if (accumulates) // what is tried must add nothing
       std::fill(a.values.begin(), a.values.end(), 0);
@@ -119,7 +139,14 @@ protected:
         for (int64_t x = 0; x < k; ++x)
           sum += (transposeA ? a.at(x, i) : a.at(i, x)) *
                  (transposeB ? b.at(j, x) : b.at(x, j));
-        ASSERT_EQ(c[i * ldc + j], sum) << i << ", " << j;
+        sum += behind.hasAddend ? 5.0f : 0.0f;
+        sum += behind.hasBias ? bias[j] : 0.0f;
+        if (behind.hasGelu)
+          sum = 0.5 * sum *
+                (1 + std::tanh(std::sqrt(2 / M_PI) *
+                               (sum + 0.044715 * std::pow(sum, 3))));
+        ASSERT_NEAR(c[i * ldc + j], sum, behind.hasGelu ? 1e-4 : 0)
+            << i << ", " << j;
       }
       for (int64_t j = n; j < ldc; ++j) {
         if (accumulates)
@@ -146,6 +173,32 @@ TEST_F(MatrixProductsTest, computesEveryForm) {
         expectProduct(5, 3, 8, transposeA, transposeB, accumulates);
         expectProduct(64, 1, 16, transposeA, transposeB, accumulates);
       }
+}
+
+TEST_F(MatrixProductsTest, putsEachPartBehindTheProduct) {
+  start();
+  for (bool hasAddend : {false, true})
+    for (bool hasBias : {false, true})
+      for (bool hasGelu : {false, true}) {
+        const int known = test::fakeLtCounts().heuristics;
+        expectProduct(17, 24, 40, false, true, false,
+                      {hasAddend, hasBias, hasGelu});
+        // Each is a product of its own kind, and all are timed.
+        EXPECT_EQ(test::fakeLtCounts().heuristics, known + 1);
+        EXPECT_EQ(test::fakeLtCounts().lastChoice, test::kFakeBest);
+      }
+  // Each product has its own bias, whatever the one before had.
+  const int known = test::fakeLtCounts().heuristics;
+  expectProduct(17, 24, 40, false, true, false, {.hasBias = true});
+  EXPECT_EQ(test::fakeLtCounts().heuristics, known);
+}
+
+// No factors of zeros keep it from changing the result.
+TEST_F(MatrixProductsTest, whatAddsABiasToItsResultIsNotMeasured) {
+  start();
+  expectProduct(17, 24, 40, true, false, true, {.hasBias = true});
+  EXPECT_EQ(timer_.numMeasured, 0);
+  EXPECT_EQ(test::fakeLtCounts().lastChoice, 0); // the library's first
 }
 
 TEST_F(MatrixProductsTest, takesTheFastestOfThoseWithOneOrder) {
@@ -278,8 +331,8 @@ TEST_F(MatrixProductsTest, whatTheLibraryLacksIsSaid) {
   std::vector<uint16_t> factors(104 * 8);
   std::vector<float> c(104 * 104);
   MatrixProduct product{
-      32,   104,      8,   factors.data(), 8, false, factors.data(), 8,
-      true, c.data(), 104, false};
+      32,   104,      8,  factors.data(), 8, false, factors.data(), 8,
+      true, c.data(), 104};
   for (int i = 0; i < 2; ++i) {
     auto isThere = products_->prepare(product, place());
     ASSERT_TRUE(isThere.ok());
@@ -298,7 +351,7 @@ TEST_F(MatrixProductsTest, failuresHaveTheLibrarysWords) {
   std::vector<float> c(64 * 64);
   MatrixProduct product{
       17,   24,       40, factors.data(), 48, false, factors.data(), 48,
-      true, c.data(), 32, false};
+      true, c.data(), 32};
   EXPECT_THAT(products_->multiply(product, place()).message(),
               AllOf(HasSubstr("LLMC-E0808"), HasSubstr("13.1.2"),
                     HasSubstr("multiplying"), HasSubstr("fake text"),
