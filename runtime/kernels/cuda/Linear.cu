@@ -5,23 +5,12 @@
 // plain f32 products over tiles of 64 x 64 x 16.
 //
 // Constraints  dtype f32 or bf16; layout RowMajor; no slots.    Scratch  none.
+#include "runtime/kernels/cuda/LinearMatrixTile.cuh"
 #include "runtime/kernels/cuda/LinearTile.cuh"
 
 namespace llmrt::cuda {
 namespace {
 
-constexpr int kTileRows = 128;
-constexpr int kTileCols = 128;
-constexpr int kTileK = 32;
-/// Elements between rows in shared memory: 80 bytes, so that the eight rows of
-/// a matrix fragment lie in different banks.
-constexpr int kStride = kTileK + 8;
-constexpr int kThreads = 256;
-/// Rows x outputs of one of the 2 x 4 warps, and its 16 x 8 products.
-constexpr int kWarpRows = 64;
-constexpr int kWarpCols = 32;
-constexpr int kRowParts = kWarpRows / 16;
-constexpr int kColParts = kWarpCols / 8;
 /// 16-byte pieces that a thread moves for each tile of x (f32) and of the
 /// weight.
 constexpr int kPiecesX = kTileRows * kTileK / 4 / kThreads;
@@ -96,52 +85,6 @@ __device__ inline void storePieces(const Pieces& pieces, BF16* x, BF16* w) {
   }
 }
 
-using Sums = float[kRowParts][kColParts][4];
-
-// The warp's products over one tile of K. x and w begin at its rows and
-// outputs.
-__device__ inline void multiplyTile(const BF16* x, const BF16* w, int lane,
-                                    Sums& sums) {
-  // Matrices of x: rows 0..7, 8..15, then the same at columns 8..15. Of w, as
-  // columns of the second factor: outputs 0..7 at k 0..7 and 8..15, then
-  // outputs 8..15.
-  const BF16* xRow = x + lane % 16 * kStride + lane / 16 * 8;
-  const BF16* wRow =
-      w + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
-#pragma unroll
-  for (int k = 0; k < kTileK; k += 16) {
-    uint32_t second[kColParts / 2][4];
-#pragma unroll
-    for (int n = 0; n < kColParts / 2; ++n)
-      loadMatrices(wRow + n * 16 * kStride + k, second[n]);
-#pragma unroll
-    for (int m = 0; m < kRowParts; ++m) {
-      uint32_t first[4];
-      loadMatrices(xRow + m * 16 * kStride + k, first);
-#pragma unroll
-      for (int n = 0; n < kColParts; ++n)
-        multiplyMatrices(sums[m][n], first, second[n / 2][n % 2 * 2],
-                         second[n / 2][n % 2 * 2 + 1]);
-    }
-  }
-}
-
-__device__ inline void storeSums(const LinearArgs& a, const WeightTile& tile,
-                                 int64_t row, int64_t col, int lane,
-                                 const Sums& sums) {
-#pragma unroll
-  for (int m = 0; m < kRowParts; ++m)
-#pragma unroll
-    for (int n = 0; n < kColParts; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int64_t r = row + m * 16 + lane / 4 + i / 2 * 8;
-        const int64_t c = col + n * 8 + lane % 4 * 2 + i % 2;
-        if (r < a.rows && c < tile.N)
-          tile.y[r * tile.ldy + c] = sums[m][n][i];
-      }
-}
-
 } // namespace
 } // namespace llmrt::cuda
 
@@ -176,5 +119,6 @@ LLMRT_CUDA_ENTRY(linear, 256) {
     __syncthreads();
     current = 1 - current;
   }
-  storeSums(a, tile, row + warpRow, tile.col + warpCol, lane, sums);
+  storeSums(sums, row + warpRow, tile.col + warpCol, a.rows, tile.N, tile.y,
+            tile.ldy);
 }

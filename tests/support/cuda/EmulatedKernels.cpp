@@ -30,10 +30,18 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                   use(fused_linear_quantized_rows_4)                           \
                       use(fused_linear_quantized_rows_8)                       \
                           use(linear_rope_append_rows_1)                       \
-              use(linear_rope_append_rows_2) use(linear_rope_append_rows_4)    \
-                  use(linear_rope_append_rows_8)                               \
-                      use(linear_rope_append_mma_8)                            \
-                          use(linear_rope_append_mma_16)
+                              use(linear_rope_append_rows_2)                   \
+                                  use(linear_rope_append_rows_4)               \
+                                      use(linear_rope_append_rows_8)           \
+                                          use(linear_rope_append_mma_8)        \
+                                              use(linear_rope_append_mma_16)
+
+#define LLMRT_EMULATED_BLOCKS(use)                                             \
+  use(linear_quantized) use(linear_quantized_f32)                              \
+      use(linear_rope_append_quantized_rows_1)                                 \
+          use(linear_rope_append_quantized_rows_2)                             \
+              use(linear_rope_append_quantized_rows_4)                         \
+                  use(linear_rope_append_quantized_rows_8)
 
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(linear_input_gradient) use(linear_input_gradient_f32)                    \
@@ -53,6 +61,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
 LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
+LLMRT_EMULATED_BLOCKS(LLMRT_DECLARE)
 LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
 LLMRT_EMULATED_STEP(LLMRT_DECLARE)
 
@@ -65,6 +74,7 @@ CudaKernel* findSymbol(const std::string& name) {
     return symbol;
   LLMRT_EMULATED(LLMRT_FIND)
   LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
+  LLMRT_EMULATED_BLOCKS(LLMRT_FIND)
   LLMRT_EMULATED_TRAINING(LLMRT_FIND)
   LLMRT_EMULATED_STEP(LLMRT_FIND)
   return nullptr;
