@@ -8,6 +8,7 @@
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
 #include "compiler/passes/TrainingForward.h"
+#include "compiler/passes/WeightStorage.h"
 #include "compiler/schedule/BalanceLayers.h"
 
 using namespace mlir;
@@ -23,7 +24,10 @@ int64_t parameterBytes(Operation* op) {
   for (Value operand : op->getOperands())
     if (operand.getDefiningOp<llm::GetParamOp>()) {
       auto type = cast<RankedTensorType>(operand.getType());
-      bytes += type.getNumElements() * type.getElementTypeBitWidth() / 8;
+      llm::ParamOp blocks = paramInBlocks(operand);
+      bytes += blocks
+                   ? storedBytes(blocks, type)
+                   : type.getNumElements() * type.getElementTypeBitWidth() / 8;
     }
   return bytes;
 }

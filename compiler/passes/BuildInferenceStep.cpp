@@ -7,6 +7,7 @@
 #include "compiler/passes/ModelForm.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/WeightStorage.h"
 #include "dialects/plan/Plan.h"
 #include "runtime/kernels/KernelAbi.h"
 
@@ -45,6 +46,9 @@ public:
     if (failed(checkModel(forward)))
       return failure();
     convertParameters(module_, dtype_);
+    if (options_.weightsFormat != "dense" &&
+        failed(storeInBlocks(forward, options_.weightsFormat)))
+      return failure();
     EntryShape shapes[] = {{"prefill", 1, options_.chunk, false},
                            {"decode", options_.batch, 1, false},
                            {"score", 1, options_.chunk, true}};
@@ -333,7 +337,7 @@ private:
     for (auto [i, type] : llvm::enumerate((*clone)->caches)) {
       std::string name = owner;
       if (i > 0 && !owner.empty())
-        name += "." + std::to_string(i);
+        (name += ".") += std::to_string(i);
       auto [keys, values] =
           makeCaches(type, (*clone)->groups[i], name, call.getLoc());
       operands.append({keys, values});

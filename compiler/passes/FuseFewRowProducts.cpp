@@ -9,6 +9,7 @@
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/RopeTables.h"
+#include "compiler/passes/WeightStorage.h"
 #include "runtime/kernels/KernelAbi.h"
 
 using namespace mlir;
@@ -134,7 +135,7 @@ public:
     input("x", x);
     integer("ldx", width(x));
     integer("K", width(x));
-    integer("dtype", dtypeOf(tensorType(linear.getWeight()).getElementType()));
+    integer("dtype", weightFormatOf(linear.getWeight()));
     isNormed_ = x != linear.getX();
     rows_ = tensorType(x).getDimSize(0);
   }
@@ -219,9 +220,9 @@ bool belongTogether(llm::CachedAttentionOp attention, HeadPath& q, HeadPath& k,
       q.product.linear.getX() != v.linear.getX() ||
       bool(q.rope) != bool(k.rope) || bool(q.norm) != bool(k.norm))
     return false;
-  Type element = tensorType(v.linear.getWeight()).getElementType();
+  const int64_t format = weightFormatOf(v.linear.getWeight());
   for (llm::LinearOp linear : {q.product.linear, k.product.linear})
-    if (tensorType(linear.getWeight()).getElementType() != element)
+    if (weightFormatOf(linear.getWeight()) != format)
       return false;
   if (q.rope && (q.rope.getParams() != k.rope.getParams() ||
                  q.rope.getPositions() != attention.getPositions() ||
@@ -347,7 +348,9 @@ void fuseGate(func::FuncOp entry, llm::GatedActivationOp op) {
   Product gate = Product::of(op.getGate()), up = Product::of(op.getUp());
   if (!gate.linear || !up.linear || gate.linear == up.linear ||
       gate.linear.getX() != up.linear.getX() ||
-      gate.linear.getWeight().getType() != up.linear.getWeight().getType())
+      gate.linear.getWeight().getType() != up.linear.getWeight().getType() ||
+      weightFormatOf(gate.linear.getWeight()) !=
+          weightFormatOf(up.linear.getWeight()))
     return;
   Fusion fusion(entry, "fused_linear");
   fusion.rows(gate.linear);
@@ -360,7 +363,8 @@ void fuseGate(func::FuncOp entry, llm::GatedActivationOp op) {
 }
 
 /// A product with whatever is before and behind it. One with neither, and
-/// beside which others read the same rows, is better merged with those.
+/// beside which others read the same rows, is better merged with those (but
+/// products of blocks are not merged).
 void fuseProduct(func::FuncOp entry, llm::LinearOp op) {
   if (!isSuited(op))
     return;
@@ -372,7 +376,9 @@ void fuseProduct(func::FuncOp entry, llm::LinearOp op) {
   Fusion fusion(entry, "fused_linear");
   fusion.rows(op);
   bool isAlone = !fusion.isNormed() && !op.getX().hasOneUse() &&
-                 !product.bias && !activation && Epilogue::of(made).end == made;
+                 !product.bias && !activation &&
+                 Epilogue::of(made).end == made &&
+                 !paramInBlocks(op.getWeight());
   if (isAlone)
     return;
   fusion.integer("count", 1);

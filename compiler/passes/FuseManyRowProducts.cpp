@@ -7,6 +7,7 @@
 // with those (merge-linears).
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/WeightStorage.h"
 
 using namespace mlir;
 
@@ -40,13 +41,15 @@ bool isOnlyLinearOfItsRows(llm::LinearOp op) {
   });
 }
 
-/// True for a product that the kernel takes: many rows, whole 16-byte accesses.
+/// True for a product that the kernel takes: many rows, whole 16-byte accesses,
+/// a weight that is not held in blocks (the library takes none).
 bool isSuited(llm::LinearOp op) {
   auto weight = tensorType(op.getWeight());
   int64_t bits = weight.getElementTypeBitWidth();
   return tensorType(op.getResult()).getRank() == 2 &&
          tensorType(op.getResult()).getDimSize(0) >= kFewestRows &&
          isReal32(op.getX()) && isReal32(op.getResult()) &&
+         !paramInBlocks(op.getWeight()) &&
          (weight.getElementType().isF32() ||
           weight.getElementType().isBF16()) &&
          weight.getDimSize(1) * bits % (8 * kAccessBytes) == 0 &&

@@ -7,6 +7,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/TrainingForward.h"
+#include "compiler/passes/WeightStorage.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/StringMap.h"
@@ -109,10 +110,18 @@ struct InsertZeroGathersPass
       auto type = param.getComputeType();
       bool isReference = param.getWeightSet() == kReferenceSet;
       int64_t zero = isReference ? options.referenceZero : options.zero;
-      if (zero >= 3 && type.getRank() == 2)
-        param.setShardAttr(dist::ShardAttr::get(&getContext(),
-                                                {b.getStringAttr("dp")},
-                                                zeroRunElements(type, ranks)));
+      if (zero < 3 || type.getRank() != 2)
+        continue;
+      if (isInBlocks(param)) {
+        param.emitError("LLMC-E1003: --zero=3 with --weights-format=")
+            << *param.getStorage()
+            << ": weights in blocks are not gathered; use --zero=0, or "
+               "--weights-format=dense";
+        return signalPassFailure();
+      }
+      param.setShardAttr(dist::ShardAttr::get(&getContext(),
+                                              {b.getStringAttr("dp")},
+                                              zeroRunElements(type, ranks)));
     }
     SymbolTable symbols(module);
     SmallVector<llm::GetParamOp> reads;

@@ -11,8 +11,8 @@
 namespace llmc {
 
 /// Checks `@forward` and `llm.model`, which a module without one gets with the
-/// vocab_size of the logits; an error is emitted at what is wrong. Adds `digest`
-/// to `llm.model`, by which llmrt knows another model.
+/// vocab_size of the logits; an error is emitted at what is wrong. Adds
+/// `digest` to `llm.model`, by which llmrt knows another model.
 llvm::LogicalResult checkModel(mlir::func::FuncOp forward);
 
 /// bf16 or f32, as the options say.

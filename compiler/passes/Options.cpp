@@ -35,6 +35,7 @@ Options Options::read(ModuleOp module) {
   readString(dict, "mode", options.mode);
   readString(dict, "target", options.target);
   readString(dict, "dtype", options.dtype);
+  readString(dict, "weights_format", options.weightsFormat);
   readInt(dict, "batch", options.batch);
   readInt(dict, "seq", options.seq);
   readInt(dict, "chunk", options.chunk);
@@ -67,6 +68,9 @@ void Options::write(ModuleOp module) const {
       b.getNamedAttr("zero", b.getI64IntegerAttr(zero)),
       b.getNamedAttr("sequence_parallel", b.getBoolAttr(sequenceParallel)),
   };
+  if (weightsFormat != "dense")
+    attrs.push_back(
+        b.getNamedAttr("weights_format", b.getStringAttr(weightsFormat)));
   if (mode == "train")
     attrs.append(
         {b.getNamedAttr("objective", b.getStringAttr(objective)),

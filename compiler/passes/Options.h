@@ -14,6 +14,7 @@ struct Options {
   std::string mode = "infer";
   std::string target = "cpu";
   std::string dtype = "f32";
+  std::string weightsFormat = "dense"; // of matrices: or q8_0, q4_0
   int64_t batch = 1;
   int64_t seq =
       0; // cache tokens of one sequence; 0: the model's context length

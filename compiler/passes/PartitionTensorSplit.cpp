@@ -4,6 +4,7 @@
 #include "compiler/passes/Options.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Shardings.h"
+#include "compiler/passes/WeightStorage.h"
 
 using namespace mlir;
 
@@ -176,8 +177,14 @@ struct PartitionTensorSplitPass
     : impl::PartitionTensorSplitBase<PartitionTensorSplitPass> {
   void runOnOperation() override {
     int64_t ranks = meshAxisSize(getOperation(), "tp");
-    if (ranks > 1)
-      Partitioner(getOperation(), ranks).run();
+    if (ranks == 1)
+      return;
+    Partitioner(getOperation(), ranks).run();
+    for (auto param : getOperation().getOps<llm::ParamOp>()) {
+      auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr());
+      if (slice && slice.getDim() == 1 && failed(checkColumnCut(param, slice)))
+        return signalPassFailure();
+    }
   }
 };
 

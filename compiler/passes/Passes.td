@@ -19,9 +19,11 @@ def BuildInferenceStep : Llmc_Pass<"build-inference-step"> {
     pieces over a key/value cache. This pass makes three entries from `@forward`:
     `prefill` (1 sequence x a chunk of rows, the last row reaches the head), `decode`
     (batch x 1) and `score` (1 x chunk, logits of all rows). It fixes every rounding point:
-    matrices and caches take the compute dtype, activations and sums stay f32.
+    matrices and caches take the compute dtype, activations and sums stay f32. With
+    `weights_format` matrices get a `storage` in blocks of that format (tables and the head
+    q8_0); their types stay.
 
-    Needs `llm.options` (batch, seq, chunk, dtype). Leaves static shapes, block functions
+    Needs `llm.options` (batch, seq, chunk, dtype, weights_format). Leaves static shapes, block functions
     specialised to each block of rows, caches as symbols, `llm.sample` in prefill and decode.
 
     Before: `%o = llm.attention %q, %k, %v, %positions ...`
@@ -339,7 +341,8 @@ def SelectKernels : Llmc_Pass<"select-kernels"> {
     `linear`, `embedding`, `rope`, `kv_append`, `cached_attention`, `select_rows`, `sample`
     and the rearranging part of all_gather become `plan.launch` of kernels in Kernels.def; row
     ops that fusion left become `plan.fused` of their own. Decides how each parameter is
-    stored (`plan.layout`): in panels if a product reads it, else in rows.
+    stored (`plan.layout`): as its `storage` says, in panels if a product reads it, else in
+    rows. A product of a weight in blocks is a `linear_quantized`.
 
     Before: `%1 = llm.linear %0, %w`
     After:  `%1 = plan.launch @linear(%0, %w) {input_words = ["x", "w0"], scalars = {K = 576, ...}}`

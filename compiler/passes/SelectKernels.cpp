@@ -8,6 +8,7 @@
 #include "compiler/passes/RopeTables.h"
 #include "compiler/passes/RowOps.h"
 #include "compiler/passes/SelectTrainingKernels.h"
+#include "compiler/passes/WeightStorage.h"
 #include "runtime/kernels/KernelAbi.h"
 
 using namespace mlir;
@@ -41,12 +42,14 @@ int64_t dim(Value v, unsigned i) {
 
 Type element(Value v) { return cast<ShapedType>(v.getType()).getElementType(); }
 
-/// Marks each parameter with the layout its readers want: panels if a matrix
-/// product on the CPU reads it, rows otherwise.
+/// Marks each parameter with the layout its readers want: blocks if it is held
+/// so, panels if a matrix product on the CPU reads it, rows otherwise.
 void chooseLayouts(ModuleOp module) {
   Builder b(module.getContext());
   for (auto param : module.getOps<llm::ParamOp>())
-    param->setAttr(kLayoutAttr, b.getStringAttr("row_major"));
+    param->setAttr(kLayoutAttr, isInBlocks(param)
+                                    ? param.getStorageAttr()
+                                    : b.getStringAttr("row_major"));
   if (Options::read(module).isCuda())
     return;
   SymbolTable symbols(module);
@@ -91,7 +94,7 @@ private:
       return success();
     }
     if (auto o = dyn_cast<llm::LinearOp>(op))
-      linear(o);
+      paramInBlocks(o.getWeight()) ? linearOfBlocks(o) : linear(o);
     else if (auto o = dyn_cast<llm::EmbeddingOp>(op))
       embedding(o);
     else if (auto o = dyn_cast<llm::RopeOp>(op))
@@ -152,6 +155,22 @@ private:
     replace(op, spec, dim(op.getResult(), 0));
   }
 
+  void linearOfBlocks(llm::LinearOp op) {
+    int64_t n = dim(op.getWeight(), 0), k = dim(op.getWeight(), 1);
+    LaunchSpec spec;
+    spec.kernel = "linear_quantized";
+    spec.inputs = {{"x", op.getX()}, {"w", op.getWeight()}};
+    spec.results = {{"y", op.getType()}};
+    spec.scalars = {{"ldx", i(k)},
+                    {"K", i(k)},
+                    {"dtype", i(weightFormatOf(op.getWeight()))},
+                    {"compute", i(dtypeOf(element(op.getWeight())))},
+                    {"N", i(n)},
+                    {"ldy", i(n)}};
+    spec.columns = n;
+    replace(op, spec, dim(op.getResult(), 0));
+  }
+
   void embedding(llm::EmbeddingOp op) {
     LaunchSpec spec;
     spec.kernel = "embedding";
@@ -162,7 +181,7 @@ private:
     spec.scalars = {{"C", i(spec.columns)},
                     {"vocabBegin", begin ? begin : i(0)},
                     {"vocabCount", i(dim(op.getTable(), 0))},
-                    {"dtype", i(dtypeOf(element(op.getTable())))},
+                    {"dtype", i(weightFormatOf(op.getTable()))},
                     {"layout", layoutOf(op.getTable())}};
     replace(op, spec, dim(op.getResult(), 0));
   }

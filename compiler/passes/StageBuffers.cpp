@@ -4,6 +4,7 @@
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Options.h"
 #include "compiler/passes/SelectTrainingKernels.h"
+#include "compiler/passes/WeightStorage.h"
 
 #include "llvm/ADT/StringSwitch.h"
 
@@ -21,12 +22,12 @@ int64_t panelBytes(RankedTensorType type) {
 /// Bytes of logical elements that a rank holds: the most over ranks.
 int64_t usedBytes(llm::ParamOp param) {
   auto local = param.getComputeType();
-  int64_t bytes = bytesOf(local);
+  int64_t bytes = storedBytes(param, local);
   auto slice = dyn_cast_or_null<dist::SliceAttr>(param.getSliceAttr());
   if (!slice)
     return bytes;
   int64_t most = *llvm::max_element(slice.getCounts());
-  return bytes / local.getDimSize(slice.getDim()) * most;
+  return bytes * most / local.getDimSize(slice.getDim());
 }
 
 std::string ownName(Operation* op) {
@@ -206,7 +207,7 @@ void StageBuffers::declareParameter(llm::GetParamOp get) {
     auto param = symbols_.lookup<llm::ParamOp>(name);
     auto layout = param->getAttrOfType<StringAttr>(kLayoutAttr);
     auto local = param.getComputeType();
-    int64_t used = usedBytes(param), bytes = bytesOf(local);
+    int64_t used = usedBytes(param), bytes = storedBytes(param, local);
     if (layout.getValue() == "panel")
       bytes = panelBytes(local);
     if (auto run = param->getAttrOfType<IntegerAttr>(kRunElementsAttr))

@@ -46,6 +46,14 @@ fb::MemoryClass memoryClass(StringRef name) {
       .Default(fb::MemoryClass::Workspace);
 }
 
+fb::WeightLayout weightLayout(StringRef name) {
+  return llvm::StringSwitch<fb::WeightLayout>(name)
+      .Case("panel", fb::WeightLayout::Panel)
+      .Case("q8_0", fb::WeightLayout::Q8_0)
+      .Case("q4_0", fb::WeightLayout::Q4_0)
+      .Default(fb::WeightLayout::RowMajor);
+}
+
 fb::ElementType elementType(Type type) {
   if (type.isBF16())
     return fb::ElementType::BF16;
@@ -395,8 +403,7 @@ private:
     p.add_local_shape(localShape);
     p.add_box(boxOffset);
     p.add_dtype(elementType(type.getElementType()));
-    p.add_layout(op.getLayout() == "panel" ? fb::WeightLayout::Panel
-                                           : fb::WeightLayout::RowMajor);
+    p.add_layout(weightLayout(op.getLayout()));
     p.add_buffer(bufferIndex_.lookup(op.getBuffer()));
     p.add_shard_axes(shardOffset);
     p.add_shard_bytes(op.getShardBytes());

@@ -2,15 +2,18 @@
 // Loading is cut into pieces of about a megabyte that threads take in turn. A
 // piece is a run of elements of the local box, or of lines of its panels (a
 // line: one element of K of each output of a panel), so that a ZeRO shard is a
-// run like any other. Where the host cannot write device memory, a thread makes
-// a piece in pinned memory and sends it from there.
+// run like any other; of weights in blocks it is a run of blocks. Where the
+// host cannot write device memory, a thread makes a piece in pinned memory and
+// sends it from there.
 #include "runtime/executor/LoadWeights.h"
 
 #include "runtime/base/Error.h"
 #include "runtime/executor/LocalBox.h"
 #include "runtime/executor/ParameterReader.h"
 #include "runtime/io/Dequantize.h"
+#include "runtime/io/Quantize.h"
 #include "runtime/kernels/Pack.h"
+#include "runtime/plan/WeightBlocks.h"
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/strip.h"
@@ -34,15 +37,32 @@ struct LoadedParameter {
   std::shared_ptr<ParameterReader> reader;
   LocalBox box;
   DType dtype;
-  bool isPanel;
-  uint8_t* destination; // of byte 0 of the laid-out box, were it all here
+  fb::WeightLayout layout;
+  uint8_t* destination = nullptr; // of byte 0 of the laid-out box, were it all
+                                  // here
+  uint8_t* factors = nullptr;     // of blocks: of the first one's
 
-  int64_t unitBytes() const {
-    return isPanel ? kPanelBytes : dtypeBytes(dtype);
+  bool isPanel() const { return layout == fb::WeightLayout::Panel; }
+
+  bool isInBlocks() const { return isLayoutOfBlocks(layout); }
+
+  SourceType blockType() const {
+    return layout == fb::WeightLayout::Q8_0 ? SourceType::Q8_0
+                                            : SourceType::Q4_0;
   }
+
+  /// Of a block: without its factor.
+  int64_t unitBytes() const {
+    return isInBlocks() ? quantizedElementBytes(blockType())
+           : isPanel()  ? kPanelBytes
+                        : dtypeBytes(dtype);
+  }
+
+  /// Bytes of the factor that a unit has.
+  int64_t factorBytes() const { return isInBlocks() ? kFactorBytes : 0; }
 };
 
-/// Units [begin, end): elements, or lines of panels.
+/// Units [begin, end): elements, lines of panels, or blocks.
 struct Piece {
   const LoadedParameter* parameter;
   int64_t begin;
@@ -207,6 +227,34 @@ absl::Status loadLines(const LoadedParameter& p, int64_t begin, int64_t end,
   return absl::OkStatus();
 }
 
+absl::Status loadBlocks(const LoadedParameter& p, int64_t begin, int64_t end,
+                        std::vector<float>& staging) {
+  staging.resize(std::max<size_t>(staging.size(), kRunElements));
+  const SourceType type = p.blockType();
+  const int64_t rowBlocks = p.box.cols() / kQuantizedElements;
+  while (begin < end) {
+    const int64_t row = begin / rowBlocks;
+    const int64_t col = begin % rowBlocks * kQuantizedElements;
+    const int64_t count = std::min({end - begin, rowBlocks - begin % rowBlocks,
+                                    kRunElements / kQuantizedElements});
+    const int64_t numElements = count * kQuantizedElements;
+    uint8_t* elements = p.destination + begin * p.unitBytes();
+    auto* factors = reinterpret_cast<uint16_t*>(p.factors) + begin;
+    const int64_t globalRow = p.box.globalRow(row);
+    const uint8_t* stored = nullptr;
+    if (globalRow >= 0 && col + numElements <= p.box.validCols())
+      stored = p.reader->storedBlocks(type, globalRow, p.box.firstCol() + col);
+    if (stored) {
+      separateBlocks(type, stored, count, elements, factors);
+    } else {
+      LLMRT_RETURN_IF_ERROR(readRow(p, row, col, numElements, staging.data()));
+      quantizeBlocks(type, staging.data(), count, elements, factors);
+    }
+    begin += count;
+  }
+  return absl::OkStatus();
+}
+
 /// Where this rank's part lies, and which ZeRO run of the box it is.
 struct HeldPart {
   uint8_t* memory;
@@ -219,11 +267,15 @@ void cutIntoPieces(const HeldPart& part, const Rank& rank,
                    LoadedParameter& loaded, std::vector<Piece>& pieces) {
   int64_t unitBytes = loaded.unitBytes();
   int64_t panelRows = kPanelBytes / dtypeBytes(loaded.dtype);
-  int64_t rows = loaded.isPanel
+  int64_t rows = loaded.isPanel()
                      ? (loaded.box.rows() + panelRows - 1) / panelRows
                      : loaded.box.rows();
   int64_t begin = 0;
   int64_t end = rows * loaded.box.cols();
+  if (loaded.isInBlocks()) {
+    end /= kQuantizedElements;
+    loaded.factors = part.memory + end * unitBytes;
+  }
   if (!part.shardAxes.empty()) {
     int64_t shardUnits = part.shardBytes / unitBytes;
     begin = shardUnits *
@@ -231,7 +283,7 @@ void cutIntoPieces(const HeldPart& part, const Rank& rank,
     end = std::min(end, begin + shardUnits);
   }
   loaded.destination = part.memory - begin * unitBytes;
-  int64_t pieceUnits = kPieceBytes / unitBytes;
+  int64_t pieceUnits = kPieceBytes / (unitBytes + loaded.factorBytes());
   for (; begin < end; begin += pieceUnits)
     pieces.push_back({&loaded, begin, std::min(end, begin + pieceUnits)});
 }
@@ -259,10 +311,11 @@ public:
 private:
   static absl::Status loadPiece(const Piece& piece,
                                 std::vector<float>& staging) {
-    return piece.parameter->isPanel
-               ? loadLines(*piece.parameter, piece.begin, piece.end, staging)
-               : loadElements(*piece.parameter, piece.begin, piece.end,
-                              staging);
+    const LoadedParameter& p = *piece.parameter;
+    if (p.isInBlocks())
+      return loadBlocks(p, piece.begin, piece.end, staging);
+    return p.isPanel() ? loadLines(p, piece.begin, piece.end, staging)
+                       : loadElements(p, piece.begin, piece.end, staging);
   }
 
   // Makes the piece as if the box began that far before `pinned`.
@@ -270,14 +323,20 @@ private:
                          std::vector<float>& staging) {
     const LoadedParameter& p = *piece.parameter;
     const int64_t beginBytes = piece.begin * p.unitBytes();
-    uint8_t* to = p.destination + beginBytes;
+    const int64_t sizeBytes = (piece.end - piece.begin) * p.unitBytes();
+    const int64_t factorsBeginBytes = piece.begin * p.factorBytes();
     LoadedParameter staged = p;
     staged.destination = pinned - beginBytes;
+    staged.factors = pinned + sizeBytes - factorsBeginBytes;
     LLMRT_RETURN_IF_ERROR(
         loadPiece({&staged, piece.begin, piece.end}, staging));
     std::lock_guard lock(deviceMutex_); // one thread at a time enqueues
-    device_.copy(Stream::Compute, to, pinned,
-                 (piece.end - piece.begin) * p.unitBytes());
+    device_.copy(Stream::Compute, p.destination + beginBytes, pinned,
+                 sizeBytes);
+    if (p.isInBlocks())
+      device_.copy(Stream::Compute, p.factors + factorsBeginBytes,
+                   pinned + sizeBytes,
+                   (piece.end - piece.begin) * p.factorBytes());
     return device_.synchronize();
   }
 
@@ -349,8 +408,7 @@ absl::Status loadWeights(const Rank& rank, const ExecutorOptions& options) {
     LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<ParameterReader> reader,
                            sets.createReader(parameter));
     loaded.push_back({std::move(reader), LocalBox(parameter, rank.coordinates),
-                      dtype, parameter.layout() == fb::WeightLayout::Panel,
-                      nullptr});
+                      dtype, parameter.layout()});
     cutIntoPieces(part, rank, loaded.back(), pieces);
     return absl::OkStatus();
   };

@@ -58,6 +58,17 @@ public:
     return StoredRows{data, dtype, sourceCols_};
   }
 
+  const uint8_t* storedBlocks(SourceType type, int64_t row,
+                              int64_t col) const override {
+    const SourceTypeInfo& info = sourceTypeInfo(type);
+    const int64_t element = (row + rowBegin_) * sourceCols_ + col + colBegin_;
+    if (isTransposed_ || tensor_.type != type ||
+        element % info.blockElements != 0)
+      return nullptr;
+    return tensor_.bytes.data() +
+           element / info.blockElements * info.blockBytes;
+  }
+
 private:
   // The file holds [cols, rows].
   absl::Status readTransposed(int64_t row, int64_t numRows, int64_t col,

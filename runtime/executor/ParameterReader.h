@@ -35,6 +35,13 @@ public:
   virtual std::optional<StoredRows> stored(int64_t row, int64_t col) const {
     return std::nullopt;
   }
+
+  /// Returns where the block of `type` from (row, col) on lies, if elements lie
+  /// row by row in such blocks and one begins there; else null.
+  virtual const uint8_t* storedBlocks(SourceType type, int64_t row,
+                                      int64_t col) const {
+    return nullptr;
+  }
 };
 
 /// Makes the reader of a tensor in a weight file.

@@ -31,6 +31,8 @@ double kernelFlops(absl::string_view kernel, const LaunchRows& launch,
   }
   if (kernel == "fused_linear")
     return 2 * rows * number("K") * number("N") * number("count");
+  if (kernel == "linear_quantized")
+    return 2 * rows * number("K") * number("N");
   if (kernel == "linear_rope_append")
     return 2 * rows * number("K") * number("D") *
            (number("H") + 2 * number("KV"));

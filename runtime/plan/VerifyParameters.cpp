@@ -4,6 +4,7 @@
 #include "runtime/kernels/KernelAbi.h"
 #include "runtime/plan/Mesh.h"
 #include "runtime/plan/VerifyPlan.h"
+#include "runtime/plan/WeightBlocks.h"
 
 #include "absl/strings/str_cat.h"
 
@@ -13,9 +14,19 @@
 namespace llmrt {
 namespace {
 
+// Blocks of elements that share a factor.
+constexpr int64_t kBlock = 32;
+constexpr int64_t kFactorBytes = 2;
+
 // Bytes of the local box as it is laid out, or -1.
 int64_t laidOutBytes(const fb::Parameter& parameter) {
   DType dtype = static_cast<DType>(parameter.dtype());
+  if (isLayoutOfBlocks(parameter.layout())) {
+    const int64_t elementBytes =
+        parameter.layout() == fb::WeightLayout::Q8_0 ? kBlock : kBlock / 2;
+    return multiply(productOf(parameter.local_shape()) / kBlock,
+                    elementBytes + kFactorBytes);
+  }
   if (parameter.layout() == fb::WeightLayout::RowMajor)
     return multiply(productOf(parameter.local_shape()), dtypeBytes(dtype));
   int64_t panelCols = kPanelBytes / dtypeBytes(dtype);
@@ -81,9 +92,10 @@ absl::Status verifyParameterShape(const fb::Parameter& parameter,
                    place, "parameters are f32 or bf16");
   LLMRT_PLAN_CHECK(
       parameter.layout() == fb::WeightLayout::RowMajor ||
-          (parameter.layout() == fb::WeightLayout::Panel && numDims == 2),
+          (numDims == 2 && (parameter.layout() == fb::WeightLayout::Panel ||
+                            isLayoutOfBlocks(parameter.layout()))),
       place,
-      "unknown layout, or panels of a tensor that is not a "
+      "unknown layout, or panels or blocks of a tensor that is not a "
       "matrix");
   LLMRT_PLAN_CHECK(!parameter.transposed() || numDims == 2, place,
                    "only matrices are transposed");
@@ -101,6 +113,28 @@ absl::Status verifyParameterShape(const fb::Parameter& parameter,
   return absl::OkStatus();
 }
 
+// Blocks are made of neighbouring columns of whole matrices, which nothing
+// trains.
+absl::Status verifyBlocks(const fb::Plan& plan, const fb::Parameter& parameter,
+                          const Place& place) {
+  if (!isLayoutOfBlocks(parameter.layout()))
+    return absl::OkStatus();
+  LLMRT_PLAN_CHECK(textOf(plan.mode()) != "train" &&
+                       lengthOf(parameter.shard_axes()) == 0,
+                   place, "a parameter in blocks is trained, or sharded");
+  auto isWhole = [](int64_t columns) { return columns % kBlock == 0; };
+  bool areWhole = isWhole(parameter.global_shape()->Get(1)) &&
+                  isWhole(parameter.local_shape()->Get(1));
+  for (int64_t i = 0; i < lengthOf(parameter.box()); ++i) {
+    const fb::BoxDim* cut = parameter.box()->Get(i);
+    for (const fb::ByCoordinate* values : {cut->offset(), cut->count()})
+      for (int64_t value : *values->values())
+        areWhole = areWhole && (cut->dim() != 1 || isWhole(value));
+  }
+  LLMRT_PLAN_CHECK(areWhole, place, "a row is not a whole number of blocks");
+  return absl::OkStatus();
+}
+
 } // namespace
 
 absl::Status verifyParameter(const fb::Plan& plan, const fb::Stage& stage,
@@ -110,6 +144,7 @@ absl::Status verifyParameter(const fb::Plan& plan, const fb::Stage& stage,
                    "the name is empty");
   LLMRT_RETURN_IF_ERROR(verifyParameterShape(parameter, place));
   LLMRT_RETURN_IF_ERROR(verifyBox(plan, parameter, place));
+  LLMRT_RETURN_IF_ERROR(verifyBlocks(plan, parameter, place));
   LLMRT_PLAN_CHECK(
       isWithin(parameter.buffer(), 0, lengthOf(stage.buffers()) - 1), place,
       absl::StrCat("buffer ", parameter.buffer(), " does not exist"));

@@ -21,19 +21,22 @@ constexpr int kPrefill = 29; // a whole chunk and a part of one
 // significand): in each layer the inputs of the four products, queries and
 // probabilities, and the input of the head. Caches hold bf16 keys and values
 // of inputs that differ, so each may move by a step of 2^-8: as four more.
+//
+// With weights in blocks the cpu plan rounds nothing: a GPU rounds keys and
+// values once, and where rows are many the weights that it multiplies, too.
 const double kMostRounding = std::ldexp(1.0, -9);
 
-double numRoundings(int numLayers) { return 10.0 * numLayers + 1; }
+double numRoundings(const CudaCase& c) {
+  return *c.weightsFormat ? 12.0 * c.numLayers + 2 : 10.0 * c.numLayers + 1;
+}
 
 // First order: the roundings of a path add up.
-double mostError(int numLayers) {
-  return numRoundings(numLayers) * kMostRounding;
-}
+double mostError(const CudaCase& c) { return numRoundings(c) * kMostRounding; }
 
 // Independent roundings add up as squares, of the root mean square logit; a
 // softmax of scores of a few units doubles them (Bf16Test.cpp).
-double typicalError(int numLayers) {
-  return 2 * std::sqrt(numRoundings(numLayers) / 3) * kMostRounding;
+double typicalError(const CudaCase& c) {
+  return 2 * std::sqrt(numRoundings(c) / 3) * kMostRounding;
 }
 
 double rootMeanSquareError(const Logits& a, const Logits& reference) {
@@ -86,7 +89,7 @@ public:
 
 private:
   double bound() const {
-    return isFloat32() ? kFloat32Bound : mostError(case_.numLayers);
+    return isFloat32() ? kFloat32Bound : mostError(case_);
   }
 
   void expectClose(const Logits& cuda, const Logits& cpu, const char* what) {
@@ -94,7 +97,7 @@ private:
     note(what, error);
     EXPECT_LT(error, bound());
     if (!isFloat32()) {
-      EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_.numLayers));
+      EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_));
     }
   }
 
@@ -123,18 +126,32 @@ private:
 
 std::string CudaCase::name() const {
   std::string name = std::string(fixture) + "_" + dtype;
+  if (*weightsFormat)
+    name += std::string("_in_") + weightsFormat;
   std::replace(name.begin(), name.end(), '-', '_');
   std::string ranks = mesh;
   std::erase_if(ranks, [](char c) { return !std::isalnum(c); });
   return ranks.empty() ? name : name + "_" + ranks;
 }
 
-std::vector<std::string> CudaCase::compileOptions() const {
-  std::vector<std::string> options = {"--seq=64",
-                                      "--chunk=" + std::to_string(kChunk),
-                                      std::string("--dtype=") + dtype};
+std::vector<std::string> CudaCase::compileOptions(bool isCuda) const {
+  const bool isInBlocks = *weightsFormat != 0;
+  std::vector<std::string> options = {
+      "--seq=64", "--chunk=" + std::to_string(kChunk),
+      std::string("--dtype=") + (isInBlocks && !isCuda ? "f32" : dtype)};
   options.push_back(*mesh ? mesh : "--batch=2");
+  if (isInBlocks && isCuda)
+    options.push_back(std::string("--weights-format=") + weightsFormat);
   return options;
+}
+
+std::string CudaCase::model() const {
+  const std::string folder = fixture;
+  return folder.ends_with("-gguf") ? folder + "/model.gguf" : folder;
+}
+
+std::string CudaCase::modelPath() const {
+  return environment("LLMC_SOURCE_DIR") + "/tests/fixtures/" + model();
 }
 
 std::string CudaCase::folder() const {
@@ -157,6 +174,20 @@ const std::vector<CudaCase>& cudaCases() {
   return kCases;
 }
 
+const std::vector<CudaCase>& cudaBlockCases() {
+  static const std::vector<CudaCase> kCases = {
+      {"qwen3-q8_0-gguf", 2, "f32", "", "q8_0"},
+      {"qwen3-q8_0-gguf", 2, "bf16", "", "q8_0"},
+      {"qwen3-q8_0-gguf", 2, "f32", "--mesh=tp=2", "q8_0"},
+      {"qwen3-q8_0-gguf", 2, "f32", "--mesh=pp=2", "q8_0"},
+      {"qwen2-q4_0-gguf", 2, "f32", "", "q4_0"},
+      {"qwen2-q4_0-gguf", 2, "bf16", "", "q4_0"},
+      {"qwen2-q4_0-gguf", 2, "f32", "--mesh=tp=2", "q4_0"},
+      {"qwen2-q4_0-gguf", 2, "f32", "--mesh=dp=2", "q4_0"},
+  };
+  return kCases;
+}
+
 const std::vector<CudaCase>& cudaMeshCases() {
   static const std::vector<CudaCase> kCases = {
       {"llama-9q3kv", 3, "f32", "--mesh=tp=2"},
@@ -171,7 +202,7 @@ void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
                        const CudaRunner& runCuda) {
   Comparison comparison(c, cpuPlan, runCuda);
   RunRequest request;
-  request.weights = c.folder();
+  request.weights = c.modelPath();
   request.tokens = readTokens(c.folder() + "/tokens.json", "tokens");
   ASSERT_GT(request.tokens.size(), size_t(kNumTokens));
   request.tokens.resize(kNumTokens);

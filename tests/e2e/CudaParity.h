@@ -17,13 +17,18 @@ struct CudaCase {
   const char* fixture; // folder in tests/fixtures
   int numLayers;
   const char* dtype;
-  const char* mesh = ""; // options for more ranks than one
+  const char* mesh = "";          // options for more ranks than one
+  const char* weightsFormat = ""; // of the cuda plan, if not dense
 
   /// "llama_9q3kv_f32_meshtp2": names the test and its plans.
   std::string name() const;
-  /// Options of llmc compile, without a target.
-  std::vector<std::string> compileOptions() const;
-  /// Where model and reference are, under $LLMC_SOURCE_DIR.
+  /// Options of llmc compile, without a target. With weights in blocks the cpu
+  /// plan has the values of the file's blocks in f32.
+  std::vector<std::string> compileOptions(bool isCuda) const;
+  /// What llmc compiles, under tests/fixtures.
+  std::string model() const;
+  /// Where it is, and where its reference is, under $LLMC_SOURCE_DIR.
+  std::string modelPath() const;
   std::string folder() const;
 };
 
@@ -31,6 +36,8 @@ void PrintTo(const CudaCase& c, std::ostream* os);
 
 /// One rank, every family.
 const std::vector<CudaCase>& cudaCases();
+/// Weights in blocks, on one rank and on more.
+const std::vector<CudaCase>& cudaBlockCases();
 /// More ranks: tensor, pipeline and data parallel.
 const std::vector<CudaCase>& cudaMeshCases();
 

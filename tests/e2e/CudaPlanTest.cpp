@@ -116,6 +116,25 @@ std::vector<std::string> launchesOf(const json& plan, const char* entry) {
   return launches;
 }
 
+/// True if decode is whole layers of these launches, between what comes before
+/// the first one and the head with `sample`. Returns how many.
+size_t expectLayers(const json& plan, const std::vector<std::string>& layer,
+                    const std::vector<std::string>& head) {
+  std::vector<std::string> launches = launchesOf(plan, "decode");
+  const auto size = static_cast<int64_t>(layer.size());
+  auto begin = std::find(launches.begin(), launches.end(), layer[0]);
+  // Embedding of tokens, of positions, scale or sum.
+  EXPECT_LE(begin - launches.begin(), 3);
+  size_t numLayers = 0;
+  for (; launches.end() - begin >= size && *begin == layer[0]; begin += size) {
+    EXPECT_EQ(std::vector<std::string>(begin, begin + size), layer);
+    ++numLayers;
+  }
+  EXPECT_GE(numLayers, 2u);
+  EXPECT_EQ(std::vector<std::string>(begin, launches.end()), head);
+  return numLayers;
+}
+
 // Issue 4: kernels per layer in decode at most 5.
 TEST_F(CudaPlan, DecodesWithFiveLaunchesALayer) {
   const std::vector<std::string> layer = {"linear_rope_append", "attention",
@@ -127,19 +146,8 @@ TEST_F(CudaPlan, DecodesWithFiveLaunchesALayer) {
       SCOPED_TRACE(std::string(family) + " batch " + batch);
       json plan = compile(fixture(family) + " --seq=64 --target=cuda:ptx " +
                           "--batch=" + batch);
-      std::vector<std::string> launches = launchesOf(plan, "decode");
-      auto begin = std::find(launches.begin(), launches.end(), layer[0]);
-      // Before the first layer: embedding of tokens, of positions, scale or
-      // sum.
-      EXPECT_LE(begin - launches.begin(), 3);
-      size_t numLayers = 0;
-      for (; launches.end() - begin >= 5 && *begin == layer[0]; begin += 5) {
-        EXPECT_EQ(std::vector<std::string>(begin, begin + 5), layer);
-        ++numLayers;
-      }
-      EXPECT_GE(numLayers, 2u);
-      EXPECT_EQ(std::vector<std::string>(begin, launches.end()),
-                (std::vector<std::string>{"fused_linear", "sample"}));
+      const size_t numLayers =
+          expectLayers(plan, layer, {"fused_linear", "sample"});
       // Many rows are bound by arithmetic: what a library has epilogues for is
       // behind a product, a norm is not. The head sees one row.
       const std::string name = family;
@@ -159,6 +167,116 @@ TEST_F(CudaPlan, DecodesWithFiveLaunchesALayer) {
                  "--disable=fuse-many-row-products");
   for (const std::string& kernel : launchesOf(plan, "score"))
     EXPECT_NE(kernel, "fused_linear");
+}
+
+struct BlockModel {
+  const char* fixture;
+  const char* format;
+};
+
+constexpr BlockModel kBlockModels[] = {{"qwen3-q8_0-gguf", "q8_0"},
+                                       {"qwen2-q4_0-gguf", "q4_0"}};
+
+std::string inBlocks(const BlockModel& model, const std::string& options) {
+  return fixture(model.fixture) +
+         "/model.gguf --seq=64 --weights-format=" + model.format + " " +
+         options;
+}
+
+TEST_F(CudaPlan, HoldsMatricesInBlocks) {
+  for (const BlockModel& model : kBlockModels)
+    for (const char* dtype : {"f32", "bf16"}) {
+      SCOPED_TRACE(std::string(model.format) + " " + dtype);
+      json plan =
+          compile(inBlocks(model, "--target=cuda:ptx --dtype=") + dtype);
+      const json& stage = plan["stages"][0];
+      int64_t parameterBytes = 0;
+      bool hasFourBits = false;
+      for (const json& parameter : stage["parameters"]) {
+        int64_t elements = 1;
+        for (int64_t size : parameter["shape"])
+          elements *= size;
+        const std::string layout = parameter["layout"];
+        hasFourBits |= layout == "q4_0";
+        if (parameter["shape"].size() == 1) {
+          EXPECT_EQ(layout, "row_major") << parameter;
+          elements *= 4;
+        } else {
+          const std::string name = parameter["name"];
+          const bool isTable = name.find("embed") != std::string::npos ||
+                               name.find("head") != std::string::npos;
+          EXPECT_EQ(layout, isTable ? "q8_0" : model.format) << name;
+          elements = elements / 32 * (layout == "q8_0" ? 34 : 18);
+        }
+        const json& buffer = stage["buffers"][int(parameter["buffer"])];
+        EXPECT_EQ(buffer["bytes"], elements) << parameter;
+        EXPECT_EQ(buffer["padding_bytes"], 0) << parameter;
+        parameterBytes += elements;
+      }
+      EXPECT_EQ(hasFourBits, std::string(model.format) == "q4_0");
+      for (const json& row : plan["memory"])
+        if (row["class"] == "parameters") {
+          EXPECT_EQ(row["bytes"], parameterBytes) << row;
+        }
+      EXPECT_THAT(
+          std::string(plan["options"]),
+          HasSubstr(std::string("weights_format = \"") + model.format + "\""));
+    }
+}
+
+TEST_F(CudaPlan, DecodesBlocksWithAsManyLaunches) {
+  const std::vector<std::string> layer = {"linear_rope_append", "attention",
+                                          "fused_linear", "fused_linear",
+                                          "fused_linear"};
+  for (const BlockModel& model : kBlockModels) {
+    for (const char* batch : {"1", "4", "16"}) {
+      SCOPED_TRACE(std::string(model.format) + " batch " + batch);
+      json plan =
+          compile(inBlocks(model, "--target=cuda:ptx --batch=") + batch);
+      expectLayers(plan, layer, {"fused_linear", "sample"});
+      // Many rows have a kernel of their own.
+      for (const char* entry : {"prefill", "score"})
+        for (const std::string& kernel : launchesOf(plan, entry))
+          EXPECT_NE(kernel, "linear");
+    }
+    // Sums over ranks stand before the residuals.
+    json plan = compile(inBlocks(model, "--target=cuda:ptx --mesh=tp=2"));
+    std::vector<std::string> launches = launchesOf(plan, "decode");
+    EXPECT_EQ(
+        std::count(launches.begin(), launches.end(), "linear_rope_append"), 2);
+    EXPECT_LE(launches.size(), 2 * 7 + 5u);
+    // Without fusion every product is still one of blocks.
+    plan = compile(
+        inBlocks(model, "--target=cuda:ptx --disable=fuse-few-row-products"));
+    launches = launchesOf(plan, "decode");
+    EXPECT_EQ(std::count(launches.begin(), launches.end(), "linear_quantized"),
+              2 * 7 + 1);
+    EXPECT_EQ(std::count(launches.begin(), launches.end(), "linear"), 0);
+  }
+}
+
+TEST_F(CudaPlan, RefusesBlocksThatNobodyCanRead) {
+  auto expectError = [&](const std::string& arguments, const std::string& code,
+                         const std::string& what) {
+    SCOPED_TRACE(arguments);
+    ToolEnd end = workspace_.run("llmc compile " + arguments + " -o plan.fb");
+    EXPECT_EQ(end.status, 1);
+    EXPECT_THAT(end.errors, HasSubstr(code));
+    EXPECT_THAT(end.errors, HasSubstr(what));
+    EXPECT_FALSE(workspace_.exists("plan.fb"));
+  };
+  const BlockModel& model = kBlockModels[0];
+  expectError(inBlocks(model, ""), "LLMC-E1003", "--target=cuda");
+  expectError(inBlocks(model, "--target=cuda:ptx --mode=train"), "LLMC-E1003",
+              "--weights-format=dense");
+  expectError(inBlocks(model, "--target=cuda:ptx --mesh=tp=3"), "LLMC-E1002",
+              "inside a block of 32 elements of q8_0");
+  expectError(inBlocks(model, "--target=cuda:ptx --mesh=dp=2 --zero=3"),
+              "LLMC-E1003", "use --zero=0");
+  expectError("model.mlir --seq=64 --target=cuda:ptx --weights-format=q8_0",
+              "LLMC-E1003", "a block has 32");
+  expectError("model.mlir --seq=64 --target=cuda:ptx --weights-format=q8_1",
+              "LLMC-E0102", "q8_0");
 }
 
 TEST_F(CudaPlan, NeedsNoPtxasForPtxAlone) {

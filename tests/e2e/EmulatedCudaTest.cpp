@@ -18,9 +18,9 @@ protected:
   void SetUp() override {
     const CudaCase& c = GetParam();
     absl::Status compiled =
-        compilePlan(c.folder(), cpuPlan_, c.compileOptions());
+        compilePlan(c.modelPath(), cpuPlan_, c.compileOptions(false));
     ASSERT_TRUE(compiled.ok()) << compiled;
-    compiled = cuda_.compile(c.folder(), c.compileOptions());
+    compiled = cuda_.compile(c.modelPath(), c.compileOptions(true));
     ASSERT_TRUE(compiled.ok()) << compiled;
   }
 
@@ -59,8 +59,8 @@ TEST_P(EmulatedCudaFamily, CublasLtAndWgmmaGiveTheLogitsOfTheCpu) {
 // Every call but the first two of its kind is a graph, with the same bits.
 TEST_P(EmulatedCudaFamily, GraphsGiveTheBitsOfSingleCommands) {
   RunRequest request;
-  request.weights = GetParam().folder();
-  request.tokens = readTokens(request.weights + "/tokens.json", "tokens");
+  request.weights = GetParam().modelPath();
+  request.tokens = readTokens(GetParam().folder() + "/tokens.json", "tokens");
   request.tokens.resize(13);
   request.prefill = 7;
   request.chunk = 7;
@@ -91,6 +91,8 @@ INSTANTIATE_TEST_SUITE_P(Families, EmulatedCuda, testing::ValuesIn(cudaCases()),
                          nameOf);
 INSTANTIATE_TEST_SUITE_P(Families, EmulatedCudaFamily,
                          testing::ValuesIn(cudaCases()), nameOf);
+INSTANTIATE_TEST_SUITE_P(Blocks, EmulatedCuda,
+                         testing::ValuesIn(cudaBlockCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Meshes, EmulatedCuda,
                          testing::ValuesIn(cudaMeshCases()), nameOf);
 

@@ -38,9 +38,9 @@ public:
       skipReason = "no llmc in LLMC_BIN_DIR and no plans in LLMC_GPU_PLANS";
       return;
     }
-    std::vector<std::string> options = c.compileOptions();
+    std::vector<std::string> options = c.compileOptions(target == "cuda");
     options.push_back("--target=" + target);
-    status = compilePlan(c.folder(), path_, options);
+    status = compilePlan(c.modelPath(), path_, options);
   }
 
   ~CasePlan() {
@@ -95,17 +95,22 @@ std::string nameOf(const ::testing::TestParamInfo<CudaCase>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Families, PlansOnGpu, ::testing::ValuesIn(cudaCases()),
                          nameOf);
+INSTANTIATE_TEST_SUITE_P(Blocks, PlansOnGpu,
+                         ::testing::ValuesIn(cudaBlockCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Meshes, PlansOnGpu,
                          ::testing::ValuesIn(cudaMeshCases()), nameOf);
 
 /// A line for each plan: file, folder of the model, options of llmc compile.
 void listPlans() {
-  for (const auto* cases : {&cudaCases(), &cudaMeshCases()})
+  for (const auto* cases : {&cudaCases(), &cudaBlockCases(), &cudaMeshCases()})
     for (const CudaCase& c : *cases)
       for (const char* target : {"cpu", "cuda"})
-        std::printf("%s.%s.fb\ttests/fixtures/%s\t%s --target=%s\n",
-                    c.name().c_str(), target, c.fixture,
-                    absl::StrJoin(c.compileOptions(), " ").c_str(), target);
+        std::printf(
+            "%s.%s.fb\ttests/fixtures/%s\t%s --target=%s\n", c.name().c_str(),
+            target, c.model().c_str(),
+            absl::StrJoin(c.compileOptions(std::string(target) == "cuda"), " ")
+                .c_str(),
+            target);
 }
 
 } // namespace

@@ -27,6 +27,8 @@ def items(suite):
     for shape, needs in (("1b", 20), ("8b", 50)):
         yield Item(f"decode {shape}", known.decode(shape), needs, 150)
     yield Item("prefill 8b", known.prefill, 50, 150)
+    for shape, needs in (("8b-q8_0", 40), ("8b-q4_0", 40), ("1b-q8_0", 20), ("1b-q4_0", 20)):
+        yield Item(f"decode {shape}", known.decode(shape), needs, 150)
     yield Item("decode 1b without graphs", known.decode("1b", "--graphs=off"), 20, 60)
     yield Item("start 1b", known.start, 30, 90)
     yield Item("training step 1b", known.training, 60, 150)

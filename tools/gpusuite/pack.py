@@ -34,6 +34,16 @@ LLAMA_8B = (
 MEASURED_PLANS = (
     ("1b.fb", LLAMA_1B, 16, "--dtype=bf16 --seq=1024 --chunk=512"),
     ("8b.fb", LLAMA_8B, 32, "--dtype=bf16 --seq=1024 --chunk=512"),
+    *(
+        (
+            f"{size}-{blocks}.fb",
+            shape,
+            layers,
+            f"--dtype=bf16 --weights-format={blocks} --seq=1024 --chunk=512",
+        )
+        for size, shape, layers in (("1b", LLAMA_1B, 16), ("8b", LLAMA_8B, 32))
+        for blocks in ("q8_0", "q4_0")
+    ),
     ("8b-prefill.fb", LLAMA_8B, 32, "--dtype=bf16 --seq=4224 --chunk=4096"),
     (
         "1b-train.fb",

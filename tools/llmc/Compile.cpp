@@ -75,7 +75,6 @@ struct Choice {
   const char* option;
   std::string value;
   std::vector<std::string> supported;
-  std::vector<std::string> planned; // known, not in this version
 };
 
 absl::Status checkChoice(const Choice& choice) {
@@ -83,9 +82,6 @@ absl::Status checkChoice(const Choice& choice) {
   if (llvm::is_contained(choice.supported, choice.value))
     return absl::OkStatus();
   std::string list = llvm::join(choice.supported, " or ");
-  if (llvm::is_contained(choice.planned, choice.value))
-    return makeError(ErrorCode::Unsupported, given,
-                     "this version compiles with " + list + " only");
   // Of numbers the nearest name says nothing.
   int64_t number = 0;
   std::string near = llvm::to_integer(choice.value, number)
@@ -108,25 +104,20 @@ absl::Status checkRange(const char* option, int64_t value, int64_t least,
 absl::Status checkValues(const CommandLine& line) {
   LLMRT_RETURN_IF_ERROR(parseTarget(line.target).status());
   for (const Choice& choice : std::initializer_list<Choice>{
-           {"mode", line.mode, {"infer", "train"}, {}},
-           {"weights-format", line.weightsFormat, {"dense"}, {"q8_0", "q4_0"}},
-           {"dtype", line.dtype, {"f32", "bf16"}, {}},
-           {"objective", line.objective, {"pretrain", "sft", "dpo"}, {}},
+           {"mode", line.mode, {"infer", "train"}},
+           {"weights-format", line.weightsFormat, {"dense", "q8_0", "q4_0"}},
+           {"dtype", line.dtype, {"f32", "bf16"}},
+           {"objective", line.objective, {"pretrain", "sft", "dpo"}},
            {"preference-loss",
             line.preferenceLoss,
-            {"sigmoid", "hinge", "ipo"},
-            {}},
-           {"reference", line.reference, {"plan", "precompute"}, {}},
-           {"reference-zero",
-            std::to_string(line.referenceZero),
-            {"0", "3"},
-            {}},
+            {"sigmoid", "hinge", "ipo"}},
+           {"reference", line.reference, {"plan", "precompute"}},
+           {"reference-zero", std::to_string(line.referenceZero), {"0", "3"}},
            {"schedule",
             line.schedule,
-            {"gpipe", "1f1b", "interleaved", "zero-bubble"},
-            {}},
-           {"recompute", line.recompute, {"none", "selective", "full"}, {}},
-           {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}, {}}})
+            {"gpipe", "1f1b", "interleaved", "zero-bubble"}},
+           {"recompute", line.recompute, {"none", "selective", "full"}},
+           {"zero", std::to_string(line.zero), {"0", "1", "2", "3"}}})
     LLMRT_RETURN_IF_ERROR(checkChoice(choice));
   LLMRT_RETURN_IF_ERROR(
       checkRange("microbatches", line.microbatches, 1, 1 << 16));
@@ -139,6 +130,25 @@ absl::Status checkValues(const CommandLine& line) {
   LLMRT_RETURN_IF_ERROR(checkRange("batch", line.batch, 1, 1 << 20));
   LLMRT_RETURN_IF_ERROR(checkRange("chunk", line.chunk, 1, 1 << 20));
   return checkRange("seq", line.seq, 0, int64_t(1) << 24);
+}
+
+/// Refuses weights in blocks where no kernel reads them.
+absl::Status checkWeightsFormat(const CommandLine& line) {
+  if (line.weightsFormat == "dense")
+    return absl::OkStatus();
+  std::string given = "--weights-format=" + line.weightsFormat;
+  auto unsupported = [&](const std::string& with, const std::string& advice) {
+    return makeError(ErrorCode::Unsupported, given + " with " + with, advice);
+  };
+  if (line.mode == "train")
+    return unsupported("--mode=train", "weights in blocks are not trained: use "
+                                       "--weights-format=dense");
+  LLMRT_ASSIGN_OR_RETURN(Target target, parseTarget(line.target));
+  if (!target.isCuda)
+    return unsupported("--target=" + line.target,
+                       "only cuda has kernels that read such weights: use "
+                       "--target=cuda or --weights-format=dense");
+  return absl::OkStatus();
 }
 
 /// Refuses options that cannot be meant together.
@@ -158,6 +168,8 @@ absl::Status checkTogether(const CommandLine& line) {
   if (line.given.count("memory-limit") && to != "plan")
     return contradict("--memory-limit with --compile-to=" + to,
                       "memory is decided in phase plan");
+  if (from == "model")
+    LLMRT_RETURN_IF_ERROR(checkWeightsFormat(line));
   bool isTraining = line.mode == "train" || from != "model";
   for (const char* option :
        {"objective", "schedule", "virtual-stages", "recompute", "freeze",
@@ -312,6 +324,7 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   LLMRT_ASSIGN_OR_RETURN(Target target, parseTarget(line.target));
   options.target = target.text();
   options.dtype = line.dtype;
+  options.weightsFormat = line.weightsFormat;
   options.batch = line.batch;
   options.chunk = line.chunk;
   options.zero = line.zero;

@@ -202,6 +202,17 @@ fusedLinearManyRowsShape(const CudaKernelInfo& kernel, const FusedLinearArgs& a,
   return shape;
 }
 
+/// Names the form; a tile's columns remain to be chosen.
+void takeProductForm(const NormedRows& in, const ProductForm& form,
+                     CudaLaunchShape& shape) {
+  if (isQuantized(in.dtype)) {
+    shape.file += "Quantized";
+    shape.symbol += "_quantized";
+  }
+  absl::StrAppend(&shape.symbol, form.suffix);
+  shape.rowTile = form.rowTile;
+}
+
 absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
                                                  const FusedLinearArgs& a,
                                                  int64_t rows) {
@@ -214,12 +225,7 @@ absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
   LLMRT_ASSIGN_OR_RETURN(ProductForm form,
                          productForm(kernel, a.in, rows, a.N * a.count));
   CudaLaunchShape shape = plainShape(kernel, rows, a.N);
-  if (isQuantized(a.in.dtype)) {
-    shape.file += "Quantized";
-    shape.symbol += "_quantized";
-  }
-  absl::StrAppend(&shape.symbol, form.suffix);
-  shape.rowTile = form.rowTile;
+  takeProductForm(a.in, form, shape);
   shape.colTile = form.slots / a.count;
   shape.mayBeginEarly = true;
   return shape;
@@ -234,16 +240,13 @@ linearRopeAppendShape(const CudaKernelInfo& kernel,
                       const LinearRopeAppendArgs& a, int64_t rows) {
   if (!isAligned16(a.w0) || !isAligned16(a.w1) || !isAligned16(a.w2))
     return noCudaForm(kernel.name, "reads weights 16 bytes at a time");
-  if (isQuantized(a.in.dtype))
-    return noCudaForm(kernel.name, "takes no quantised weights yet");
   if (a.D % 2 != 0 || a.rotary % 2 != 0)
     return noCudaForm(kernel.name, "takes heads of an even number of elements");
   const int64_t heads = a.H + 2 * a.KV;
   LLMRT_ASSIGN_OR_RETURN(ProductForm form,
                          productForm(kernel, a.in, rows, heads * a.D));
   CudaLaunchShape shape = plainShape(kernel, rows, 0);
-  absl::StrAppend(&shape.symbol, form.suffix);
-  shape.rowTile = form.rowTile;
+  takeProductForm(a.in, form, shape);
   shape.colTile = form.slots / 2; // pairs
   shape.cols = heads * roundUpTo(a.D / 2, shape.colTile);
   if (a.headNormQ && shape.rowTiles() * heads > kCudaCounterBytes / 4)
@@ -252,6 +255,24 @@ linearRopeAppendShape(const CudaKernelInfo& kernel,
         absl::StrCat("norms at most ", kCudaCounterBytes / 4, " heads"));
   shape.scratchBytes = headScratchBytes(a);
   shape.mayBeginEarly = true;
+  return shape;
+}
+
+absl::StatusOr<CudaLaunchShape>
+linearQuantizedShape(const CudaKernelInfo& kernel, const LinearQuantizedArgs& a,
+                     int64_t rows) {
+  if (!isQuantized(a.dtype))
+    return noCudaForm(kernel.name,
+                      absl::StrCat("knows no blocks of type ", a.dtype));
+  if (a.K % kBlockElements != 0 || a.ldx % 4 != 0 || !isAligned16(a.x) ||
+      !isAligned16(a.w))
+    return noCudaForm(kernel.name, "reads 16 bytes at a time and whole blocks, "
+                                   "which its rows are not multiples of");
+  CudaLaunchShape shape = plainShape(kernel, rows, a.N);
+  if (!isBf16(a.compute)) {
+    shape.symbol += "_f32";
+    shape.rowTile = shape.colTile = 64;
+  }
   return shape;
 }
 
@@ -371,6 +392,9 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
   if (kernel.name == "linear_rope_append")
     return linearRopeAppendShape(kernel, readArgs<LinearRopeAppendArgs>(words),
                                  rows);
+  if (kernel.name == "linear_quantized")
+    return linearQuantizedShape(kernel, readArgs<LinearQuantizedArgs>(words),
+                                rows);
   CudaLaunchShape shape = plainShape(kernel, rows, cols);
   if (kernel.name == "embedding" &&
       readArgs<EmbeddingArgs>(words).layout !=

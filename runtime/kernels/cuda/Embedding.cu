@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// embedding on CUDA: one block copies one row of the table, 16 bytes at a time.
+// embedding on CUDA: one block copies one row of the table, 16 bytes at a time
+// (of blocks an element a thread).
 //
-// Constraints  dtype f32 or bf16; layout RowMajor.    Scratch  none.
+// Constraints  dtype f32, bf16 or q8_0 (WeightFormat); layout RowMajor; blocks:
+// C a multiple of 32.    Scratch  none.
 #include "runtime/kernels/cuda/Cuda.cuh"
+#include "runtime/kernels/cuda/FusedProductArgs.h"
 
 namespace llmrt::cuda {
 
@@ -24,6 +27,17 @@ __device__ void gatherRow(const W* from, float* out, int64_t C) {
     out[c] = widen(from[c]);
 }
 
+/// Row `id` of a table of numRows rows in q8_0.
+__device__ inline void gatherBlocks(const void* table, int64_t id,
+                                    int64_t numRows, float* out, int64_t C) {
+  const auto* elements = static_cast<const int8_t*>(table);
+  const auto* factors =
+      reinterpret_cast<const uint16_t*>(elements + numRows * C);
+  for (int64_t e = id * C + threadIdx.x; e < (id + 1) * C; e += blockDim.x)
+    out[e - id * C] = static_cast<float>(elements[e]) *
+                      floatOfHalf(factors[e / kBlockElements]);
+}
+
 } // namespace llmrt::cuda
 
 LLMRT_CUDA_ENTRY(embedding, 256) {
@@ -40,7 +54,9 @@ LLMRT_CUDA_ENTRY(embedding, 256) {
       out[c] = 0.0f;
     return;
   }
-  if (isBf16(a.dtype))
+  if (a.dtype == static_cast<int64_t>(llmrt::WeightFormat::Q8_0))
+    gatherBlocks(a.table, id, a.vocabCount, out, C);
+  else if (isBf16(a.dtype))
     gatherRow(static_cast<const BF16*>(a.table) + id * C, out, C);
   else
     gatherRow(static_cast<const float*>(a.table) + id * C, out, C);

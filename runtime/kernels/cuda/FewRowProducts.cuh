@@ -228,8 +228,9 @@ __device__ inline void streamWeights(const NormedRows& a, int64_t row,
                                      float (&sum)[M][R], float (&squares)[M]) {
   constexpr int V = WeightRow<W>::kElements;
   constexpr bool kHasFactors = WeightRow<W>::kHasFactors;
-  // Loads in flight for each slot; those of blocks hold more to work on.
-  constexpr int U = R <= 2 && !kHasFactors ? 4 : 2;
+  // Loads in flight for each slot; those of blocks hold more to work on, which
+  // many rows need registers for.
+  constexpr int U = kHasFactors ? (M > 4 ? 1 : 2) : R <= 2 ? 4 : 2;
   const int lane = threadIdx.x % kWarpLanes;
   const int K = static_cast<int>(a.K), step = parts * kWarpLanes * V;
   uint4 raw[U][R];

@@ -81,4 +81,17 @@ struct LinearRopeAppendArgs {
   int64_t cacheDtype;
 };
 
+struct LinearQuantizedArgs {
+  int64_t rows;
+  const float* x; // [rows, ldx]
+  int64_t ldx;
+  int64_t K;
+  int64_t dtype;   // of the weight: WeightFormat, of blocks
+  int64_t compute; // DType
+  int64_t N;
+  const void* w; // [N, K]
+  float* y;      // [rows, ldy]
+  int64_t ldy;
+};
+
 } // namespace llmrt

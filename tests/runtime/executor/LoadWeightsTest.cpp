@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights from a safetensors file made here, or from initialisers, in every
-// layout, cut and shard, against a plain loop over the elements.
+// layout, cut and shard, against a plain loop over the elements. Over 500 lines
+// because all layouts, blocks too, are cases of one description.
 #include "runtime/base/Philox.h"
 #include "runtime/io/Dequantize.h"
+#include "runtime/io/Quantize.h"
 #include "runtime/kernels/KernelAbi.h"
 #include "tests/runtime/executor/RunRanks.h"
+#include "tests/support/GgufWriter.h"
 
 #include "absl/strings/str_format.h"
 
@@ -121,6 +124,26 @@ int64_t countOf(const Case& c, int tp) {
   return std::clamp<int64_t>(size - tp * runOf(c), 0, runOf(c));
 }
 
+std::optional<SourceType> blocksOf(const Case& c) {
+  if (c.layout == fb::WeightLayout::Q8_0)
+    return SourceType::Q8_0;
+  if (c.layout == fb::WeightLayout::Q4_0)
+    return SourceType::Q4_0;
+  return std::nullopt;
+}
+
+/// Rows of f32 as blocks: all elements, then all factors.
+std::string quantized(SourceType type, const std::string& rows) {
+  const int64_t count = rows.size() / 4 / kQuantizedElements;
+  std::vector<float> values(rows.size() / 4);
+  std::memcpy(values.data(), rows.data(), rows.size());
+  std::vector<uint8_t> elements(count * quantizedElementBytes(type));
+  std::vector<uint16_t> factors(count);
+  quantizeBlocks(type, values.data(), count, elements.data(), factors.data());
+  return std::string(elements.begin(), elements.end()) +
+         std::string(reinterpret_cast<const char*>(factors.data()), count * 2);
+}
+
 /// The laid-out box of a tp rank, by a loop over its elements.
 std::string wantedBytes(const Case& c, int tp,
                         const std::function<float(int64_t, int64_t)>& value) {
@@ -145,6 +168,8 @@ std::string wantedBytes(const Case& c, int tp,
                   elementBytes(c) == 4 ? static_cast<void*>(&v) : &half,
                   elementBytes(c));
     }
+  if (std::optional<SourceType> type = blocksOf(c))
+    return quantized(*type, bytes);
   return bytes;
 }
 
@@ -214,6 +239,17 @@ void expectLoads(const Case& c, const std::string& weights,
   }
 }
 
+absl::Status statusOf(const Case& c, const std::vector<WeightLocation>& weights,
+                      fb::InitKind init = fb::InitKind::Normal) {
+  int64_t heldBytes;
+  PlanBuilder b = planOf(c, &heldBytes);
+  b.stage().parameters[0]->init = init;
+  RunOptions options;
+  options.executor.weights = weights;
+  return runRanks(b.plan, options,
+                  [](Executor&) { return absl::OkStatus(); })[0];
+}
+
 std::vector<Case> allCases() {
   constexpr auto F32 = fb::ElementType::F32;
   constexpr auto BF16 = fb::ElementType::BF16;
@@ -268,6 +304,123 @@ TEST_F(LoadWeights, InEveryLayoutFromEveryType) {
       }
 }
 
+std::vector<Case> blockCases() {
+  std::vector<Case> cases;
+  for (auto layout : {fb::WeightLayout::Q8_0, fb::WeightLayout::Q4_0})
+    for (bool isTransposed : {false, true}) {
+      Case c;
+      c.layout = layout;
+      c.isTransposed = isTransposed;
+      c.global = c.local = {71, 192};
+      c.name =
+          absl::StrCat("layout ", int(layout), " transposed ", isTransposed);
+      cases.push_back(c);
+      c.cutDim = 0;
+      c.local = {40, 192};
+      c.name += " rows cut and padded";
+      cases.push_back(c);
+      c.cutDim = 1;
+      c.local = {71, 128};
+      c.name += ", columns cut and padded";
+      cases.push_back(c);
+    }
+  return cases;
+}
+
+TEST_F(LoadWeights, RoundsToBlocks) {
+  for (const Case& c : blockCases()) {
+    std::vector<int64_t> shape = c.global;
+    if (c.isTransposed)
+      std::swap(shape[0], shape[1]);
+    write({{"file.tensor", makeTensor("F32", shape, c.isTransposed)}});
+    expectLoads(c, path_, valueAt);
+    if (!c.isTransposed)
+      expectLoads(c, "random:42", [&](int64_t r, int64_t k) {
+        return 0.5f *
+               normal(42, philoxStream("logical"), r * c.global.back() + k);
+      });
+  }
+}
+
+// Blocks of the wanted type are not rounded again; others are.
+TEST_F(LoadWeights, TakesBlocksOfAFileAsTheyAre) {
+  constexpr int64_t kFileRows = 9, kCols = 128, kRowBlocks = kCols / 32;
+  for (SourceType type : {SourceType::Q8_0, SourceType::Q4_0}) {
+    const int64_t elementBytes = quantizedElementBytes(type);
+    std::string file;
+    uint32_t random = 1;
+    for (int64_t b = 0; b < kFileRows * kRowBlocks; ++b) {
+      // A factor that no largest element has.
+      file.push_back(static_cast<char>(b));
+      file.push_back(0x2C);
+      for (int64_t i = 0; i < elementBytes; ++i)
+        file.push_back(
+            static_cast<char>((random = random * 1664525 + 1013904223) >> 26));
+    }
+    testing::GgufWriter writer;
+    writer.addText("general.architecture", "llama");
+    writer.addTensor("file.tensor", type, {kFileRows, kCols}, file);
+    const std::string path = path_ + ".gguf";
+    ASSERT_TRUE(testing::writeFile(path, writer.serialize()));
+    Case c{"", {7, kCols}, {7, kCols / 2}, 1};
+    c.sourceRow = 2;
+    for (auto layout : {fb::WeightLayout::Q8_0, fb::WeightLayout::Q4_0}) {
+      c.layout = layout;
+      c.name = absl::StrCat(sourceTypeInfo(type).name, " to ", int(layout));
+      if (blocksOf(c) != type) {
+        SourceTensor tensor{
+            "file.tensor",
+            type,
+            {kFileRows, kCols},
+            {reinterpret_cast<const uint8_t*>(file.data()), file.size()}};
+        expectLoads(c, path, [&](int64_t r, int64_t k) {
+          float value = 0;
+          EXPECT_TRUE(
+              readElements(tensor, (r + 2) * kCols + k, 1, &value).ok());
+          return value;
+        });
+        continue;
+      }
+      int64_t heldBytes = 0;
+      PlanBuilder b = planOf(c, &heldBytes);
+      RunOptions options;
+      options.executor.weights = {{"model", path}};
+      test::expectAllOk(runRanks(b.plan, options, [&](Executor& e) {
+        const int64_t first = e.coordinates()[1] * kRowBlocks / 2;
+        std::string elements, factors;
+        for (int64_t r = 2; r < 9; ++r)
+          for (int64_t i = 0; i < kRowBlocks / 2; ++i) {
+            const size_t at = (r * kRowBlocks + first + i) * (2 + elementBytes);
+            factors += file.substr(at, 2);
+            elements += file.substr(at + 2, elementBytes);
+          }
+        absl::Span<const uint8_t> got = e.output(0, "logits");
+        EXPECT_TRUE(std::string(got.begin(), got.begin() + heldBytes) ==
+                    elements + factors)
+            << c.name << " tp " << e.coordinates()[1];
+        return absl::OkStatus();
+      }));
+    }
+    std::filesystem::remove(path);
+  }
+}
+
+TEST_F(LoadWeights, RefusesPartsOfBlocks) {
+  Case c{"", {4, 48}, {4, 48}};
+  c.layout = fb::WeightLayout::Q8_0;
+  EXPECT_THAT(statusOf(c, {{"model", "random:1"}}).message(),
+              HasSubstr("not a whole number of blocks"));
+  c = {"", {4, 96}, {4, 64}, 1}; // cut at 48
+  c.layout = fb::WeightLayout::Q4_0;
+  EXPECT_THAT(statusOf(c, {{"model", "random:1"}}).message(),
+              HasSubstr("not a whole number of blocks"));
+  c = {"", {64, 96}, {64, 96}};
+  c.layout = fb::WeightLayout::Q4_0;
+  c.isSharded = true;
+  EXPECT_THAT(statusOf(c, {{"model", "random:1"}}).message(),
+              HasSubstr("in blocks is trained, or sharded"));
+}
+
 TEST_F(LoadWeights, RowsOfAFusedTensor) {
   for (bool isTransposed : {false, true}) {
     Case c{"rows 10 to 81", {71, 50}, {71, 50}};
@@ -296,17 +449,6 @@ TEST_F(LoadWeights, RandomDoesNotDependOnTheMesh) {
              normal(42, philoxStream("logical"), r * c.global.back() + k);
     });
   }
-}
-
-absl::Status statusOf(const Case& c, const std::vector<WeightLocation>& weights,
-                      fb::InitKind init = fb::InitKind::Normal) {
-  int64_t heldBytes;
-  PlanBuilder b = planOf(c, &heldBytes);
-  b.stage().parameters[0]->init = init;
-  RunOptions options;
-  options.executor.weights = weights;
-  return runRanks(b.plan, options,
-                  [](Executor&) { return absl::OkStatus(); })[0];
 }
 
 TEST_F(LoadWeights, ErrorsNameTheTensor) {

@@ -14,7 +14,7 @@
 
 namespace llmrt::testing {
 
-enum class GoldenKind { Blocks, Gguf, Safetensors, Npy };
+enum class GoldenKind { Blocks, Gguf, Safetensors, Npy, Quantized };
 
 struct Golden {
   GoldenKind kind;

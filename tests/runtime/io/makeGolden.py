@@ -6,7 +6,7 @@
     python3 makeGolden.py > Golden.inc
 
 Every line is an entry GOLDEN(kind, name, hex of the input, hex of the expected floats).
-Dequantized values come from gguf.quants.dequantize; scales are finite, so that no NaN
+`Quantized`: the input is what gguf.quants.quantize makes of the floats. Dequantized values come from gguf.quants.dequantize; scales are finite, so that no NaN
 payload is compared.
 """
 import importlib.metadata
@@ -47,6 +47,27 @@ def emit_blocks(random):
         kind, blocks = random_blocks(random, name, 2 if "K" in name else 4)
         values = gguf.quants.dequantize(blocks, kind)
         emit("Blocks", name, blocks.tobytes(), values.astype("<f4").tobytes())
+
+
+def emit_quantized(random):
+    """What gguf.quants.quantize makes of blocks: zeros, one element, halves between two
+    levels, subnormal and infinite factors, and random ones of many magnitudes."""
+    blocks = numpy.zeros((12, 32), dtype=numpy.float32)
+    blocks[1, 5] = -3.25
+    blocks[2] = (numpy.arange(32) - 16) / 2  # q8_0: many halves
+    blocks[2, 0] = 127
+    blocks[3] = numpy.arange(32) / 2 - 7.5  # q4_0: many halves
+    blocks[3, 0] = -8
+    blocks[4] = random.standard_normal(32) * 1e-7  # factor is subnormal, or 0
+    blocks[5] = random.standard_normal(32) * 1e-30
+    blocks[6] = random.standard_normal(32) * 1e8  # too large for a half
+    blocks[7, ::3], blocks[7, 1::3] = 2.5, -2.5  # equal magnitudes
+    for i in range(8, 12):
+        blocks[i] = random.standard_normal(32) * 10.0 ** (2 * i - 20)
+    for name in ["Q8_0", "Q4_0"]:
+        with numpy.errstate(over="ignore"):
+            made = gguf.quants.quantize(blocks, gguf.GGMLQuantizationType[name])
+        emit("Quantized", name, made.tobytes(), blocks.astype("<f4").tobytes())
 
 
 def emit_gguf(random):
@@ -109,4 +130,5 @@ emit_blocks(generator)
 emit_gguf(generator)
 emit_safetensors()
 emit_npy()
+emit_quantized(generator)
 sys.stdout.flush()

@@ -40,6 +40,13 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                                           use(linear_rope_append_mma_8)        \
                                               use(linear_rope_append_mma_16)
 
+#define LLMRT_EMULATED_BLOCKS(use)                                             \
+  use(linear_quantized) use(linear_quantized_f32)                              \
+      use(linear_rope_append_quantized_rows_1)                                 \
+          use(linear_rope_append_quantized_rows_2)                             \
+              use(linear_rope_append_quantized_rows_4)                         \
+                  use(linear_rope_append_quantized_rows_8)
+
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(fused_linear_many) use(fused_linear_many_f32) use(fused_linear_round)    \
       use(linear_input_gradient_round) use(linear_weight_gradient_round)       \
@@ -62,6 +69,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 LLMRT_EMULATED(LLMRT_DECLARE)
 LLMRT_EMULATED_WGMMA(LLMRT_DECLARE)
 LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
+LLMRT_EMULATED_BLOCKS(LLMRT_DECLARE)
 LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
 LLMRT_EMULATED_STEP(LLMRT_DECLARE)
 
@@ -75,6 +83,7 @@ CudaKernel* findSymbol(const std::string& name) {
   LLMRT_EMULATED(LLMRT_FIND)
   LLMRT_EMULATED_WGMMA(LLMRT_FIND)
   LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
+  LLMRT_EMULATED_BLOCKS(LLMRT_FIND)
   LLMRT_EMULATED_TRAINING(LLMRT_FIND)
   LLMRT_EMULATED_STEP(LLMRT_FIND)
   return nullptr;

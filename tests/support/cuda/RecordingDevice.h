@@ -75,7 +75,7 @@ struct RecordingOptions {
   // NaN whenever launches begin to run.
   std::vector<ArenaBytes> poisoned = {};
   CudaFeatures features = {}; // of the GPU that it stands for
-  bool hasCublasLt = false; // a fake one: see FakeCublasLt.h
+  bool hasCublasLt = false;   // a fake one: see FakeCublasLt.h
   std::string tuningCache = {};
   // Called with every command as it is enqueued or captured.
   std::function<void(const RecordedCommand&)> observe = {};

@@ -20,7 +20,7 @@ constexpr uint8_t kPoison = 0xFF;
 
 /// 16 bytes of shared memory.
 struct Unit {
-  int writer = -1; // the last thread that wrote it
+  int writer = -1;         // the last thread that wrote it
   bool isUnderWay = false; // by a copy
   bool isPublished = false;
   uint64_t barriers = 0; // of the block, when it was published
