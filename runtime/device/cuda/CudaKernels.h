@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 #include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,6 +26,7 @@ struct PreparedLaunch {
   int threads;
   int64_t sharedBytes;
   bool mayBeginEarly; // CudaLaunchShape
+  std::shared_ptr<const PreparedLaunch> before = nullptr; // comes first
 };
 
 class CudaKernels {
