@@ -181,6 +181,8 @@ public:
       return fail(prepared.status());
     PreparedLaunch p = **prepared;
     p.mayBeginEarly = p.mayBeginEarly && followsKernel;
+    if (p.before)
+      fail(enqueueKernel(*p.before, launch.arguments));
     fail(enqueueKernel(p, launch.arguments));
     followsKernel_ = true;
   }

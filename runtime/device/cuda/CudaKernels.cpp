@@ -146,10 +146,15 @@ CudaKernels::prepareForm(const CudaLaunchShape& shape) {
                                 " bytes of shared memory on sm_", level_)));
   LLMRT_ASSIGN_OR_RETURN(
       dim3 grid, gridOf(shape.rowTiles() * shape.colTiles(), shape.parts));
-  return PreparedLaunch{
+  PreparedLaunch prepared = {
       kernel,        shape.rows,        shape.cols,
       shape.rowTile, shape.colTile,     grid,
       shape.threads, shape.sharedBytes, shape.mayBeginEarly && level_ >= 90};
+  if (shape.before) {
+    LLMRT_ASSIGN_OR_RETURN(PreparedLaunch before, prepareForm(*shape.before));
+    prepared.before = std::make_shared<PreparedLaunch>(std::move(before));
+  }
+  return prepared;
 }
 
 absl::StatusOr<PreparedLaunch>

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 #include <map>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -24,7 +25,8 @@ struct PreparedLaunch {
   dim3 grid;
   int threads;
   int64_t sharedBytes;
-  bool mayBeginEarly; // CudaLaunchShape
+  bool mayBeginEarly;                                     // CudaLaunchShape
+  std::shared_ptr<const PreparedLaunch> before = nullptr; // comes first
 };
 
 class CudaKernels {

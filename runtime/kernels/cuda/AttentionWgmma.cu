@@ -17,7 +17,7 @@ namespace {
 template <int P>
 struct CachedKeys {
   const AttentionArgs& a;
-  HeadQueries queries;
+  const HeadQueries& queries;
   bool vectors; // pages may be read 16 bytes at a time
 
   __device__ SeenTokens seen(int query) const {
@@ -42,20 +42,20 @@ private:
                        uint8_t* to) const {
     const BF16* page =
         cacheToken<BF16>(cache, a.blockTable, a.pages, queries.sequence, block,
-                         a.KV, a.D, kvHeadOf(a, queries.head));
+                         a.KV, a.D, queries.kvHead);
     const int D = static_cast<int>(a.D);
     const int first = tokens.begin - block, end = tokens.end - block;
+    if (vectors)
+      return copyToPanels<P>(page, D, D, kBlockKeys, first, end, to);
+#pragma unroll 1
     for (int e = threadIdx.x; e < kBlockKeys * P / 8;
          e += kWarpgroups * kWarpgroup) {
       const int token = e / (P / 8), piece = e % (P / 8);
       const bool isThere = token >= first && token < end && piece * 8 < D;
-      const BF16* from = isThere ? page + token * D + piece * 8 : page;
-      uint8_t* place = to + pieceOffset(kBlockKeys, token, piece);
-      if (vectors)
-        copyAsync16(place, from, isThere);
-      else
-        storeShared16(place, isThere ? single(from, D - piece * 8)
-                                     : make_uint4(0, 0, 0, 0));
+      storeShared16(to + pieceOffset(kBlockKeys, token, piece),
+                    isThere
+                        ? single(page + token * D + piece * 8, D - piece * 8)
+                        : make_uint4(0, 0, 0, 0));
     }
   }
 
@@ -80,7 +80,7 @@ __device__ inline void attentionWgmma(const uint64_t* args, int64_t rows,
     return;
   const bool vectors =
       a.D % 8 == 0 && isAligned16(a.keyCache) && isAligned16(a.valueCache);
-  attendQueries<P>(CachedKeys<P>{a, queries, vectors});
+  attendQueries<P>(CachedKeys<P>{a, keepQueries<P>(queries), vectors});
 }
 
 } // namespace

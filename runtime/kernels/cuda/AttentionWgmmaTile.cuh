@@ -24,6 +24,7 @@ inline constexpr int kWarpgroups = 2;
 inline constexpr int kGroupQueries = 64; // of a warpgroup: the rows of wgmma
 inline constexpr int kBlockQueries = kWarpgroups * kGroupQueries;
 inline constexpr int kBlockKeys = kPageTokens;
+inline constexpr int kBlockPanelBytes = kBlockKeys * kPanelRowBytes;
 static_assert(kBlockKeys == 64, "the columns of multiplyShared()");
 
 /// Rows [first, end) of `rows` rows of D floats, rounded, as panels; zeros for
@@ -55,6 +56,28 @@ __device__ inline void roundToPanels(const float* from, int64_t ld, int64_t D,
   }
 }
 
+/// The same for rows of bf16 at multiples of 16 bytes, of D elements, a
+/// multiple of 8: begins to copy them.
+template <int P>
+__device__ inline void copyToPanels(const BF16* from, int ld, int D, int rows,
+                                    int first, int end, uint8_t* to) {
+  // A thread copies one piece of rows whose numbers have the same last bits.
+  constexpr int kStep = kWarpgroups * kWarpgroup / (P / 8);
+  static_assert(kStep % 8 == 0);
+  const int row = threadIdx.x / (P / 8), piece = threadIdx.x % (P / 8);
+  const BF16* x = from + row * ld + piece * 8;
+  uint8_t* place = to + pieceOffset(rows, row, piece);
+  if (piece * 8 >= D)
+    end = 0;
+#pragma unroll 1
+  for (int i = row; i < rows; i += kStep) {
+    const bool isThere = i >= first && i < end;
+    copyAsync16(place, isThere ? x : from, isThere);
+    x += kStep * ld;
+    place += kStep * kPanelRowBytes;
+  }
+}
+
 /// The tokens that a query, or any of a tile's queries, sees: [begin, end).
 struct SeenTokens {
   int begin;
@@ -68,6 +91,7 @@ struct HeadQueries {
   int row;   // the first
   int count; // up to kBlockQueries, with or without work
   int head;
+  int kvHead; // that it reads
 };
 
 /// Returns the queries of this block, none for a block without work. The last
@@ -81,7 +105,8 @@ __device__ inline HeadQueries queriesOfBlock(const Args& a, int64_t rows,
       queryTileAt(a, rows - kBlockQueries - tile.rowBegin, kBlockQueries);
   return {static_cast<int>(queries.sequence), static_cast<int>(queries.row),
           tile.colBegin < a.H ? static_cast<int>(queries.count) : 0,
-          static_cast<int>(tile.colBegin)};
+          static_cast<int>(tile.colBegin),
+          static_cast<int>(kvHeadOf(a, tile.colBegin))};
 }
 
 /// Returns what any of the tile's queries sees; source.seen(query) is empty for
@@ -108,21 +133,26 @@ __device__ inline SeenTokens seenByAny(const Source& source, int lane) {
 using BlockScores = float[kBlockKeys / 8][4];
 using BlockWeights = uint32_t[kBlockKeys / 16][4]; // bf16 pairs
 
+/// Returns a query of a thread, of two.
+__device__ inline int queryOfThread(int half) {
+  const int lane = threadIdx.x % kWarpLanes;
+  return threadIdx.x / kWarpLanes * 16 + lane / 4 + half * 8;
+}
+
 /// Softmax of the two queries of a thread (rows lane / 4 and lane / 4 + 8 of
 /// the warp's 16) over the blocks so far. Scores are kept as the tensor cores
 /// gave them, or behind the soft-cap; `factor` makes exponents of two of them.
 template <typename Source>
 struct RunningSoftmax {
   const Source& source;
-  int row;              // the first query
   SeenTokens seenByAll; // of the warp's queries: needs no mask
   float softcap;
   float factor;
   float largest[2];
   float sum[2]; // of this lane's columns
 
-  __device__ RunningSoftmax(const Source& source, int row)
-      : source(source), row(row), seenByAll{0, INT32_MAX},
+  __device__ explicit RunningSoftmax(const Source& source)
+      : source(source), seenByAll{0, INT32_MAX},
         softcap(static_cast<float>(source.a.softcap)) {
     constexpr float kLog2OfE = 1.4426950408889634f;
     factor = softcap == 0.0f ? scale() * kLog2OfE : kLog2OfE;
@@ -141,7 +171,7 @@ struct RunningSoftmax {
   __device__ float scale() const { return static_cast<float>(source.a.scale); }
 
   __device__ SeenTokens seen(int half) const {
-    const int query = row + half * 8;
+    const int query = queryOfThread(half);
     return query < source.queries.count ? source.seen(query) : SeenTokens{0, 0};
   }
 
@@ -155,13 +185,15 @@ struct RunningSoftmax {
   __device__ void add(int block, int lane, BlockScores& scores,
                       float (&correction)[2]) {
     if (softcap != 0.0f) {
-      const float turn = scale() / softcap;
+      const float turn = 2.0f * scale() / softcap;
 #pragma unroll
       for (int j = 0; j < kBlockKeys / 8; ++j)
 #pragma unroll
-        for (int i = 0; i < 4; ++i)
-          scores[j][i] = multiplied(
-              softcap, tanhApproximately(multiplied(scores[j][i], turn)));
+        for (int i = 0; i < 4; ++i) // cap tanh(x) = cap - 2 cap / (e^2x + 1)
+          scores[j][i] = fmaf(-2.0f * softcap,
+                              reciprocalApproximately(
+                                  expOf(multiplied(scores[j][i], turn)) + 1.0f),
+                              softcap);
     }
     if (block < seenByAll.begin || block + kBlockKeys > seenByAll.end)
       mask(block + lane % 4 * 2, scores);
@@ -231,55 +263,71 @@ inline constexpr int kChunk = P < 128 ? P : 128;
 template <int P>
 using Outputs = float[P / kChunk<P>][kChunk<P> / 8][4];
 
-/// Queries and two buffers each for blocks of keys and values.
+/// Queries, and two buffers each for blocks of keys and values, used in turn.
 template <int P>
 struct AttentionPanels {
   static constexpr int kQueryBytes = kBlockQueries * P * 2;
-  static constexpr int kKeyBytes = kBlockKeys * P * 2;
-  static constexpr int kKeyPanelBytes = kBlockKeys * kPanelRowBytes;
+  static constexpr int kBlockBytes = kBlockKeys * P * 2;
   uint8_t* queries;
 
-  __device__ uint8_t* keys(int buffer) const {
-    return queries + kQueryBytes + buffer * kKeyBytes;
+  __device__ uint8_t* keys(int block) const {
+    return queries + kQueryBytes + block / kBlockKeys % 2 * kBlockBytes;
   }
 
-  __device__ uint8_t* values(int buffer) const { return keys(2 + buffer); }
+  __device__ uint8_t* values(int block) const {
+    return keys(block) + 2 * kBlockBytes;
+  }
 };
 
-/// Begins scores = 64 queries times a block of keys.
+/// Keeps what a block works on behind its panels: registers are dear. To be
+/// called by all threads.
 template <int P>
-__device__ inline void beginScores(const AttentionPanels<P>& panels, int group,
-                                   int buffer, BlockScores& scores) {
-  constexpr int kQueryPanelBytes = kBlockQueries * kPanelRowBytes;
-  const uint64_t queries = panelDescriptor(
-      sharedAddress(panels.queries) + group * kGroupQueries * kPanelRowBytes);
-  const uint64_t keys = panelDescriptor(sharedAddress(panels.keys(buffer)));
+__device__ inline const HeadQueries& keepQueries(const HeadQueries& queries) {
+  const AttentionPanels<P> panels = {sharedPanels()};
+  auto* kept = reinterpret_cast<HeadQueries*>(
+      panels.queries + panels.kQueryBytes + 4 * panels.kBlockBytes);
+  if (threadIdx.x == 0)
+    *kept = queries;
+  __syncthreads();
+  return *kept;
+}
+
+/// Begins sums = 64 rows times a block of 64 others, over P elements: rows
+/// from `row` of panels of `rows` rows, and others as a block of panels.
+template <int P>
+__device__ inline void beginScores(const uint8_t* first, int rows, int row,
+                                   const uint8_t* second, BlockScores& sums) {
+  const uint64_t a =
+      panelDescriptor(sharedAddress(first) + row * kPanelRowBytes);
+  const uint64_t b = panelDescriptor(sharedAddress(second));
 #pragma unroll
   for (int d = 0; d < P; d += 16) {
     const int panel = d / kPanelElements, inRow = d % kPanelElements * 2;
-    multiplyShared(
-        scores, behind(queries, panel * kQueryPanelBytes + inRow),
-        behind(keys, panel * AttentionPanels<P>::kKeyPanelBytes + inRow),
-        d > 0);
+    multiplyShared(sums, behind(a, panel * rows * kPanelRowBytes + inRow),
+                   behind(b, panel * kBlockPanelBytes + inRow), d > 0);
   }
 }
 
-/// Begins out += weights times a block of values.
-template <int P>
-__device__ inline void beginOutputs(const AttentionPanels<P>& panels,
-                                    int buffer, const BlockWeights& weights,
-                                    Outputs<P>& out) {
-  constexpr int kPanelBytes = AttentionPanels<P>::kKeyPanelBytes;
-  const uint64_t values =
-      panelDescriptor(sharedAddress(panels.values(buffer)), kPanelBytes);
+/// Begins sums += weights of a block of 64 rows times their elements from
+/// `element`, a multiple of 64.
+template <int kParts>
+__device__ inline void beginOutputs(const BlockWeights& weights,
+                                    const uint8_t* rows, int element,
+                                    float (&sums)[kParts][4]) {
+  const uint64_t b = panelDescriptor(
+      sharedAddress(rows) + element / kPanelElements * kBlockPanelBytes,
+      kBlockPanelBytes);
 #pragma unroll
   for (int t = 0; t < kBlockKeys; t += 16)
+    multiplyRegisters(sums, weights[t / 16], behind(b, t * kPanelRowBytes));
+}
+
+template <int P>
+__device__ inline void beginAllOutputs(const BlockWeights& weights,
+                                       const uint8_t* values, Outputs<P>& out) {
 #pragma unroll
-    for (int c = 0; c < P / kChunk<P>; ++c)
-      multiplyRegisters(
-          out[c], weights[t / 16],
-          behind(values, c * (kChunk<P> / kPanelElements) * kPanelBytes +
-                             t * kPanelRowBytes));
+  for (int c = 0; c < P / kChunk<P>; ++c)
+    beginOutputs(weights, values, c * kChunk<P>, out[c]);
 }
 
 template <int P>
@@ -308,18 +356,20 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
   const AttentionPanels<P> panels = {sharedPanels()};
   const int lane = threadIdx.x % kWarpLanes;
   // By a shuffle: known to be the same in a warp, for uniform registers.
-  const int group = __shfl_sync(0xFFFFFFFFu, threadIdx.x / kWarpgroup, 0);
-  const int first = tokens.begin / kBlockKeys * kBlockKeys;
+  const int firstRow =
+      __shfl_sync(0xFFFFFFFFu, threadIdx.x / kWarpgroup, 0) * kGroupQueries;
+  const int block = tokens.begin / kBlockKeys * kBlockKeys;
   const HeadQueries& queries = source.queries;
   roundToPanels<P>(source.a.q + queries.row * source.a.ldq +
                        queries.head * source.a.D,
                    source.a.ldq, source.a.D, kBlockQueries, 0, queries.count,
                    panels.queries);
-  source.loadKeys(first, tokens, panels.keys(0));
+  source.loadKeys(block, tokens, panels.keys(block));
   endCopies();
-  if (first + kBlockKeys < tokens.end)
-    source.loadKeys(first + kBlockKeys, tokens, panels.keys(1));
-  source.loadValues(first, tokens, panels.values(0));
+  if (block + kBlockKeys < tokens.end)
+    source.loadKeys(block + kBlockKeys, tokens,
+                    panels.keys(block + kBlockKeys));
+  source.loadValues(block, tokens, panels.values(block));
   endCopies();
   waitCopies<1>();
   publishShared();
@@ -328,34 +378,36 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
   BlockWeights weights;
   float correction[2];
   beginProducts();
-  beginScores<P>(panels, group, 0, scores);
+  beginScores<P>(panels.queries, kBlockQueries, firstRow, panels.keys(block),
+                 scores);
   endProducts();
   waitProducts<0>();
   settle(scores);
-  softmax.add(first, lane, scores, correction);
+  softmax.add(block, lane, scores, correction);
   roundWeights(scores, weights);
-  int buffer = 0; // of the values of `block`
-  int block = first;
-  // At the top of a round every thread is done with the keys of `block` and
-  // the values before them; the values of `block` and the keys behind them are
-  // under way.
-  for (; block + kBlockKeys < tokens.end; block += kBlockKeys, buffer ^= 1) {
+  // At the top of a round `next` is the block whose scores it multiplies: every
+  // thread is done with the keys of the block before and with the values before
+  // those; the keys of `next` and the values before them are under way.
+  int next = block + kBlockKeys;
+  for (; next < tokens.end; next += kBlockKeys) {
     waitCopies<0>();
     publishShared();
     __syncthreads();
     settleOutputs<P>(out);
     beginProducts();
-    beginScores<P>(panels, group, buffer ^ 1, scores);
+    beginScores<P>(panels.queries, kBlockQueries, firstRow, panels.keys(next),
+                   scores);
     endProducts();
-    beginOutputs<P>(panels, buffer, weights, out);
+    beginAllOutputs<P>(weights, panels.values(next - kBlockKeys), out);
     endProducts();
-    if (block + 2 * kBlockKeys < tokens.end)
-      source.loadKeys(block + 2 * kBlockKeys, tokens, panels.keys(buffer));
-    source.loadValues(block + kBlockKeys, tokens, panels.values(buffer ^ 1));
+    if (next + kBlockKeys < tokens.end)
+      source.loadKeys(next + kBlockKeys, tokens,
+                      panels.keys(next + kBlockKeys));
+    source.loadValues(next, tokens, panels.values(next));
     endCopies();
     waitProducts<1>();
     settle(scores);
-    softmax.add(block + kBlockKeys, lane, scores, correction);
+    softmax.add(next, lane, scores, correction);
     waitProducts<0>();
     settle(scores); // the registers of the older weights are free from here
     settleOutputs<P>(out);
@@ -367,7 +419,7 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
   __syncthreads();
   settleOutputs<P>(out);
   beginProducts();
-  beginOutputs<P>(panels, buffer, weights, out);
+  beginAllOutputs<P>(weights, panels.values(next - kBlockKeys), out);
   endProducts();
   waitProducts<0>();
   settleOutputs<P>(out);
@@ -381,16 +433,15 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
 template <int P, typename Source>
 __device__ inline void attendQueries(const Source& source) {
   const int lane = threadIdx.x % kWarpLanes;
-  const int row = threadIdx.x / kWarpLanes * 16 + lane / 4;
   const SeenTokens tokens = seenByAny(source, lane);
-  RunningSoftmax<Source> softmax(source, row);
+  RunningSoftmax<Source> softmax(source);
   Outputs<P> out = {};
   if (tokens.end > 0)
     attendBlocks<P>(source, tokens, softmax, out);
   const int D = static_cast<int>(source.a.D);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int query = row + half * 8;
+    const int query = queryOfThread(half);
     const float sum = sumOfLanes(softmax.sum[half], 4);
     if (query >= source.queries.count)
       continue;

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -60,6 +61,8 @@ struct CudaLaunchShape {
   /// waited for the launch before it (griddepcontrol.wait): may be launched
   /// programmatically behind a launch that writes neither.
   bool mayBeginEarly = false;
+  /// A launch that comes first, with the same words and scratch.
+  std::shared_ptr<const CudaLaunchShape> before = nullptr;
 
   int64_t rowTiles() const {
     return rowTile > 0 ? (rows + rowTile - 1) / rowTile : 1;

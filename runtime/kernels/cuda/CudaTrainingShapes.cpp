@@ -79,12 +79,31 @@ int64_t rowsOfTiles(int64_t sequences, int64_t R, int64_t tile) {
   return sequences * roundUpTo(R, tile);
 }
 
+/// Bytes of `heads` heads of each row, rounded to bf16 (AttentionRound.cuh).
+int64_t roundedBytes(int64_t rows, int64_t heads, int64_t D) {
+  return rows * heads * roundUpTo(D, 8) * 2;
+}
+
+/// The launch that rounds `rows` rows before `shape` is launched: a block each.
+std::shared_ptr<const CudaLaunchShape>
+roundingShape(const CudaLaunchShape& shape, const char* symbol, int64_t rows) {
+  auto rounding = std::make_shared<CudaLaunchShape>(shape);
+  rounding->symbol = symbol;
+  rounding->rows = rows;
+  rounding->cols = rounding->rowTile = rounding->colTile = 1;
+  rounding->threads = 256;
+  rounding->sharedBytes = 0;
+  return rounding;
+}
+
 absl::Status shapeAttentionRows(const CudaKernelInfo& kernel,
                                 const AttentionRowsArgs& a,
                                 CudaFeatures features, CudaLaunchShape& shape) {
   shape.cols = a.H;
   if (isBf16(a.dtype)) {
     shapeBf16Attention(a.D, features, shape);
+    if (features.hasWgmma)
+      shape.before = roundingShape(shape, "attention_rows_round", a.rows);
   } else {
     shape.sharedBytes = (16 * a.D + 32 * (a.D + 1) + 32 * a.D + 16 * 33) * 4;
   }
@@ -96,9 +115,22 @@ absl::Status shapeAttentionRows(const CudaKernelInfo& kernel,
 /// query heads (gradients of queries).
 absl::Status shapeAttentionGradient(const CudaKernelInfo& kernel,
                                     const AttentionGradientArgs& a,
+                                    CudaFeatures features,
                                     CudaLaunchShape& shape) {
   shape.cols = a.KV + a.H;
-  if (isBf16(a.dtype)) {
+  if (isBf16(a.dtype) && features.hasWgmma) {
+    const int64_t P = paddedHead(a.D);
+    shape.file = "AttentionGradientWgmma";
+    shape.symbol = absl::StrCat("attention_gradient_wgmma_", P);
+    shape.rowTile = P == 256 ? 64 : 128;
+    shape.threads = 256;
+    // Own rows and two blocks of others, of two kinds each, numbers of
+    // queries, and room to begin at a multiple of 1024.
+    shape.sharedBytes =
+        (2 * shape.rowTile + 4 * 64) * P * 2 + 2 * 3 * 64 * 4 + 1024;
+    shape.before =
+        roundingShape(shape, "attention_gradient_round", a.sequences * a.R);
+  } else if (isBf16(a.dtype)) {
     const int64_t P = paddedHead(a.D);
     shape.file = "AttentionGradientBf16";
     shape.symbol = absl::StrCat("attention_gradient_bf16_", P);
@@ -125,8 +157,9 @@ void shapeBf16Attention(int64_t D, CudaFeatures features,
     absl::StrAppend(&shape.symbol, "_wgmma_", P);
     shape.rowTile = 128;
     shape.threads = 256;
-    // Queries, two blocks of 64 keys and of values, and where panels begin.
-    shape.sharedBytes = (128 + 4 * 64) * P * 2 + 1024;
+    // Queries, two blocks of 64 keys and of values, what the block works on,
+    // and room to begin at a multiple of 1024.
+    shape.sharedBytes = (128 + 4 * 64) * P * 2 + 32 + 1024;
     return;
   }
   shape.file += "Bf16";
@@ -174,7 +207,7 @@ absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
                               features, shape);
   } else if (name == "attention_gradient") {
     return shapeAttentionGradient(
-        kernel, readArgs<AttentionGradientArgs>(words), shape);
+        kernel, readArgs<AttentionGradientArgs>(words), features, shape);
   }
   if (!isRowMajor(layout))
     return noCudaForm(name, "reads and writes weights by rows only");
@@ -182,6 +215,17 @@ absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
 }
 
 int64_t trainingScratchBytes(std::string_view kernel, const uint64_t* words) {
+  if (kernel == "attention_rows") { // on a GPU with wgmma
+    const auto a = readArgs<AttentionRowsArgs>(words);
+    return isBf16(a.dtype) ? 2 * roundedBytes(a.rows, a.KV, a.D) : 0;
+  }
+  if (kernel == "attention_gradient") { // on a GPU with wgmma
+    const auto a = readArgs<AttentionGradientArgs>(words);
+    const int64_t rows = a.sequences * a.R;
+    return isBf16(a.dtype) ? 2 * roundedBytes(rows, a.H + a.KV, a.D) +
+                                 rows * a.H * int64_t{sizeof(float)}
+                           : 0;
+  }
   if (kernel != "sum_rows")
     return 0;
   const auto a = readArgs<SumRowsArgs>(words);

@@ -140,15 +140,21 @@ void expectAgreement(const Shape& s, DType dtype) {
         << "wgmma " << features.hasWgmma;
     EXPECT_TRUE(cudaOut.guardsHold() && cudaLogSum.guardsHold());
   }
-  testing::useFeatures({});
   Results cpu = gradientOf(p, false, out.data(), logSum.data());
-  Results cuda = gradientOf(p, true, out.data(), logSum.data());
-  EXPECT_LT(testing::relativeError(cuda.dq.values(), cpu.dq.values()),
-            p.bound());
-  EXPECT_LT(testing::relativeError(cuda.dk.values(), cpu.dk.values()),
-            p.bound());
-  EXPECT_LT(testing::relativeError(cuda.dv.values(), cpu.dv.values()),
-            p.bound());
+  for (CudaFeatures features : testing::featuresToTry()) {
+    testing::useFeatures(features);
+    SCOPED_TRACE(features.hasWgmma ? "with wgmma" : "without wgmma");
+    Results cuda = gradientOf(p, true, out.data(), logSum.data());
+    EXPECT_LT(testing::relativeError(cuda.dq.values(), cpu.dq.values()),
+              p.bound());
+    EXPECT_LT(testing::relativeError(cuda.dk.values(), cpu.dk.values()),
+              p.bound());
+    EXPECT_LT(testing::relativeError(cuda.dv.values(), cpu.dv.values()),
+              p.bound());
+    EXPECT_TRUE(cuda.dq.guardsHold() && cuda.dk.guardsHold() &&
+                cuda.dv.guardsHold());
+  }
+  testing::useFeatures({});
 }
 
 TEST(CudaAttentionGradient, oneAndSeveralSequences) {
@@ -167,6 +173,14 @@ TEST(CudaAttentionGradient, oddAndWideHeads) {
     expectAgreement({1, 66, 2, 1, 128}, dtype);
     expectAgreement({1, 21, 1, 1, 256}, dtype);
   }
+}
+
+// More than one tile of own rows, more than two blocks of others.
+TEST(CudaAttentionGradient, manyTiles) {
+  expectAgreement({1, 200, 2, 1, 64}, DType::BF16);
+  expectAgreement({1, 140, 1, 1, 128}, DType::BF16);
+  expectAgreement({1, 130, 1, 1, 256}, DType::BF16);
+  expectAgreement({1, 330, 2, 1, 32, true, 50, 20.0}, DType::BF16);
 }
 
 TEST(CudaAttentionGradient, groupsOfHeads) {

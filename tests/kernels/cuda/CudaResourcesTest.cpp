@@ -150,9 +150,11 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
   }
   // What only one architecture has.
   for (const char* kernel :
-       {"attention_wgmma_64", "attention_wgmma_128", "attention_wgmma_256",
-        "attention_rows_wgmma_64", "attention_rows_wgmma_128",
-        "attention_rows_wgmma_256"})
+       {"attention_rows_round", "attention_wgmma_64", "attention_wgmma_128",
+        "attention_wgmma_256", "attention_rows_wgmma_64",
+        "attention_rows_wgmma_128", "attention_rows_wgmma_256",
+        "attention_gradient_round", "attention_gradient_wgmma_64",
+        "attention_gradient_wgmma_128", "attention_gradient_wgmma_256"})
     expectNoLocalMemory(report, kernel, {"sm_90a"});
 }
 

@@ -23,8 +23,11 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                                   use(unstack) use(sample) use(rope_table)
 #define LLMRT_EMULATED_WGMMA(use)                                              \
   use(attention_wgmma_64) use(attention_wgmma_128) use(attention_wgmma_256)    \
-      use(attention_rows_wgmma_64) use(attention_rows_wgmma_128)               \
-          use(attention_rows_wgmma_256)
+      use(attention_rows_round) use(attention_rows_wgmma_64)                   \
+          use(attention_rows_wgmma_128) use(attention_rows_wgmma_256)          \
+              use(attention_gradient_round) use(attention_gradient_wgmma_64)   \
+                  use(attention_gradient_wgmma_128)                            \
+                      use(attention_gradient_wgmma_256)
 
 #define LLMRT_EMULATED_PRODUCTS(use)                                           \
   use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
@@ -126,6 +129,10 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
   auto* scratch = reinterpret_cast<uint8_t*>(memory.data()) + kCudaCounterBytes;
   auto* end = reinterpret_cast<uint8_t*>(memory.data() + memory.size());
   std::fill(scratch, end, kPoison);
+  if (shape->before)
+    if (std::string error = runCudaForm(*shape->before, words, scratch);
+        !error.empty())
+      return error;
   if (std::string error = runCudaForm(*shape, words, scratch); !error.empty())
     return error;
   if (std::any_of(reinterpret_cast<uint8_t*>(memory.data()), scratch,

@@ -34,6 +34,8 @@ namespace llmrt::cuda {
 
 uint32_t sharedAddress(const void* p);
 
+inline float reciprocalApproximately(float x) { return 1.0f / x; }
+
 void copyAsync16(void* to, const void* from, bool isThere);
 void endCopies();
 void waitForCopies(int pending);
