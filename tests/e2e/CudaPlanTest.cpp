@@ -260,7 +260,7 @@ TEST_F(CudaPlan, RefusesBlocksThatNobodyCanRead) {
                          const std::string& what) {
     SCOPED_TRACE(arguments);
     ToolEnd end = workspace_.run("llmc compile " + arguments + " -o plan.fb");
-    EXPECT_EQ(end.status, 1);
+    EXPECT_NE(end.status, 0);
     EXPECT_THAT(end.errors, HasSubstr(code));
     EXPECT_THAT(end.errors, HasSubstr(what));
     EXPECT_FALSE(workspace_.exists("plan.fb"));
