@@ -183,14 +183,21 @@ template <typename W, int M, int R>
 __device__ inline void appendByLanes(const LinearRopeAppendArgs& a,
                                      const PairTile& tile, float* shared,
                                      uint8_t* scratch) {
-  // The tile waits in shared memory: registers are for the products.
-  __shared__ PairTile kept;
-  if (threadIdx.x == 0)
-    kept = tile;
-  const BlockSums sums = productsByLanes<W, M, R>(
-      a.in, tile.row, 2 * tile.numPairs, shared,
-      [&](int slot) { return weightAt(a, tile, slot); });
-  finish(a, kept, sums, scratch);
+  auto products = [&] {
+    return productsByLanes<W, M, R>(
+        a.in, tile.row, 2 * tile.numPairs, shared,
+        [&](int slot) { return weightAt(a, tile, slot); });
+  };
+  if constexpr (M <= 4) {
+    finish(a, tile, products(), scratch);
+  } else {
+    // Registers are for the products: the tile waits in shared memory.
+    __shared__ PairTile kept;
+    if (threadIdx.x == 0)
+      kept = tile;
+    const BlockSums sums = products();
+    finish(a, kept, sums, scratch);
+  }
 }
 
 /// M rows times weights in one of two formats.
