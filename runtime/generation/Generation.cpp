@@ -259,12 +259,14 @@ absl::Status Generation::checkTokens(absl::Span<const int32_t> tokens) const {
     return makeError(ErrorCode::PromptEmpty, "there is no token to score",
                      "give at least one");
   if (static_cast<int64_t>(tokens.size()) > contextTokens_)
-    return makeError(ErrorCode::PromptTooLong,
-                     absl::StrCat(tokens.size(),
-                                  " tokens, and a sequence of "
-                                  "this plan holds ",
-                                  contextTokens_),
-                     "give fewer, or compile the plan with a larger --seq");
+    return makeError(
+        ErrorCode::PromptTooLong,
+        absl::StrCat(tokens.size(),
+                     " tokens, and a sequence of "
+                     "this plan holds ",
+                     contextTokens_),
+        "give fewer, or compile the plan with a larger --seq, up to the "
+        "model's context");
   for (int32_t id : tokens)
     if (id < 0 || id >= plan_.model()->vocab_size())
       return makeError(ErrorCode::TokenOutOfRange,

@@ -49,12 +49,14 @@ absl::Status Scheduler::checkRequest(const GenerationRequest& request) const {
                      absl::StrCat("prompt ", request.index, " has no token"),
                      "give at least one character");
   if (numTokens >= options_.contextTokens && request.maxNewTokens > 0)
-    return makeError(
-        ErrorCode::PromptTooLong,
-        absl::StrCat("prompt ", request.index, " has ", numTokens,
-                     " tokens, and a sequence of this plan holds ",
-                     options_.contextTokens, " with its completion"),
-        "shorten the prompt, or compile the plan with a larger --seq");
+    return makeError(ErrorCode::PromptTooLong,
+                     absl::StrCat("prompt ", request.index, " has ", numTokens,
+                                  " tokens, and a sequence of this plan holds ",
+                                  options_.contextTokens,
+                                  " with its completion"),
+                     "shorten the prompt, or compile the plan with a larger "
+                     "--seq, up to the "
+                     "model's context");
   for (int32_t id : request.prompt)
     if (id < 0 || id >= options_.vocabSize)
       return makeError(ErrorCode::TokenOutOfRange,

@@ -102,13 +102,6 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   options.microbatches = line.microbatches;
   options.virtualStages = virtualStages;
   constexpr int64_t kDefaultMostTokens = 4096;
-  if (line.mode == "infer" && options.seq > 0 && line.seq > options.seq)
-    return makeError(
-        ErrorCode::BadOptionValue,
-        llvm::formatv("--seq={0} for a model with a context of {1} tokens",
-                      line.seq, options.seq)
-            .str(),
-        llvm::formatv("use at most {0}", options.seq).str());
   options.seq =
       line.seq > 0 ? line.seq : std::min(options.seq, kDefaultMostTokens);
   if (options.seq == 0)
@@ -128,6 +121,15 @@ absl::Status recordOptions(ModuleOp module, const CommandLine& line) {
   dist::MeshOp::create(builder, module.getLoc(), "mesh",
                        builder.getStrArrayAttr(names), sizes);
   return absl::OkStatus();
+}
+
+/// llmrt ends sequences at the model's context, whatever a plan has room for.
+void noteShortContext(ModuleOp module, const CommandLine& line) {
+  int64_t context = Options::read(module).seq;
+  if (line.mode == "infer" && context > 0 && line.seq > context && !line.quiet)
+    llvm::errs() << "llmc: note: --seq=" << line.seq
+                 << " for a model with a context of " << context
+                 << " tokens: sequences end there\n";
 }
 
 /// The plan that other options would give, without code and dumps.
@@ -178,6 +180,7 @@ absl::Status compile(const CommandLine& line, MLIRContext& context) {
         return compileTrial(*model, other);
       };
     }
+    noteShortContext(*module, line);
     LLMRT_RETURN_IF_ERROR(recordOptions(*module, line));
   }
   request.disabled = line.disabled;

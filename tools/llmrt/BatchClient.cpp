@@ -69,13 +69,15 @@ absl::Status BatchClient::checkLines(int64_t contextTokens) {
                                        line.number, ")"));
     auto numTokens = static_cast<int64_t>(prompt->ids.size());
     if (numTokens >= contextTokens)
-      return makeError(ErrorCode::PromptTooLong,
-                       absl::StrCat(options_.promptsPath, ": line ",
-                                    line.number, " has ", numTokens,
-                                    " tokens, and a sequence of this plan "
-                                    "holds ",
-                                    contextTokens, " with its completion"),
-                       "shorten it, or compile the plan with a larger --seq");
+      return makeError(
+          ErrorCode::PromptTooLong,
+          absl::StrCat(options_.promptsPath, ": line ", line.number, " has ",
+                       numTokens,
+                       " tokens, and a sequence of this plan "
+                       "holds ",
+                       contextTokens, " with its completion"),
+          "shorten it, or compile the plan with a larger --seq, up to the "
+          "model's context");
     if (isInterruptRequested())
       break;
   }

@@ -103,12 +103,13 @@ absl::StatusOr<RunEnd> measure(const BenchOptions& options, RankZero& rankZero,
                                Measurement& result) {
   int64_t numTokens = options.numPromptTokens + options.numDecodeTokens + 1;
   if (numTokens > rankZero.generation.contextTokens())
-    return makeError(ErrorCode::PromptTooLong,
-                     absl::StrCat("--prompt-tokens and --decode-tokens make ",
-                                  numTokens,
-                                  " tokens, and a sequence of this plan holds ",
-                                  rankZero.generation.contextTokens()),
-                     "give fewer, or compile the plan with a larger --seq");
+    return makeError(
+        ErrorCode::PromptTooLong,
+        absl::StrCat("--prompt-tokens and --decode-tokens make ", numTokens,
+                     " tokens, and a sequence of this plan holds ",
+                     rankZero.generation.contextTokens()),
+        "give fewer, or compile the plan with a larger --seq, up to the "
+        "model's context");
   result.startSeconds = secondsSinceStart();
   result.planSeconds = rankZero.times.planRead;
   result.comm = rankZero.comm;
