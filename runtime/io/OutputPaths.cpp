@@ -75,7 +75,7 @@ absl::Status checkOutputPaths(absl::Span<const OutputPath> outputs,
     for (const std::string& input : inputs)
       if (reads(input, output.path))
         return makeError(ErrorCode::OptionsContradict,
-                         absl::StrCat(output.option, "=", output.path,
+                         absl::StrCat(output.option, " ", output.path,
                                       " would replace a file that this "
                                       "command reads"),
                          "write to another file");

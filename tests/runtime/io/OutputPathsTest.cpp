@@ -56,7 +56,7 @@ TEST_F(OutputPaths, RefusesWhatIsRead) {
         "model/model.safetensors", "model/config.json"})
     EXPECT_THAT(message({{"--output", at(name)}}),
                 testing::AllOf(testing::HasSubstr("LLMC-E0106"),
-                               testing::HasSubstr("--output=" + at(name))));
+                               testing::HasSubstr("--output " + at(name))));
 }
 
 TEST_F(OutputPaths, RefusesOneFileForTwo) {
