@@ -8,6 +8,7 @@
 // decides, not the bodies of generated kernels.
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/ProductChains.h"
 #include "compiler/passes/RopeTables.h"
 #include "compiler/passes/WeightStorage.h"
 #include "runtime/kernels/KernelAbi.h"
@@ -22,32 +23,12 @@ namespace {
 
 /// What the kernels take: runtime/kernels/Kernels.def.
 constexpr int64_t kMostRows = 16;
-constexpr int64_t kAccessBytes = 16;
 constexpr int64_t kRootMeanSquare = 1, kLayer = 2;
-
-RankedTensorType tensorType(Value v) {
-  return cast<RankedTensorType>(v.getType());
-}
-
-int64_t width(Value v) { return tensorType(v).getShape().back(); }
-
-bool isReal32(Value v) { return tensorType(v).getElementType().isF32(); }
-
-/// The one op that reads a value, if it is of this kind.
-template <typename Op>
-Op onlyReader(Value v) {
-  return v.hasOneUse() ? dyn_cast<Op>(*v.user_begin()) : Op();
-}
 
 /// True for a product that the kernels take: few rows, whole 16-byte accesses.
 bool isSuited(llm::LinearOp op) {
-  auto weight = tensorType(op.getWeight());
-  int64_t bits = weight.getElementTypeBitWidth();
   return tensorType(op.getResult()).getDimSize(0) <= kMostRows &&
-         isReal32(op.getX()) && isReal32(op.getResult()) &&
-         (weight.getElementType().isF32() ||
-          weight.getElementType().isBF16()) &&
-         weight.getDimSize(1) * bits % (8 * kAccessBytes) == 0;
+         readsWholeAccesses(op);
 }
 
 /// A product and the bias behind it.

@@ -7,6 +7,7 @@
 // with those (merge-linears).
 #include "compiler/passes/Launches.h"
 #include "compiler/passes/Passes.h"
+#include "compiler/passes/ProductChains.h"
 #include "compiler/passes/WeightStorage.h"
 
 using namespace mlir;
@@ -19,21 +20,6 @@ namespace {
 
 /// More rows than those of fuse-few-row-products.
 constexpr int64_t kFewestRows = 17;
-constexpr int64_t kAccessBytes = 16;
-
-RankedTensorType tensorType(Value v) {
-  return cast<RankedTensorType>(v.getType());
-}
-
-int64_t width(Value v) { return tensorType(v).getShape().back(); }
-
-bool isReal32(Value v) { return tensorType(v).getElementType().isF32(); }
-
-/// The one op that reads a value, if it is of this kind.
-template <typename Op>
-Op onlyReader(Value v) {
-  return v.hasOneUse() ? dyn_cast<Op>(*v.user_begin()) : Op();
-}
 
 bool isOnlyLinearOfItsRows(llm::LinearOp op) {
   return llvm::all_of(op.getX().getUsers(), [&](Operation* user) {
@@ -44,15 +30,9 @@ bool isOnlyLinearOfItsRows(llm::LinearOp op) {
 /// True for a product that the kernel takes: many rows, whole 16-byte accesses,
 /// a weight that is not held in blocks (the library takes none).
 bool isSuited(llm::LinearOp op) {
-  auto weight = tensorType(op.getWeight());
-  int64_t bits = weight.getElementTypeBitWidth();
   return tensorType(op.getResult()).getRank() == 2 &&
          tensorType(op.getResult()).getDimSize(0) >= kFewestRows &&
-         isReal32(op.getX()) && isReal32(op.getResult()) &&
-         !paramInBlocks(op.getWeight()) &&
-         (weight.getElementType().isF32() ||
-          weight.getElementType().isBF16()) &&
-         weight.getDimSize(1) * bits % (8 * kAccessBytes) == 0 &&
+         readsWholeAccesses(op) && !paramInBlocks(op.getWeight()) &&
          isOnlyLinearOfItsRows(op);
 }
 
