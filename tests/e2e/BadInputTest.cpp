@@ -324,6 +324,21 @@ TEST_F(BadInput, ModelText) {
   }
 }
 
+TEST_F(BadInput, OptionsThatDoNothing) {
+  run("llmc compile model.mlir -o plan.fb --seq=64");
+  const std::string logits = "llmrt run plan.fb --weights=random:1 --tokens=1 "
+                             "--output-logits=out.npy ";
+  for (const char* option : {"--temperature=1", "--top-k=2", "--top-p=0.5",
+                             "--seed=1", "--max-new-tokens=3"})
+    expectError(logits + option, "LLMC-E0106");
+  expectError("llmrt run plan.fb --weights=random:1 --prompt=x "
+              "--logits-entry=decode",
+              "LLMC-E0106");
+  expectError(logits + "--threads=0", "LLMC-E0102");
+  expectError(logits + "--chunk=0", "LLMC-E0102");
+  expectError("llmc explain plan.fb ''", "LLMC-E0102");
+}
+
 TEST_F(BadInput, PromptLines) {
   run("llmc compile model.mlir -o plan.fb --seq=64");
   for (const std::string line :

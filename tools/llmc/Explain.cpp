@@ -210,6 +210,9 @@ int runExplain(const CommandLine& line) {
   if (!open.ok())
     return fail(open.status());
   const std::string& what = line.positional[1];
+  if (what.empty())
+    return fail(makeError(ErrorCode::BadOptionValue, "an empty name",
+                          "give memory, communication or a name"));
   absl::StatusOr<std::string> text;
   if (what == "memory")
     text = explainMemory(open->plan());

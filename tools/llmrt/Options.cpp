@@ -20,6 +20,12 @@ namespace {
 constexpr const char* kInference = "Generating (plans of --mode=infer)";
 constexpr const char* kText = "Text";
 
+/// Options that say how tokens are generated, which --tokens does not do.
+bool isOfGeneration(absl::string_view name) {
+  return name == "--max-new-tokens" || name == "--temperature" ||
+         name == "--top-k" || name == "--top-p" || name == "--seed";
+}
+
 // CLI11 takes 010 for eight, and what does not fit for the largest number.
 std::string makeDecimal(std::string& text) {
   int64_t value = 0;
@@ -156,8 +162,9 @@ absl::Status contradiction(const std::string& what, const std::string& advice) {
 }
 
 absl::Status checkSession(const SessionOptions& session) {
-  if (session.numThreads < 0 || session.numThreads > 4096)
-    return badValue(absl::StrCat("--threads=", session.numThreads),
+  const int threads = session.numThreads.value_or(1);
+  if (threads < 1 || threads > 4096)
+    return badValue(absl::StrCat("--threads=", threads),
                     "give a number from 1 to 4096, or leave it out");
   if (!(session.timeoutSeconds > 0) || session.timeoutSeconds > 1e7)
     return badValue(absl::StrCat("--timeout=", session.timeoutSeconds),
@@ -171,8 +178,8 @@ absl::Status checkSession(const SessionOptions& session) {
     return badValue(
         absl::StrCat("--simulated-latency=", session.link.latencySeconds),
         "give seconds from 0 to 60");
-  if (session.chunkTokens < 0)
-    return badValue(absl::StrCat("--chunk=", session.chunkTokens),
+  if (session.chunkTokens.value_or(1) < 1)
+    return badValue(absl::StrCat("--chunk=", *session.chunkTokens),
                     "give a positive number of tokens");
   return absl::OkStatus();
 }
@@ -316,6 +323,9 @@ void findModeOptions(const CLI::App& run, RunOptions& options) {
       options.inferenceOption = name;
     if (isTrainingGroup(option->get_group()) && options.trainingOption.empty())
       options.trainingOption = name;
+    if (isOfGeneration(name) && options.generationOption.empty())
+      options.generationOption = name;
+    options.hasLogitsEntry |= name == "--logits-entry";
     if (isPreferenceGroup(option->get_group()))
       options.training.preferenceOption = name;
   }
@@ -352,6 +362,13 @@ absl::Status checkRunOptions(const RunOptions& options) {
   if (options.tokens.empty() != options.logitsPath.empty())
     return contradiction("--tokens and --output-logits belong together",
                          "give both");
+  if (!options.tokens.empty() && !options.generationOption.empty())
+    return contradiction(
+        absl::StrCat(options.generationOption, " with --tokens"),
+        "the logits of given tokens are wanted: nothing is generated");
+  if (options.tokens.empty() && options.hasLogitsEntry)
+    return contradiction("--logits-entry without --tokens",
+                         "give the tokens whose logits are wanted");
   if (!options.outputPath.empty() && options.promptsPath.empty())
     return contradiction("--output takes the results of --prompts",
                          "give --prompts, or redirect standard output");

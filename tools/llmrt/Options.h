@@ -39,7 +39,9 @@ struct RunOptions {
   // The first option given that belongs to one mode alone; "" if none.
   std::string trainingOption;
   std::string inferenceOption;
-  std::string commandLine; // as typed, for checkpoints
+  std::string generationOption; // the first one given, likewise
+  bool hasLogitsEntry = false;  // --logits-entry is given
+  std::string commandLine;      // as typed, for checkpoints
 };
 
 struct ExportOptions {

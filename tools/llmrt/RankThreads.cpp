@@ -30,15 +30,16 @@ int numUsableCpus() {
   return std::max(1, CPU_COUNT(&cpus));
 }
 
-absl::StatusOr<int> agreeOnThreads(Communicator& all, int wanted) {
+absl::StatusOr<int> agreeOnThreads(Communicator& all,
+                                   std::optional<int> wanted) {
   Place own{};
   gethostname(own.host, sizeof(own.host) - 1);
   sched_getaffinity(0, sizeof(own.cpus), &own.cpus);
   std::vector<Place> places(all.size());
   LLMRT_RETURN_IF_ERROR(
       all.allGather(&own, places.data(), sizeof(Place), kTag));
-  if (wanted > 0)
-    return wanted;
+  if (wanted)
+    return *wanted;
   int sharers = 0;
   for (const Place& other : places) {
     cpu_set_t both;

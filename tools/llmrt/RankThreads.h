@@ -5,14 +5,17 @@
 
 #include "runtime/comm/Communicator.h"
 
+#include <optional>
+
 namespace llmrt {
 
 /// Returns how many CPUs this process may use.
 int numUsableCpus();
 
-/// Returns `wanted` if it is positive; else the CPUs of this process divided by
+/// Returns `wanted` if there is one; else the CPUs of this process divided by
 /// the processes of this host that may use any of them. Collective over the
 /// processes of a job.
-absl::StatusOr<int> agreeOnThreads(Communicator& all, int wanted);
+absl::StatusOr<int> agreeOnThreads(Communicator& all,
+                                   std::optional<int> wanted);
 
 } // namespace llmrt

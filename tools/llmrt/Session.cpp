@@ -68,7 +68,7 @@ absl::StatusOr<RunEnd> runOnRank(const RankTask& task, Fabric& fabric,
     return (*task.bodies.everyRank)(context);
   }
   GenerationOptions options;
-  options.chunkTokens = task.options.chunkTokens;
+  options.chunkTokens = task.options.chunkTokens.value_or(0);
   LLMRT_ASSIGN_OR_RETURN(
       std::unique_ptr<Generation> generation,
       Generation::create(task.plan, executor, fabric, options));
@@ -442,9 +442,8 @@ SessionEnd runBodies(const SessionOptions& options, const LaunchInfo& launch,
   if (options.prepareRankZero)
     if (auto status = options.prepareRankZero(); !status.ok())
       return fail(status);
-  int threads = options.numThreads > 0
-                    ? options.numThreads
-                    : std::max(1, numUsableCpus() / numRanks(*plan->plan));
+  const int threads = options.numThreads.value_or(
+      std::max(1, numUsableCpus() / numRanks(*plan->plan)));
   RankTask task{*plan->plan, options, *weights, threads, bodies, {}};
   task.times.planRead = secondsSinceStart();
   SessionEnd end = runThreads(std::move(task));

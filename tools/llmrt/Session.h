@@ -11,6 +11,7 @@
 #include "runtime/generation/Generation.h"
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,16 +20,16 @@ namespace llmrt {
 struct SessionOptions {
   std::string planPath;
   std::vector<std::string> weights; // [SET=]PATH or [SET=]random:SEED
-  int numThreads = 0;        // of each rank; 0: all cores over local ranks
-  std::string comm = "auto"; // "local", "mpi"
+  std::optional<int> numThreads;    // of each rank; all cores over local ranks
+  std::string comm = "auto";        // "local", "mpi"
   double timeoutSeconds = 300;
-  SimulatedLink link; // between ranks that are threads
-  int64_t chunkTokens = 0;
-  std::string graphs = "auto"; // "off": ExecutorOptions::usesGraphs
-  std::string tuningCache;     // as tuningCachePath() takes it
-  bool keepsTimeline = false;  // fills SessionEnd::timelines
-  bool checksMemory = false;   // ExecutorOptions::checkMemory
-  bool reportsMemory = false;  // fills SessionEnd::memory
+  SimulatedLink link;                 // between ranks that are threads
+  std::optional<int64_t> chunkTokens; // what the plan was compiled for
+  std::string graphs = "auto";        // "off": ExecutorOptions::usesGraphs
+  std::string tuningCache;            // as tuningCachePath() takes it
+  bool keepsTimeline = false;         // fills SessionEnd::timelines
+  bool checksMemory = false;          // ExecutorOptions::checkMemory
+  bool reportsMemory = false;         // fills SessionEnd::memory
   /// Runs on rank 0 before the ranks start; its error is an error of all of
   /// them.
   std::function<absl::Status()> prepareRankZero;
