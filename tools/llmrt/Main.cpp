@@ -8,6 +8,7 @@
 #include "tools/llmrt/Commands.h"
 #include "tools/llmrt/Interrupt.h"
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 
@@ -114,6 +115,7 @@ int mainOfTool(int argc, char** argv) {
         return exitStatusOfUsage(status);
     return exitStatusOfUsage(makeParseError(error, app));
   }
+  findModeOptions(*run, runOptions);
   const CLI::App& command = *app.get_subcommands().front();
   absl::Status usage = checkNoOptionIsAValue(command, arguments);
   if (usage.ok())
@@ -122,7 +124,6 @@ int mainOfTool(int argc, char** argv) {
     usage = checkCpuLevelVariable();
   if (usage.ok() && run->parsed())
     usage = checkRunOptions(runOptions);
-  findModeOptions(*run, runOptions);
   runOptions.commandLine = absl::StrJoin(argv, argv + argc, " ");
   if (usage.ok() && bench->parsed())
     usage = checkBenchOptions(benchOptions);
