@@ -54,22 +54,33 @@ __global__ void __launch_bounds__(kPeerSumThreads)
   cuda::sumOverPeers<Element>(call);
 }
 
+/// Returns what a launch says. Errors of earlier calls, which said them
+/// themselves, are still kept by the library: this forgets them.
+template <typename Launch>
+int resultOf(const Launch& launch) {
+  (void)cudaGetLastError();
+  launch();
+  return cudaGetLastError();
+}
+
 } // namespace
 
 int launchSumOverPeers(void* stream, const PeerSumCall& call) {
   auto* on = static_cast<cudaStream_t>(stream);
   const int grid = peerSumBlocks(call);
-  if (call.isBf16)
-    peerSum<cuda::BF16><<<grid, kPeerSumThreads, 0, on>>>(call);
-  else
-    peerSum<float><<<grid, kPeerSumThreads, 0, on>>>(call);
-  return cudaGetLastError();
+  return resultOf([&] {
+    if (call.isBf16)
+      peerSum<cuda::BF16><<<grid, kPeerSumThreads, 0, on>>>(call);
+    else
+      peerSum<float><<<grid, kPeerSumThreads, 0, on>>>(call);
+  });
 }
 
 int launchMark(void* stream, uint64_t* word, uint32_t* count, uint32_t number) {
-  markProgress<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>(word, count,
-                                                               number);
-  return cudaGetLastError();
+  return resultOf([&] {
+    markProgress<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>(word, count,
+                                                                 number);
+  });
 }
 
 int launchAddInRankOrder(void* stream, void* out, const void* const* blocks,
@@ -83,13 +94,14 @@ int launchAddInRankOrder(void* stream, void* out, const void* const* blocks,
   auto grid =
       static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
   auto* on = static_cast<cudaStream_t>(stream);
-  if (isBf16)
-    addInRankOrder<<<grid, kThreads, 0, on>>>(static_cast<__nv_bfloat16*>(out),
-                                              all, numBlocks, numElements);
-  else
-    addInRankOrder<<<grid, kThreads, 0, on>>>(static_cast<float*>(out), all,
-                                              numBlocks, numElements);
-  return cudaGetLastError();
+  return resultOf([&] {
+    if (isBf16)
+      addInRankOrder<<<grid, kThreads, 0, on>>>(
+          static_cast<__nv_bfloat16*>(out), all, numBlocks, numElements);
+    else
+      addInRankOrder<<<grid, kThreads, 0, on>>>(static_cast<float*>(out), all,
+                                                numBlocks, numElements);
+  });
 }
 
 } // namespace llmrt

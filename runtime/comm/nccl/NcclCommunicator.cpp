@@ -26,9 +26,9 @@ DataType dataTypeOf(DType dtype) {
   return dtype == DType::BF16 ? kBfloat16 : kFloat32;
 }
 
-/// The first failure of several calls.
+/// The first failure of several calls; one that is still under way is none.
 void keepFirst(Result& first, Result result) {
-  if (first == kSuccess)
+  if (first == kSuccess || (first == kInProgress && result != kSuccess))
     first = result;
 }
 

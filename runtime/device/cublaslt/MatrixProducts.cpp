@@ -5,6 +5,8 @@
 
 #include "runtime/base/Error.h"
 
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 namespace llmrt {
@@ -12,6 +14,13 @@ namespace {
 
 constexpr uint32_t kAlignBytes = 16;
 constexpr int kMeasurements = 3;
+/// A short product is launched so often for one measurement: the time of a
+/// launch is then small beside it.
+constexpr int kMostLaunches = 10;
+/// Multiply-adds of a product that takes longer than a launch on any GPU.
+constexpr double kLongProduct = 1e10;
+/// Measured times that differ by less do not say which is shorter.
+constexpr double kShorter = 0.98;
 /// Shapes that stay prepared: one for each number of rows that prompts have.
 constexpr size_t kMostShapes = 4096;
 
@@ -23,6 +32,17 @@ int64_t rowsOfKind(int64_t m) {
   while (power < m)
     power *= 2;
   return power;
+}
+
+int launchesOfMeasurement(const MatrixProduct& p) {
+  const double work = static_cast<double>(p.m) * p.n * p.k;
+  return static_cast<int>(
+      std::clamp<double>(kLongProduct / work, 1, kMostLaunches));
+}
+
+bool isRefusal(lt::Result result) {
+  return result == lt::kNotSupported || result == lt::kInvalidValue ||
+         result == lt::kArchMismatch;
 }
 
 } // namespace
@@ -50,6 +70,12 @@ struct MatrixProducts::Prepared {
   lt::MatrixLayout added() const { return addend ? addend : result; }
 
   std::optional<lt::Algorithm> algorithm = {}; // none: not by the library
+};
+
+/// A proposed algorithm and the shortest time that it took.
+struct MatrixProducts::Trial {
+  lt::Algorithm algorithm;
+  double seconds = std::numeric_limits<double>::infinity();
 };
 
 MatrixProducts::MatrixProducts(const LtTable& table, TuningCache cache,
@@ -181,19 +207,35 @@ MatrixProducts::propose(const Prepared& prepared, const Place& place,
   return usable;
 }
 
-absl::StatusOr<double> MatrixProducts::measure(const Prepared& prepared,
-                                               const lt::Algorithm& algorithm,
-                                               const MatrixProduct& product,
-                                               const Place& place) {
-  auto work = [&] { return enqueue(prepared, algorithm, product, place); };
-  LLMRT_RETURN_IF_ERROR(work()); // loads code
-  std::optional<double> best;
-  for (int i = 0; i < kMeasurements; ++i) {
-    LLMRT_ASSIGN_OR_RETURN(double seconds, timer_.secondsOf(work));
-    if (!best || seconds < *best)
-      best = seconds;
+absl::Status MatrixProducts::tryAlgorithms(const Prepared& prepared,
+                                           const MatrixProduct& product,
+                                           const Place& place,
+                                           std::vector<Trial>& trials) {
+  for (auto trial = trials.begin(); trial != trials.end();) {
+    // Loads code, and shows what the library proposes and then does not do.
+    const lt::Result result =
+        enqueue(prepared, trial->algorithm, product, place);
+    if (isRefusal(result)) {
+      trial = trials.erase(trial);
+      continue;
+    }
+    LLMRT_RETURN_IF_ERROR(table_.toStatus(result, "trying an algorithm"));
+    ++trial;
   }
-  return *best;
+  const int launches = launchesOfMeasurement(product);
+  // In turns, so that a clock that changes changes for all of them.
+  for (int i = 0; i < kMeasurements; ++i)
+    for (Trial& trial : trials) {
+      auto work = [&] {
+        lt::Result result = lt::kSuccess;
+        for (int n = 0; n < launches && result == lt::kSuccess; ++n)
+          result = enqueue(prepared, trial.algorithm, product, place);
+        return table_.toStatus(result, "trying an algorithm");
+      };
+      LLMRT_ASSIGN_OR_RETURN(double seconds, timer_.secondsOf(work));
+      trial.seconds = std::min(trial.seconds, seconds / launches);
+    }
+  return absl::OkStatus();
 }
 
 absl::Status MatrixProducts::choose(Prepared& prepared,
@@ -222,17 +264,22 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
       !product.accumulates() || (!product.bias && !product.hasGelu);
   if (known || !canBeTried || !timer_.canMeasure())
     return absl::OkStatus();
-  std::optional<double> best;
-  for (int i = 0; i < count; ++i) {
-    LLMRT_ASSIGN_OR_RETURN(
-        double seconds, measure(prepared, found[i].algorithm, product, place));
-    if (best && seconds >= *best)
-      continue;
-    best = seconds;
-    prepared.algorithm = found[i].algorithm;
+  std::vector<Trial> trials;
+  for (int i = 0; i < count; ++i)
+    trials.push_back({found[i].algorithm});
+  LLMRT_RETURN_IF_ERROR(tryAlgorithms(prepared, product, place, trials));
+  if (trials.empty()) {
+    prepared.algorithm.reset();
+    return absl::OkStatus();
   }
+  // The library's order stands where times hardly differ.
+  const Trial* best = trials.data();
+  for (const Trial& trial : trials)
+    if (trial.seconds < kShorter * best->seconds)
+      best = &trial;
+  prepared.algorithm = best->algorithm;
   // A folder that cannot be written costs time at the next start, no more.
-  (void)cache_.add(key, *prepared.algorithm, *best);
+  (void)cache_.add(key, best->algorithm, best->seconds);
   return absl::OkStatus();
 }
 
@@ -255,23 +302,21 @@ absl::StatusOr<bool> MatrixProducts::prepare(const MatrixProduct& product,
   return known->second->algorithm.has_value();
 }
 
-absl::Status MatrixProducts::enqueue(const Prepared& prepared,
-                                     const lt::Algorithm& algorithm,
-                                     const MatrixProduct& product,
-                                     const Place& place) const {
+lt::Result MatrixProducts::enqueue(const Prepared& prepared,
+                                   const lt::Algorithm& algorithm,
+                                   const MatrixProduct& product,
+                                   const Place& place) const {
   const float alpha = 1, beta = product.addend ? 1 : 0;
   if (product.bias)
-    LLMRT_RETURN_IF_ERROR(
-        table_.toStatus(table_.descSet(prepared.desc, lt::kDescBiasPointer,
-                                       &product.bias, sizeof(product.bias)),
-                        "naming a bias"));
-  return table_.toStatus(
-      table_.matmul(handle_, prepared.desc, &alpha, product.b, prepared.first,
-                    product.a, prepared.second, &beta,
-                    product.addend ? product.addend : product.c,
-                    prepared.added(), product.c, prepared.result, &algorithm,
-                    place.workspace, place.workspaceBytes, place.stream),
-      "multiplying");
+    if (lt::Result result = table_.descSet(prepared.desc, lt::kDescBiasPointer,
+                                           &product.bias, sizeof(product.bias));
+        result != lt::kSuccess)
+      return result;
+  return table_.matmul(handle_, prepared.desc, &alpha, product.b,
+                       prepared.first, product.a, prepared.second, &beta,
+                       product.addend ? product.addend : product.c,
+                       prepared.added(), product.c, prepared.result, &algorithm,
+                       place.workspace, place.workspaceBytes, place.stream);
 }
 
 absl::Status MatrixProducts::multiply(const MatrixProduct& product,
@@ -280,7 +325,8 @@ absl::Status MatrixProducts::multiply(const MatrixProduct& product,
   if (!isThere)
     return table_.toStatus(lt::kNotSupported, "multiplying");
   const Prepared& prepared = *prepared_.at(shapeOf(product));
-  return enqueue(prepared, *prepared.algorithm, product, place);
+  return table_.toStatus(enqueue(prepared, *prepared.algorithm, product, place),
+                         "multiplying");
 }
 
 } // namespace llmrt

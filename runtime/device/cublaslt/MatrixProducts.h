@@ -88,6 +88,7 @@ public:
 
 private:
   struct Prepared;
+  struct Trial;
   using Shape = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, int64_t,
                            bool, int64_t, int64_t, bool, bool, bool>;
 
@@ -102,12 +103,12 @@ private:
                       const Place& place);
   absl::StatusOr<int> propose(const Prepared& prepared, const Place& place,
                               lt::Heuristic (&found)[kMostCandidates]) const;
-  absl::StatusOr<double> measure(const Prepared& prepared,
-                                 const lt::Algorithm& algorithm,
-                                 const MatrixProduct& product,
-                                 const Place& place);
-  absl::Status enqueue(const Prepared& prepared, const lt::Algorithm& algorithm,
-                       const MatrixProduct& product, const Place& place) const;
+  /// Measures algorithms; those that the library refuses are taken out.
+  absl::Status tryAlgorithms(const Prepared& prepared,
+                             const MatrixProduct& product, const Place& place,
+                             std::vector<Trial>& trials);
+  lt::Result enqueue(const Prepared& prepared, const lt::Algorithm& algorithm,
+                     const MatrixProduct& product, const Place& place) const;
 
   LtTable table_;
   TuningCache cache_;

@@ -10,8 +10,9 @@ namespace {
 
 /// Threads of a block of generated code, whatever its tile.
 constexpr int kGeneratedThreads = 256;
-/// Dynamic shared memory that every launch may have without asking.
-constexpr int64_t kPlainSharedBytes = 48 * 1024;
+/// Dynamic shared memory that every launch may have without asking: 48 KiB less
+/// what a kernel declares.
+constexpr int64_t kPlainSharedBytes = 16 * 1024;
 constexpr int64_t kMostBlocks = INT32_MAX;
 
 absl::StatusOr<cudaLibrary_t> loadLibrary(const void* image,
@@ -23,6 +24,11 @@ absl::StatusOr<cudaLibrary_t> loadLibrary(const void* image,
                  absl::StrCat("loading ", what));
   if (!status.ok())
     return status;
+  // The driver may read the image only now, and say only now that it is none.
+  unsigned numKernels = 0;
+  LLMRT_RETURN_IF_ERROR(
+      cudaStatus(cudaLibraryGetKernelCount(&numKernels, library),
+                 absl::StrCat("loading ", what)));
   return library;
 }
 

@@ -47,6 +47,7 @@ struct FakeAlgorithm {
   uint64_t workspaceBytes;
   bool works;
   double seconds;
+  bool isRefused = false; // only when it is to multiply
 };
 
 constexpr FakeAlgorithm kAlgorithms[] = {
@@ -58,7 +59,7 @@ constexpr FakeAlgorithm kAlgorithms[] = {
     {4, 0, true, 1e-6},                  // adds numbers of the output's type
     {2, uint64_t{32} << 20, true, 2e-6}, // kFakeBest
     {0, 0, true, 3e-6},
-    {0, 0, true, 9e-6},
+    {0, 0, true, 1e-6, true},
     {0, 0, true, 9e-6},
     {0, 0, true, 9e-6},
 };
@@ -203,6 +204,8 @@ Result matmul(Handle, MatmulDesc desc, const void* alpha, const void* a,
       !isAligned(workspace) ||
       workspaceBytes < kAlgorithms[number].workspaceBytes)
     return kInvalidValue;
+  if (kAlgorithms[number].isRefused)
+    return kNotSupported;
   counts.lastChoice = number;
   const float scale = *static_cast<const float*>(alpha);
   auto work = [=, transposeA = desc->transposes[0],
@@ -241,9 +244,10 @@ void failFakeMatmul(int inCalls) { failIn = inCalls; }
 absl::StatusOr<double>
 FakeLtTimer::secondsOf(absl::FunctionRef<absl::Status()> work) {
   ++numMeasured;
+  const int before = counts.matmuls;
   if (absl::Status status = work(); !status.ok())
     return status;
-  return kAlgorithms[counts.lastChoice].seconds;
+  return kAlgorithms[counts.lastChoice].seconds * (counts.matmuls - before);
 }
 
 LtTable fakeLtTable() {

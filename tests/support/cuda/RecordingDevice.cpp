@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// A device without a GPU that does what a stream would and writes it down. More
+// than 500 lines: one class, whose calls share the record and the capture.
 #include "tests/support/cuda/RecordingDevice.h"
 
 #include "runtime/base/Error.h"
@@ -202,6 +204,9 @@ public:
     command.to = placeOf(to);
     command.sizeBytes = sizeBytes;
     note(command);
+    // As CudaDevice: the library repeats bytes.
+    if (capture_ && pattern != (pattern & 0xFF) * 0x01010101u)
+      return fail(refuseInCapture("a fill of several bytes"));
     enqueue(stream, [to, pattern, sizeBytes] {
       std::fill_n(static_cast<uint32_t*>(to), sizeBytes / 4, pattern);
       return absl::OkStatus();
