@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -85,15 +86,17 @@ constexpr const char* kSchedules[] = {"gpipe", "1f1b", "interleaved",
 /// Pipelines; llama-deep is tied and has nine layers, which neither 2, 4, 6 nor
 /// 8 divides; qwen2 is not tied and has five.
 void addPipelines(std::vector<Arrangement>& all) {
+  int turn = 0;
   for (std::string schedule : kSchedules)
     for (std::string pp : {"2", "4"}) {
       all.push_back(
           {"llama-deep/pretrain",
            {"--mesh=pp=" + pp, "--schedule=" + schedule, "--microbatches=4"}});
-      for (std::string zero : {"0", "1", "2", "3"})
+      // Each schedule with each stage of ZeRO, on one of the pipelines.
+      for (int zero = turn++ % 2; zero < 4; zero += 2)
         all.push_back({"llama-deep/sft",
                        {"--mesh=dp=3,pp=" + pp, "--schedule=" + schedule,
-                        "--microbatches=4", "--zero=" + zero}});
+                        "--microbatches=4", "--zero=" + std::to_string(zero)}});
     }
   for (const char* pp : {"pp=2", "pp=3"})
     all.push_back(
@@ -138,11 +141,11 @@ std::vector<Arrangement> arrangements() {
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--schedule=zero-bubble", "--microbatches=2"}});
-  for (const char* zero : {"0", "1", "2", "3"})
+  for (const char* zero : {"1", "2"})
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--schedule=interleaved", "--microbatches=2"}});
-  for (const char* zero : {"0", "1", "2", "3"})
+  for (const char* zero : {"0", "3"})
     all.push_back({"llama-deep/sft",
                    {"--mesh=dp=2,pp=2,tp=2", std::string("--zero=") + zero,
                     "--microbatches=2"}});
@@ -202,11 +205,13 @@ TEST(Zero, StagesAgreeToTheLastBit) {
 }
 
 TEST(Zero, StagesAgreeOnATiedParameterOfTwoPipelineStages) {
-  for (const char* name : {"llama-deep/sft", "gpt2/sft"}) {
+  const std::map<std::string, std::vector<std::string>> cases = {
+      {"llama-deep/sft", {"--mesh=dp=3,pp=2", "--mesh=dp=2,pp=2,tp=2"}},
+      {"gpt2/sft", {"--mesh=dp=2,pp=2"}}};
+  for (const auto& [name, meshes] : cases) {
     auto fixture = readTrainingFixture(name);
     ASSERT_TRUE(fixture.ok()) << fixture.status();
-    for (const char* mesh :
-         {"--mesh=dp=2,pp=2", "--mesh=dp=3,pp=2", "--mesh=dp=2,pp=2,tp=2"}) {
+    for (const std::string& mesh : meshes) {
       auto one = runStages(*fixture, {mesh});
       for (int stage : {1, 2, 3}) {
         EXPECT_EQ(one[0].losses, one[stage].losses) << name << mesh << stage;

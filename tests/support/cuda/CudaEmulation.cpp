@@ -49,13 +49,13 @@ struct Warp {
 struct Block {
   std::vector<Fiber>& fibers;
   size_t numThreads;
-  std::vector<Warp> warps;
-  std::vector<Barrier> warpgroups;
-  Barrier barrier;
-  std::vector<uint8_t> shared;
+  std::vector<Warp> warps = {};
+  std::vector<Barrier> warpgroups = {};
+  Barrier barrier = {};
+  std::vector<uint8_t> shared = {};
   uint8_t* sharedBegin = nullptr;
   int64_t sharedBytes = 0;
-  jmp_buf scheduler;
+  jmp_buf scheduler = {};
   int current = 0;
   const std::function<void()>* kernel = nullptr;
   std::string error = {};
@@ -274,26 +274,30 @@ void multiplyMatrices(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0,
                       uint32_t b1) {
   uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
   const uint8_t* bytes = emulation::exchange(mine, sizeof(mine));
-  uint32_t all[kWarp][6];
-  std::memcpy(all, bytes, sizeof(all));
-  auto half = [](uint32_t pair, int i) {
-    return fromBf16(i == 0 ? pair & 0xFFFF : pair >> 16);
+  auto registerOf = [&](int lane, int index) {
+    uint32_t pair;
+    std::memcpy(&pair, bytes + (lane * 6 + index) * 4, sizeof(pair));
+    return pair;
   };
   // a: row = lane / 4 (+ 8 in registers 1 and 3), column = 2 (lane % 4) + half
   // (+ 8 in registers 2 and 3). b: row = 2 (lane % 4) + half (+ 8 in register
   // 1), column = lane / 4.
-  auto first = [&](int row, int k) {
-    const int index = row / 8 + k / 8 * 2;
-    return half(all[row % 8 * 4 + k % 8 / 2][index], k % 2);
-  };
-  auto second = [&](int k, int col) {
-    return half(all[col * 4 + k % 8 / 2][4 + k / 8], k % 2);
-  };
-  const int lane = threadIdx.x % kWarp;
-  for (int i = 0; i < 4; ++i) {
-    const int row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-    for (int k = 0; k < 16; ++k)
-      sum[i] += first(row, k) * second(k, col);
+  const int lane = threadIdx.x % kWarp, row = lane / 4, col = lane % 4 * 2;
+  for (int k = 0; k < 16; k += 2) {
+    const int other = k % 8 / 2, high = k / 8;
+    const uint32_t above = registerOf(row * 4 + other, high * 2);
+    const uint32_t below = registerOf(row * 4 + other, high * 2 + 1);
+    const uint32_t left = registerOf(col * 4 + other, 4 + high);
+    const uint32_t right = registerOf((col + 1) * 4 + other, 4 + high);
+    for (int shift : {0, 16}) {
+      auto half = [&](uint32_t pair) {
+        return fromBf16(pair >> shift & 0xFFFF);
+      };
+      sum[0] += half(above) * half(left);
+      sum[1] += half(above) * half(right);
+      sum[2] += half(below) * half(left);
+      sum[3] += half(below) * half(right);
+    }
   }
 }
 

@@ -247,6 +247,23 @@ const Part* lastPartOf(const float* sums) {
   return nullptr;
 }
 
+/// Adds to the sums of this thread; those of one element of K are independent.
+void addProducts(const Product& product, size_t columns, float* sums) {
+  const int lane = threadIdx.x % kWarp;
+  const size_t row = threadIdx.x % kGroup / kWarp * 16 + lane / 4;
+  for (size_t k = 0; k < kDepth; ++k) {
+    const float above = product.a[row * kDepth + k];
+    const float below = product.a[(row + 8) * kDepth + k];
+    const float* b = product.b.data() + k * columns + lane % 4 * 2;
+    for (size_t i = 0; i < columns / 2; i += 4, b += 8) {
+      sums[i] += above * b[0];
+      sums[i + 1] += above * b[1];
+      sums[i + 2] += below * b[0];
+      sums[i + 3] += below * b[1];
+    }
+  }
+}
+
 void multiply(float* sums, const Call& call, const uint32_t* registers) {
   if (!self().hasBegun)
     fail("products without beginProducts()");
@@ -257,17 +274,11 @@ void multiply(float* sums, const Call& call, const uint32_t* registers) {
   if (last && !isUnderWay(sums, count))
     fail("sums were touched while products are under way");
   part.values.assign(count, 0.0f);
-  const int warpRow = threadIdx.x % kGroup / kWarp * 16;
-  const int lane = threadIdx.x % kWarp;
+  if (call.adds)
+    std::copy_n(last ? last->values.data() : sums, count, part.values.begin());
   const Product& product = *part.product;
-  for (size_t i = 0; i < count && !product.b.empty(); ++i) {
-    const size_t row = warpRow + lane / 4 + i % 4 / 2 * 8;
-    const size_t col = i / 4 * 8 + lane % 4 * 2 + i % 2;
-    float sum = !call.adds ? 0.0f : last ? last->values[i] : sums[i];
-    for (size_t k = 0; k < kDepth; ++k)
-      sum += product.a[row * kDepth + k] * product.b[k * call.columns + col];
-    part.values[i] = sum;
-  }
+  if (!product.b.empty())
+    addProducts(product, call.columns, part.values.data());
   std::fill(sums, sums + count, cuda::floatOfBits(kUnderWay));
   self().parts.push_back(std::move(part));
 }
