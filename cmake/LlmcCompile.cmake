@@ -12,7 +12,10 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 find_program(LLMC_CCACHE ccache)
 if(LLMC_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${LLMC_CCACHE})
+  # What a compilation depended on is read from the compiler's list, not found out by
+  # preprocessing first; precompiled headers need the two indulgences.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_DEPEND=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros ${LLMC_CCACHE})
 endif()
 # The arithmetic contract (docs/design/architecture.md, section 8): the compiler
 # contracts a multiply and an add only where the source says std::fma.
@@ -20,11 +23,13 @@ add_compile_options(-Wall -Wextra -Wno-unused-parameter -ffp-contract=off
   -fno-math-errno)
 include_directories(${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 
-# llmc_library(name SOURCES ... DEPS ...)
+# llmc_library(name SOURCES ... DEPS ...): with the precompiled headers that the folder's
+# LLMC_HEADERS names (LlmcHeaders.cmake).
 function(llmc_library name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
   add_library(${name} STATIC ${A_SOURCES})
   target_link_libraries(${name} PUBLIC ${A_DEPS})
+  llmc_use_headers(${name} "${LLMC_HEADERS}")
 endfunction()
 
 # llmc_test(name LABEL fast|e2e|slow|gpu SOURCES ... DEPS ... ARGS ...): one GoogleTest program.
@@ -35,6 +40,7 @@ function(llmc_test name)
   # What a test compares is computed in libraries; its own file compiles in two
   # thirds of the time.
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  llmc_use_headers(${name} "${LLMC_TEST_HEADERS}")
   llmc_add_test(${name} "${A_LABEL}" ${name} ${A_ARGS})
 endfunction()
 

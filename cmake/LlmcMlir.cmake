@@ -9,6 +9,10 @@ target_compile_options(LlmcMlir INTERFACE -Wno-comment)
 target_link_libraries(LlmcMlir INTERFACE MLIR LLVM)
 include_directories(SYSTEM ${MLIR_INCLUDE_DIRS} ${LLVM_INCLUDE_DIRS})
 
+llmc_headers(llmc_mlir_headers HEADERS <mlir/IR/Builders.h> <mlir/IR/BuiltinOps.h>
+  <mlir/IR/IRMapping.h> <mlir/IR/PatternMatch.h> <mlir/Pass/Pass.h> <absl/status/statusor.h>
+  DEPS LlmcMlir absl::statusor)
+
 function(llmc_tablegen source output)
   set(LLVM_TARGET_DEFINITIONS ${source})
   mlir_tablegen(${output} ${ARGN} EXTRA_INCLUDES ${CMAKE_SOURCE_DIR})

@@ -25,10 +25,10 @@ struct ShardingRule {
   llvm::SmallVector<llvm::SmallVector<int>> results;
   /// For each factor, the run of elements of a tensor dimension that must stay
   /// on one rank (a head); 1 where empty.
-  llvm::SmallVector<int64_t> granularity;
+  llvm::SmallVector<int64_t> granularity = {};
   /// For each result, the operand whose cut it copies; the first cut one where
   /// empty.
-  llvm::SmallVector<int> follows;
+  llvm::SmallVector<int> follows = {};
 };
 
 /// Sum of the bytes of all tensor operands and results with static shapes.

@@ -149,7 +149,7 @@ public:
 struct FabricOptions {
   double timeoutSeconds = 300; // of one collective
   int threadsPerRank = 1;      // chooses between spinning and sleeping (local)
-  SimulatedLink link;          // local only
+  SimulatedLink link = {};     // local only
 };
 
 /// Makes `numRanks` fabrics that are threads of this process.

@@ -29,11 +29,11 @@ struct TrainingIdentity {
   uint64_t seed = 0;
   std::string data; // fingerprint of the token file
   int64_t sequencesPerEpoch = 1;
-  std::string source;      // folder that the weights came from; for export
-  std::string config;      // config.json of a source that has none
-  std::string tokenizer;   // folder or file; for export
-  std::string commandLine; // for people
-  ReferenceIdentity reference;
+  std::string source = {};      // folder that the weights came from; for export
+  std::string config = {};      // config.json of a source that has none
+  std::string tokenizer = {};   // folder or file; for export
+  std::string commandLine = {}; // for people
+  ReferenceIdentity reference = {};
 };
 
 struct SaveRequest {

@@ -35,7 +35,7 @@ struct PreferenceSettings {
 
 struct TrainingSettings {
   OptimizerSettings optimizer;
-  PreferenceSettings preference;
+  PreferenceSettings preference = {};
   LearningRateSchedule schedule;
   int64_t totalSteps = 0;
   int64_t mostSkippedInRow = 0; // 0: any number
@@ -46,7 +46,7 @@ struct TrainingSettings {
   bool isResumed = false;
   /// Evaluated before the first step of a new run, every evaluateEvery steps
   /// (0: only then) and after the last.
-  std::vector<HeldOutData> heldOut;
+  std::vector<HeldOutData> heldOut = {};
   int64_t evaluateEvery = 0;
 };
 

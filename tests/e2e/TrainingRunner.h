@@ -18,12 +18,13 @@
 namespace llmrt {
 
 struct TrainingRequest {
-  std::string model;                // of the fixture, imported
-  std::vector<std::string> options; // of llmc compile, beyond batch and seq
+  std::string model = {}; // of the fixture, imported
+  // Of llmc compile, beyond batch and seq.
+  std::vector<std::string> options = {};
   int numSteps = 10;
   int numThreads = 1; // of each rank
   bool checkMemory = true;
-  SimulatedLink link; // of the fabric
+  SimulatedLink link = {}; // of the fabric
   bool readMoments = false;
   // Takes each step twice, the second time from the tensors as they were before
   // the first, which must change no bit. Of one rank.

@@ -124,8 +124,9 @@ TEST_P(CrossEntropy, statisticsLossAndGradient) {
               ASSERT_NEAR(result[r * ldo + c], weights[r] * (p - hit),
                           weights[r] * (p * 4 * u + 0x1p-24))
                   << r << " " << c;
-              if (weights[r] == 0.0f)
+              if (weights[r] == 0.0f) {
                 ASSERT_EQ(result[r * ldo + c], 0.0f);
+              }
             }
             ASSERT_EQ(result[r * ldo + V], 0.0f);
             ASSERT_EQ(result[r * ldo + V + 1], 0.0f);

@@ -172,9 +172,10 @@ TEST(Adamw, updatesAsTheFormulaSays) {
               double exact =
                   p[i] * (decay ? 1 - 1e-3 * 0.1 : 1.0) -
                   1e-3 / c1 * exact1 / (std::sqrt(exact2 / c2) + 1e-8);
-              if (given)
+              if (given) {
                 ASSERT_NEAR(param[i], exact,
                             0x1p-24 * std::abs(p[i]) * 3 + 1e-7);
+              }
             }
             EXPECT_TRUE(param.guardsHold() && moment1.guardsHold() &&
                         moment2.guardsHold());

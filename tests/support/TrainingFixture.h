@@ -19,11 +19,11 @@ namespace llmrt::testing {
 /// The inputs of one optimizer step; docs/design/training.md, inputs.
 struct TrainingBatch {
   int64_t numSequences = 0;
-  int64_t numRows = 0;            // of one sequence
-  std::vector<int32_t> ids;       // [numSequences, numRows], as the rest
-  std::vector<int32_t> positions; // inside the document
-  std::vector<int32_t> starts;    // of the document, inside the sequence
-  std::vector<int32_t> labels;    // -100: not counted
+  int64_t numRows = 0;                 // of one sequence
+  std::vector<int32_t> ids = {};       // [numSequences, numRows], as the rest
+  std::vector<int32_t> positions = {}; // inside the document
+  std::vector<int32_t> starts = {};    // of the document, inside the sequence
+  std::vector<int32_t> labels = {};    // -100: not counted
 };
 
 struct TrainingOptimizer {

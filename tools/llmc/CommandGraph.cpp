@@ -14,7 +14,7 @@
 namespace llmc {
 namespace {
 
-std::string quoted(absl::string_view text) {
+std::string inQuotes(absl::string_view text) {
   std::string result = "\"";
   for (char c : text) {
     if (c == '"' || c == '\\')
@@ -78,10 +78,10 @@ private:
       style = "shape=box, style=filled, fillcolor=lightblue";
     }
     Origin origin = originOf(plan_, command);
-    std::string quotedLabel = quoted(absl::StrCat(number, " ", label));
+    std::string quotedLabel = inQuotes(absl::StrCat(number, " ", label));
     // "\n" is dot's line break, so it is added after quoting.
     if (!origin.op.empty()) {
-      std::string op = quoted(origin.op);
+      std::string op = inQuotes(origin.op);
       quotedLabel.pop_back();
       absl::StrAppend(&quotedLabel, "\\n", op.substr(1));
     }
@@ -100,7 +100,7 @@ private:
         if (isEdge && edges_.insert({writer, access.command}).second)
           absl::StrAppend(
               &text_, "  ", node(writer), " -> ", node(access.command),
-              " [tooltip=", quoted(nameOfBuffer(*program_.holder, buffer)),
+              " [tooltip=", inQuotes(nameOfBuffer(*program_.holder, buffer)),
               "]\n");
         if (access.isWrite)
           writer = access.command;
@@ -140,7 +140,7 @@ absl::StatusOr<std::string> commandGraph(const fb::Plan& plan,
         llmrt::ErrorCode::NameUnknown,
         absl::StrCat("the plan has no entry '", entry, "'"),
         absl::StrCat("it has ", absl::StrJoin(names, ", ")));
-  std::string text = absl::StrCat("digraph ", quoted(wanted),
+  std::string text = absl::StrCat("digraph ", inQuotes(wanted),
                                   " {\n  node [fontname=monospace]\n");
   for (const StageProgram& program : programsOf(plan))
     if (program.entry == wanted)

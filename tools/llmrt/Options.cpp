@@ -6,6 +6,7 @@
 #include "runtime/base/NearestName.h"
 #include "runtime/io/OutputPaths.h"
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 

@@ -6,12 +6,15 @@
 #include "tools/llmrt/Session.h"
 #include "tools/llmrt/TrainingOptions.h"
 
-#include "CLI/CLI.hpp"
 #include "absl/types/span.h"
 
 #include <optional>
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace llmrt {
 

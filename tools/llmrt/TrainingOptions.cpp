@@ -3,6 +3,8 @@
 
 #include "runtime/base/Error.h"
 
+#include "CLI/CLI.hpp"
+
 #include <cmath>
 
 namespace llmrt {

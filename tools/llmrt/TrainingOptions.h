@@ -5,11 +5,13 @@
 #include "runtime/training/LearningRateSchedule.h"
 #include "runtime/training/TrainingLoop.h"
 
-#include "CLI/CLI.hpp"
-
 #include <optional>
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace llmrt {
 

@@ -172,8 +172,9 @@ FakeLibrary::FakeLibrary() {
 FakeLibrary::~FakeLibrary() { usesFakeLibrary = false; }
 
 void FakeLibrary::expectLaunches(int64_t number) const {
-  if (!isOnGpu())
+  if (!isOnGpu()) {
     EXPECT_EQ(numLibraryLaunches, number);
+  }
 }
 
 void noteError(double error) {

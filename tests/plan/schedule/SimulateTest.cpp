@@ -93,9 +93,10 @@ TEST(Simulate, GivesTheFormulasOfThePapers) {
           bubble({ScheduleKind::OneForwardOneBackward, stages, m}, costs),
           p / (m + p), kRounding);
       for (int v : {2, 3})
-        if (stages > 1)
+        if (stages > 1) {
           EXPECT_NEAR(bubble({ScheduleKind::Interleaved, stages, m, v}, costs),
                       p / (v * m + p), kRounding);
+        }
       EXPECT_NEAR(bubble({ScheduleKind::ZeroBubble, stages, m}, costs),
                   p / (3 * m + p), kRounding);
     }

@@ -170,8 +170,9 @@ TEST_F(TrainingMemory, StagesKeepTheirLayersForMicroBatchesInFlight) {
             2 * formula.layer() - border + formula.head());
   for (int stage : {0, 1})
     for (const json& buffer : plan["stages"][stage]["buffers"])
-      if (buffer["slot_kind"] == "saved")
+      if (buffer["slot_kind"] == "saved") {
         EXPECT_EQ(buffer["slots"], 2 - stage);
+      }
 }
 
 TEST_F(TrainingMemory, ExplainPrintsPapersNextToThePlan) {

@@ -32,7 +32,7 @@ struct Cut {
 struct Matrix {
   std::string name;
   std::vector<int64_t> shape;
-  std::vector<int64_t> local; // with padding; empty: whole
+  std::vector<int64_t> local = {}; // with padding; empty: whole
   Cut cut = {};
   fb::WeightLayout layout = fb::WeightLayout::RowMajor;
   bool isSharded = false;      // ZeRO 3, along dp

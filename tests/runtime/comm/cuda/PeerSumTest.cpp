@@ -116,8 +116,9 @@ void expectSums(int numRanks, const std::vector<Message>& messages) {
         ASSERT_EQ(std::memcmp(data, expected.data(), expected.size()), 0)
             << "rank " << rank << " call " << turn << " of " << numElements;
         for (size_t i = 0; i < bytes.size(); ++i)
-          if (i < static_cast<size_t>(offset) || i >= offset + mine.size())
+          if (i < static_cast<size_t>(offset) || i >= offset + mine.size()) {
             ASSERT_EQ(bytes[i], 0xA5) << "beside the data";
+          }
         const Peers::Words& words = peers.words(rank);
         ASSERT_EQ(words.begin, uint64_t{turn + 1} << 32 | (turn + 100));
         ASSERT_EQ(words.end, words.begin);
