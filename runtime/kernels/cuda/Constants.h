@@ -21,6 +21,11 @@ inline constexpr int64_t kCudaFlatElements = 4096;
 inline constexpr int64_t kCudaEmbeddingRows = 64;
 inline constexpr int64_t kCudaEmbeddingCols = 1024;
 
+/// Dynamic shared memory of a block for each row of weights in blocks that it
+/// multiplies by tensor cores: three stages of 64 bytes for each of 8 warps,
+/// and where the row lies.
+inline constexpr int64_t kCudaBlockRowBytes = 3 * 64 * 8 + 16;
+
 /// The most threads that add up sum_terms and global_norm.
 inline constexpr int64_t kCudaTreeThreads = 256;
 

@@ -145,6 +145,27 @@ __device__ inline uint32_t* countersOf(uint8_t* scratch) {
   return reinterpret_cast<uint32_t*>(scratch - kCudaCounterBytes);
 }
 
+/// Returns true in the last of `blocks` blocks that come here with counter
+/// number `counter` of the launch, which then sees what all of them have
+/// written. All threads of a block come.
+///
+/// Why one thread's atomic suffices: what a block's threads wrote happens
+/// before its barrier, the barrier before thread 0's release, that before the
+/// acquire of the last block's thread 0, and that before the second barrier
+/// there: causality in the PTX memory model goes through barriers of a block as
+/// well as through atomics, whatever the threads. No thread of the last block
+/// has read the others' results before, so its loads are not older either.
+__device__ inline bool isLastBlock(uint8_t* scratch, int64_t counter,
+                                   int64_t blocks) {
+  __shared__ uint32_t before;
+  const uint32_t last = static_cast<uint32_t>(blocks - 1);
+  __syncthreads();
+  if (threadIdx.x == 0)
+    before = countArrival(countersOf(scratch) + counter, last);
+  __syncthreads();
+  return before == last;
+}
+
 /// Returns e^x to 2^-21 of its size; 0 far below.
 __device__ inline float expOf(float x) {
   return exp2Approximately(x * 1.4426950408889634f);

@@ -20,11 +20,11 @@ namespace {
 /// The most rows that LinearFewRows.cu, LinearSomeRows.cu and
 /// FewRowProducts.cuh multiply.
 constexpr int64_t kLinearFewRows = kCudaLinearFewRows;
-/// Warps that keep a large GPU's memory busy: 16 on each of 132
-/// multiprocessors, less a few. Fewer outputs than that many warps take:
-/// several warps share the elements of one. A constant, so that the order of
-/// sums does not depend on the GPU.
-constexpr int64_t kBusyWarps = 2048;
+/// Warps that run at once on a large GPU: 16 on each of 132 multiprocessors.
+/// Fewer outputs than that many warps take: several warps share the elements of
+/// one, but not so many that blocks have to wait for others to end. A constant,
+/// so that the order of sums does not depend on the GPU.
+constexpr int64_t kWarpsAtOnce = 2112;
 constexpr int64_t kProductWarps = 8; // of a block
 /// The most rows of a sequence that AttentionFewRows.cu attends.
 constexpr int64_t kAttentionFewRows = 4;
@@ -135,12 +135,26 @@ int64_t elementsOfAccess(int64_t dtype) {
 
 bool isQuantized(int64_t dtype) { return elementsOfAccess(dtype) > 8; }
 
+/// Blocks that keep a large GPU busy where each has enough loads in flight for
+/// its multiprocessor: one on each of 132, less a few.
+constexpr int64_t kBusyBlocks = 128;
+
+/// The fewest rows that FewRowQuantizedMatrices.cuh multiplies. An H200 has
+/// 132 x 128 lanes of 1.7 GHz for 4.8 TB/s: 6 instructions for each element of
+/// q8_0 that memory brings, 3 for one of q4_0. By lanes an element costs about
+/// 2 (its conversion) + rows (products) + (1 + 2.5 rows) / 2 (x and its norm,
+/// which two weights share): 5 instructions for one row and 7.5 for two. By
+/// tensor cores it is 4.5 (q8_0) or 4 (q4_0) for up to 8 rows and 6.5 or 6 for
+/// up to 16.
+constexpr int64_t kQuantizedMatrixRows = 2;
+
 /// The form of FewRowProducts.cuh for these rows, and how many rows of weights
 /// a block takes of the `numWeightRows` of a launch.
 struct ProductForm {
   std::string suffix;
   int64_t rowTile;
   int64_t slots;
+  int64_t sharedBytes = 0; // dynamic
 };
 
 absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
@@ -161,17 +175,22 @@ absl::StatusOr<ProductForm> productForm(const CudaKernelInfo& kernel,
       !isAligned16(in.normWeight) || !isAligned16(in.normBias))
     return noCudaForm(kernel.name, "reads 16 bytes at a time and whole blocks, "
                                    "which its rows are not multiples of");
-  if (rows > 2 && isBf16(in.dtype)) {
-    const int64_t tile = rows <= 8 ? 8 : 16;
+  const int64_t tile = rows <= 8 ? 8 : 16;
+  if (rows > 2 && isBf16(in.dtype))
     return ProductForm{absl::StrCat("_mma_", tile), tile, 16};
+  if (rows >= kQuantizedMatrixRows && isQuantized(in.dtype)) {
+    const int64_t slots = numWeightRows >= 32 * kBusyBlocks ? 32 : 16;
+    return ProductForm{absl::StrCat("_mma_", tile), tile, slots,
+                       slots * kCudaBlockRowBytes};
   }
   const int64_t M = powerOfTwoFrom(std::clamp<int64_t>(rows, 1, 8));
   // Rows of weights of a warp.
-  const int64_t R = M <= 2 || isQuantized(in.dtype) ? 2 : 4;
+  const int64_t R = M == 2 || isQuantized(in.dtype) ? 2 : 4;
   // A warp reads 32 times 16 bytes of a weight in a step; two each at least.
   const int64_t steps = in.K / (32 * vector);
   int64_t sharing = 1;
-  while (sharing < kProductWarps && numWeightRows / R * sharing < kBusyWarps &&
+  while (sharing < kProductWarps &&
+         numWeightRows / R * sharing * 2 <= kWarpsAtOnce &&
          steps >= 4 * sharing)
     sharing *= 2;
   return ProductForm{absl::StrCat("_rows_", M), M, kProductWarps / sharing * R};
@@ -211,6 +230,7 @@ void takeProductForm(const NormedRows& in, const ProductForm& form,
   }
   absl::StrAppend(&shape.symbol, form.suffix);
   shape.rowTile = form.rowTile;
+  shape.sharedBytes = form.sharedBytes;
 }
 
 absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
@@ -291,6 +311,13 @@ HeadCut headCut(const AttentionArgs& a) {
   return {G, (most + G - 1) / G};
 }
 
+// What AttentionFewRows.cu reads 16 bytes at a time.
+bool suitsWholeAccesses(const AttentionArgs& a) {
+  return isBf16(a.dtype) && a.D % 8 == 0 && a.ldq % 4 == 0 &&
+         isAligned16(a.q) && isAligned16(a.keyCache) &&
+         isAligned16(a.valueCache);
+}
+
 CudaLaunchShape attentionFewRowsShape(const CudaKernelInfo& kernel,
                                       const AttentionArgs& a, int64_t rows) {
   constexpr int kThreads = 128;
@@ -298,18 +325,22 @@ CudaLaunchShape attentionFewRowsShape(const CudaKernelInfo& kernel,
   CudaLaunchShape shape = plainShape(kernel, rows, a.KV * cut.chunks);
   shape.file = "AttentionFewRows";
   shape.symbol = absl::StrCat("attention_rows_", cut.G);
+  int64_t width = kCudaMaxHead;
+  if (suitsWholeAccesses(a)) {
+    width = std::max<int64_t>(powerOfTwoFrom(a.D), 64);
+    absl::StrAppend(&shape.symbol, "_", width);
+  }
   shape.rowTile = shape.colTile = 1;
   shape.threads = kThreads;
   shape.mayBeginEarly = true;
+  // Lanes of 8 elements hold a head, and a group of them at least 2 tokens.
+  const int64_t groups = kThreads / (width / 8);
   const int64_t tiles = std::max<int64_t>(rows * shape.cols, 1);
   if (tiles <= kCudaCounterBytes / 4)
-    shape.parts = static_cast<int>(
-        std::clamp<int64_t>(kAttentionBlocks / tiles, 1, 2 * a.pages));
-  const int64_t lanes = powerOfTwoFrom((a.D + 7) / 8);
-  const int64_t groups = kThreads / lanes;
-  shape.sharedBytes =
-      (groups * (a.D + 2) + std::max<int64_t>(groups, shape.parts) + 2) *
-      cut.G * 4;
+    shape.parts = static_cast<int>(std::clamp<int64_t>(
+        kAttentionBlocks / tiles, 1,
+        std::max<int64_t>(a.pages * kPageTokens / (2 * groups), 1)));
+  shape.sharedBytes = groups * (a.D + 2) * cut.G * 4;
   if (shape.parts > 1)
     shape.scratchBytes = tiles * shape.parts * cut.G * (a.D + 2) * 4;
   return shape;

@@ -3,14 +3,14 @@
 // are read: what fused_linear and linear_rope_append share. A block multiplies
 // some rows of x by some rows of weights ("slots", which the kernel maps to its
 // outputs) and leaves sums of its warps in shared memory; the kernel's
-// epilogue adds them up, in their order, and goes on from there. Over 500 lines
-// because both forms and the norm agree on one layout of shared memory.
+// epilogue adds them up, in their order, and goes on from there.
 //
-// Two forms. By lanes: a warp streams R weights, 16 bytes a lane, several
-// loads in flight; x stays f32. By tensor cores, for bf16 weights and 3 to 16
-// rows: as LinearSomeRows.cu, x as the sum of two bf16 numbers. In both, warps
-// that share a slot take every so-manieth step of K, so that short weights also
-// keep enough loads in flight.
+// Here: the norm, rows of weights in each format, and the form by lanes, where
+// a warp streams R weights, 16 bytes a lane, several loads in flight, and x
+// stays f32. Forms by tensor cores: FewRowMatrices.cuh for bf16 weights,
+// FewRowQuantizedMatrices.cuh for blocks. In all of them warps that share a
+// slot take every so-manieth step of K, so that short weights also keep enough
+// loads in flight.
 //
 // The norm costs no pass of its own. The factor that a root-mean-square norm
 // gives a whole row comes last: warps add the squares of what they multiply.
@@ -24,6 +24,8 @@
 
 #include "runtime/kernels/cuda/Cuda.cuh"
 #include "runtime/kernels/cuda/FusedProductArgs.h"
+
+#include <type_traits>
 
 namespace llmrt::cuda {
 
@@ -222,32 +224,38 @@ inline constexpr int kLaneSums = kProductWarps* M*(R + 1);
 
 /// Adds M rows times R weights over the steps of one of `parts` warps.
 template <typename W, int M, int R, InputNorm kNorm>
-__device__ inline void streamWeights(const NormedRows& a, int64_t row,
+__device__ inline void streamWeights(const NormedRows& words, int64_t row,
                                      const WeightRow<W> (&w)[R], int part,
                                      int parts, float* statistics,
                                      float (&sum)[M][R], float (&squares)[M]) {
   constexpr int V = WeightRow<W>::kElements;
   constexpr bool kHasFactors = WeightRow<W>::kHasFactors;
-  // Loads in flight for each slot; those of blocks hold more to work on, which
-  // many rows need registers for.
-  constexpr int U = kHasFactors ? (M > 4 ? 1 : 2) : R <= 2 ? 4 : 2;
+  // Loads in flight for each slot; those of blocks hold more to work on.
+  constexpr int U = R <= 2 && !kHasFactors ? 4 : 2;
   const int lane = threadIdx.x % kWarpLanes;
+  // One row of bf16 or f32 weights has registers left: for words, which are not
+  // read again behind the wait, and for addresses, so that what is used up is
+  // asked for at once.
+  constexpr bool kHasRegisters = M == 1 && !kHasFactors;
+  std::conditional_t<kHasRegisters, const NormedRows, const NormedRows&> a =
+      words;
   const int K = static_cast<int>(a.K), step = parts * kWarpLanes * V;
   uint4 raw[U][R];
   uint16_t factors[U][R];
-  auto request = [&](int begin) {
+  auto request = [&](int u, int k) {
+    if (k >= K)
+      return;
 #pragma unroll
-    for (int u = 0; u < U; ++u)
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int k = begin + u * step;
-        raw[u][r] = k < K ? w[r].load(k) : make_uint4(0, 0, 0, 0);
-        if constexpr (kHasFactors)
-          factors[u][r] = k < K ? w[r].factors[k / kBlockElements] : 0;
-      }
+    for (int r = 0; r < R; ++r) {
+      raw[u][r] = w[r].load(k);
+      if constexpr (kHasFactors)
+        factors[u][r] = w[r].factors[k / kBlockElements];
+    }
   };
-  int begin = (part * kWarpLanes + lane) * V;
-  request(begin);
+  int k = (part * kWarpLanes + lane) * V;
+#pragma unroll
+  for (int u = 0; u < U; ++u)
+    request(u, k + u * step);
   waitForPreviousLaunch();
   const float* x[M];
   float mean[M], inverse[M];
@@ -279,29 +287,49 @@ __device__ inline void streamWeights(const NormedRows& a, int64_t row,
       }
     }
   };
-  while (begin < K) {
+  auto add = [&](int u, int k) {
+    if constexpr (kHasFactors) {
+      float ofBlock[M][R] = {};
+      multiply(raw[u], k, ofBlock);
 #pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const int k = begin + u * step;
-      if (k >= K)
-        break;
-      if constexpr (kHasFactors) {
-        float ofBlock[M][R] = {};
-        multiply(raw[u], k, ofBlock);
+      for (int r = 0; r < R; ++r) {
+        const float factor = floatOfHalf(factors[u][r]);
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const float factor = floatOfHalf(factors[u][r]);
+        for (int m = 0; m < M; ++m)
+          sum[m][r] = fmaf(ofBlock[m][r], factor, sum[m][r]);
+      }
+    } else {
+      multiply(raw[u], k, sum);
+    }
+  };
+  if constexpr (kHasRegisters) {
+    // Whole rounds have no way out between their steps: loads of x can go
+    // before the products of a step earlier.
+#pragma unroll 1
+    for (; k + (U - 1) * step < K; k += U * step) {
 #pragma unroll
-          for (int m = 0; m < M; ++m)
-            sum[m][r] = fmaf(ofBlock[m][r], factor, sum[m][r]);
-        }
-      } else {
-        multiply(raw[u], k, sum);
+      for (int u = 0; u < U; ++u) {
+        add(u, k + u * step);
+        request(u, k + (U + u) * step);
       }
     }
-    begin += U * step;
-    if (begin < K)
-      request(begin);
+#pragma unroll
+    for (int u = 0; u < U - 1; ++u)
+      if (k + u * step < K)
+        add(u, k + u * step);
+  } else {
+    while (k < K) {
+#pragma unroll
+      for (int u = 0; u < U; ++u) {
+        if (k + u * step >= K)
+          break;
+        add(u, k + u * step);
+      }
+      k += U * step;
+#pragma unroll
+      for (int u = 0; u < U; ++u)
+        request(u, k + u * step);
+    }
   }
 }
 
@@ -311,8 +339,8 @@ __device__ inline void sumByLanes(const NormedRows& a, int64_t row,
                                   float* statistics, float* shared) {
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   float sum[M][R] = {}, squares[M] = {};
-  streamWeights<W, M, R, kNorm>(a, row, w, warp % parts, parts, statistics, sum,
-                                squares);
+  streamWeights<W, M, R, kNorm>(a, row, w, warp & (parts - 1), parts,
+                                statistics, sum, squares);
   float* mine = shared + warp * M * (R + 1);
 #pragma unroll
   for (int m = 0; m < M; ++m) {
@@ -338,8 +366,11 @@ __device__ inline BlockSums productsByLanes(const NormedRows& a, int64_t row,
                                             int slots, float* shared,
                                             WeightAt weightAt) {
   __shared__ float statistics[2 * kMostProductRows];
-  const int groups = slots / R, parts = kProductWarps / groups;
-  const int group = threadIdx.x / kWarpLanes / parts;
+  // Powers of two, and no division: nothing is asked for before they are known.
+  static_assert(kProductWarps == 8);
+  const int groups = slots / R;
+  const int parts = groups == 1 ? 8 : groups == 2 ? 4 : groups == 4 ? 2 : 1;
+  const int group = threadIdx.x / kWarpLanes * groups / kProductWarps;
   WeightRow<W> w[R];
 #pragma unroll
   for (int r = 0; r < R; ++r)
@@ -356,161 +387,7 @@ __device__ inline BlockSums productsByLanes(const NormedRows& a, int64_t row,
   return {shared, parts, perWarp, R, R, parts * perWarp, M * R};
 }
 
-// ---- by tensor cores ----
-
-inline constexpr int kMatrixSlots = 16;
-inline constexpr int kMatrixStep = 32; // elements of K of one step of a warp
-
-/// Floats of shared memory for T times 8 rows.
-template <int T>
-inline constexpr int kMatrixSums = kProductWarps * 8 * T*(kMatrixSlots + 1);
-
-/// Four neighbouring elements of a row as bf16, rounded and rest.
-struct SplitFactor {
-  uint32_t rounded[2];
-  uint32_t rest[2];
-
-  __device__ explicit SplitFactor(const float (&values)[4]) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float low = values[2 * i], high = values[2 * i + 1];
-      const uint32_t pair = packBf16(low, high);
-      rounded[i] = pair;
-      rest[i] = packBf16(low - floatOfBits(pair << 16),
-                         high - floatOfBits(pair & 0xFFFF0000u));
-    }
-  }
-};
-
-template <int T, InputNorm kNorm>
-__device__ inline void
-multiplyMatrixSteps(const NormedRows& a, int64_t row,
-                    const WeightRow<BF16> (&w)[2], float* statistics,
-                    float (&sum)[T][4], float (&squares)[T]) {
-  constexpr int U = T == 1 ? 3 : 2; // steps whose weights are loaded together
-  constexpr int stride = kProductWarps * kMatrixStep;
-  const int lane = threadIdx.x % kWarpLanes, warp = threadIdx.x / kWarpLanes;
-  const int K = static_cast<int>(a.K), mine = lane % 4 * 8;
-  uint4 raw[U][2];
-  // The lanes of a warp multiply together, also those behind the end: zeros.
-  auto request = [&](int step) {
-#pragma unroll
-    for (int u = 0; u < U; ++u)
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        raw[u][i] = step + mine + u * stride < K
-                        ? w[i].load(step + mine + u * stride)
-                        : make_uint4(0, 0, 0, 0);
-  };
-  int step = warp * kMatrixStep;
-  request(step);
-  waitForPreviousLaunch();
-  const float* x[T];
-  float mean[T], inverse[T];
-  if constexpr (kNorm == InputNorm::Layer)
-    layerStatistics(a, row, 8 * T, statistics);
-#pragma unroll
-  for (int t = 0; t < T; ++t) {
-    const int m = t * 8 + lane / 4;
-    x[t] = a.x + least(row + m, a.rows - 1) * a.ldx;
-    mean[t] = kNorm == InputNorm::Layer ? statistics[2 * m] : 0.0f;
-    inverse[t] = kNorm == InputNorm::Layer ? statistics[2 * m + 1] : 1.0f;
-  }
-  while (step < K) {
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const int k = step + mine + u * stride;
-      const bool isInside = k < K;
-      const int from = isInside ? k : 0;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const uint4 above = raw[u][0], below = raw[u][1];
-        const uint32_t weights[4] = {
-            half == 0 ? above.x : above.z, half == 0 ? below.x : below.z,
-            half == 0 ? above.y : above.w, half == 0 ? below.y : below.w};
-        const NormVectors<kNorm> vectors(a, from + 4 * half);
-#pragma unroll
-        for (int t = 0; t < T; ++t) {
-          float values[4], added = 0.0f;
-          vectors.load(x[t] + from + 4 * half, mean[t], inverse[t], values,
-                       added);
-          squares[t] += isInside ? added : 0.0f;
-          const SplitFactor f(values);
-          multiplyMatrices(sum[t], weights, f.rest[0], f.rest[1]);
-          multiplyMatrices(sum[t], weights, f.rounded[0], f.rounded[1]);
-        }
-      }
-    }
-    step += U * stride;
-    if (step < K)
-      request(step);
-  }
-}
-
-template <int T, InputNorm kNorm>
-__device__ inline void sumByMatrices(const NormedRows& a, int64_t row,
-                                     const WeightRow<BF16> (&w)[2],
-                                     float* statistics, float* shared) {
-  const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
-  float sum[T][4] = {}, squares[T] = {};
-  multiplyMatrixSteps<T, kNorm>(a, row, w, statistics, sum, squares);
-  float* mine = shared + warp * 8 * T * (kMatrixSlots + 1);
-#pragma unroll
-  for (int t = 0; t < T; ++t) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      mine[(t * 8 + lane % 4 * 2 + i % 2) * kMatrixSlots + lane / 4 +
-           i / 2 * 8] = sum[t][i];
-    if constexpr (kNorm == InputNorm::RootMeanSquare) {
-      const float total = sumOfLanes(squares[t], 4);
-      if (lane % 4 == 0)
-        mine[8 * T * kMatrixSlots + t * 8 + lane / 4] = total;
-    }
-  }
-}
-
-/// As productsByLanes for rows [row, row + 8 T) and kMatrixSlots slots. shared
-/// holds kMatrixSums<T> floats.
-template <int T, typename WeightAt>
-__device__ inline BlockSums productsByMatrices(const NormedRows& a, int64_t row,
-                                               float* shared,
-                                               WeightAt weightAt) {
-  __shared__ float statistics[2 * kMostProductRows];
-  const int lane = threadIdx.x % kWarpLanes;
-  const WeightRow<BF16> w[2] = {
-      WeightRow<BF16>::at(weightAt(lane / 4), a.K),
-      WeightRow<BF16>::at(weightAt(lane / 4 + 8), a.K)};
-  if (a.norm == static_cast<int64_t>(InputNorm::RootMeanSquare))
-    sumByMatrices<T, InputNorm::RootMeanSquare>(a, row, w, statistics, shared);
-  else if (a.norm == static_cast<int64_t>(InputNorm::Layer))
-    sumByMatrices<T, InputNorm::Layer>(a, row, w, statistics, shared);
-  else
-    sumByMatrices<T, InputNorm::None>(a, row, w, statistics, shared);
-  __syncthreads();
-  constexpr int perWarp = 8 * T * (kMatrixSlots + 1);
-  return {shared, kProductWarps,       perWarp, kMatrixSlots, kMatrixSlots,
-          0,      8 * T * kMatrixSlots};
-}
-
 // ---- what needs all outputs of a row ----
-
-/// Returns true in the last of `blocks` blocks that come here with `counter`,
-/// which then sees what all of them have written. All threads of a block come.
-__device__ inline bool isLastBlock(uint8_t* scratch, int64_t counter,
-                                   int64_t blocks) {
-  __shared__ unsigned finished;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0)
-    finished = atomicInc(
-        reinterpret_cast<uint32_t*>(scratch - kCudaCounterBytes) + counter,
-        static_cast<unsigned>(blocks - 1));
-  __syncthreads();
-  if (finished != static_cast<unsigned>(blocks - 1))
-    return false;
-  __threadfence();
-  return true;
-}
 
 /// Scales a row, by the lanes of one warp, to y / sqrt(mean(y^2) + eps) *
 /// (weight + offset), each lane its own elements: write(d, value).

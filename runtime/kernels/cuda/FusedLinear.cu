@@ -13,6 +13,7 @@
 // 4; x, norm vectors and weights aligned to 16 bytes. Tile: rows of the form,
 // and as many outputs as leave no warp without work.    Scratch  none; with
 // postWeight a counter for each tile of rows.
+#include "runtime/kernels/cuda/FewRowMatrices.cuh"
 #include "runtime/kernels/cuda/FusedLinear.cuh"
 
 namespace llmrt::cuda {
@@ -38,7 +39,7 @@ __device__ inline void fusedByMatrices(const uint64_t* args, int64_t rows,
 } // namespace llmrt::cuda
 
 LLMRT_CUDA_ENTRY(fused_linear_rows_1, 256, 2) {
-  llmrt::cuda::fusedByLanes<llmrt::cuda::BF16, float, 1, 2>(
+  llmrt::cuda::fusedByLanes<llmrt::cuda::BF16, float, 1, 4>(
       args, rows, cols, rowTile, colTile, llmrt::WeightFormat::BF16, scratch);
 }
 

@@ -36,8 +36,9 @@ struct OutputTile {
 
 __device__ inline WeightPlace weightAt(const FusedLinearArgs& a,
                                        const OutputTile& tile, int slot) {
-  const int64_t n = least(tile.col + slot / a.count, a.N - 1);
-  return {a.count == 2 && slot % 2 == 1 ? a.w1 : a.w0, n, a.N};
+  const bool isPair = a.count == 2;
+  const int64_t n = least(tile.col + (isPair ? slot / 2 : slot), a.N - 1);
+  return {isPair && slot % 2 == 1 ? a.w1 : a.w0, n, a.N};
 }
 
 __device__ inline float outputOf(const FusedLinearArgs& a,
@@ -96,9 +97,11 @@ __device__ inline void writeOutputs(const FusedLinearArgs& a,
 
 __device__ inline OutputTile outputTile(int64_t rows, int64_t cols,
                                         int64_t rowTile, int64_t colTile) {
-  const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
-  return {tile.rowBegin, tile.colBegin, static_cast<int>(rowTile),
-          static_cast<int>(colTile), (cols + colTile - 1) / colTile};
+  // As blockTile, in 32 bits: no weight is asked for before it is known.
+  const unsigned outputs = static_cast<unsigned>(colTile);
+  const unsigned tiles = (static_cast<unsigned>(cols) + outputs - 1) / outputs;
+  return {blockIdx.x / tiles * rowTile, blockIdx.x % tiles * colTile,
+          static_cast<int>(rowTile), static_cast<int>(colTile), tiles};
 }
 
 template <typename W, int M, int R>

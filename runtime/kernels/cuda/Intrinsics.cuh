@@ -26,6 +26,27 @@ __device__ inline uint32_t packBf16(float low, float high) {
   return packed;
 }
 
+/// Subtracts two bf16 numbers from two, nearest even: b (-1) + a, which sm_80
+/// has.
+__device__ inline uint32_t subtractBf16(uint32_t a, uint32_t b) {
+  uint32_t difference;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;"
+      : "=r"(difference)
+      : "r"(b), "r"(0xBF80BF80u), "r"(a));
+  return difference;
+}
+
+/// Returns (bits & mask) | others: one instruction, also where both are
+/// constants.
+__device__ inline uint32_t joinBits(uint32_t bits, uint32_t mask,
+                                    uint32_t others) {
+  uint32_t joined;
+  asm("lop3.b32 %0, %1, %2, %3, 0xEA;"
+      : "=r"(joined)
+      : "r"(bits), "r"(mask), "r"(others));
+  return joined;
+}
+
 /// Returns byte `byte` of four as the float 2^23 + byte.
 __device__ inline float liftedByte(uint32_t four, int byte) {
   return __uint_as_float(__byte_perm(four, 0x4B000000u, 0x7440 + byte));
@@ -50,13 +71,20 @@ __device__ inline float multiplied(float a, float b) { return __fmul_rn(a, b); }
 
 __device__ inline float added(float a, float b) { return __fadd_rn(a, b); }
 
-/// Loads 16 bytes of read-only memory that are used once.
+/// Loads 16 bytes that are used once. Not as read-only memory (.nc): nothing
+/// orders such loads, and ptxas moves them behind griddepcontrol.wait, which
+/// weights are to be asked for before.
 __device__ inline uint4 loadOnce(const void* p) {
   uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p));
   return v;
+}
+
+/// Asks for the line of 128 bytes at p to be in the second-level cache soon.
+__device__ inline void prefetch(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(p)));
 }
 
 /// Lets the next launch of the stream begin, if it was allowed to: all blocks
@@ -72,6 +100,19 @@ __device__ inline void waitForPreviousLaunch() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+/// Counts up to `limit` and then begins at 0 again; returns the old value. At
+/// the GPU's scope what the thread has written or seen before becomes visible
+/// to those that count later (release), and what those before have written to
+/// it (acquire). PTX ISA, atom.
+__device__ inline uint32_t countArrival(uint32_t* counter, uint32_t limit) {
+  uint32_t old;
+  asm volatile("atom.acq_rel.gpu.inc.u32 %0, [%1], %2;"
+               : "=r"(old)
+               : "l"(counter), "r"(limit)
+               : "memory");
+  return old;
 }
 
 /// Loads four 8 x 8 matrices of 16-bit elements from shared memory; lane i
@@ -108,6 +149,32 @@ __device__ inline void multiplyMatrices(float (&sum)[4], const uint32_t (&a)[4],
                "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// ---- copies into shared memory; PTX ISA, cp.async ----
+
+__device__ inline uint32_t sharedAddress(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// Begins to copy 16 bytes of global memory to shared memory past the
+/// registers, or to put zeros there.
+__device__ inline void copyAsync16(void* to, const void* from, bool isThere) {
+  asm volatile(
+      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sharedAddress(to)),
+      "l"(from), "r"(isThere ? 16 : 0)
+      : "memory");
+}
+
+/// Makes a group of the copies that the thread has begun.
+__device__ inline void endCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits until all but the last kPending groups of the thread are there.
+template <int kPending>
+__device__ inline void waitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 /// Returns the launch's dynamic shared memory, aligned to 16 bytes.

@@ -15,6 +15,7 @@
 // of 16 bytes, ldx of 4; x, norm vectors and weights aligned to 16 bytes.
 // Scratch with headNormQ: [rows, H + KV, D] f32, a counter for each tile of
 // rows and head; else none.
+#include "runtime/kernels/cuda/FewRowMatrices.cuh"
 #include "runtime/kernels/cuda/LinearRopeAppend.cuh"
 
 namespace llmrt::cuda {
@@ -40,7 +41,7 @@ __device__ inline void appendByMatrices(const uint64_t* args, int64_t rows,
 } // namespace llmrt::cuda
 
 LLMRT_CUDA_ENTRY(linear_rope_append_rows_1, 256, 2) {
-  llmrt::cuda::appendByLanes<llmrt::cuda::BF16, float, 1, 2>(
+  llmrt::cuda::appendByLanes<llmrt::cuda::BF16, float, 1, 4>(
       args, rows, cols, rowTile, colTile, llmrt::WeightFormat::BF16, scratch);
 }
 

@@ -167,16 +167,18 @@ __device__ inline void finish(const LinearRopeAppendArgs& a,
 __device__ inline PairTile pairTile(const LinearRopeAppendArgs& a, int64_t rows,
                                     int64_t cols, int64_t rowTile,
                                     int64_t colTile) {
-  const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
-  const int padded = static_cast<int>(roundUp(a.D / 2, colTile));
-  const int col = static_cast<int>(tile.colBegin);
+  // As blockTile, in 32 bits: no weight is asked for before it is known.
   const int numPairs = static_cast<int>(colTile);
-  return {static_cast<int>(tile.rowBegin),
+  const unsigned pairs = static_cast<unsigned>(colTile);
+  const unsigned tiles = (static_cast<unsigned>(cols) + pairs - 1) / pairs;
+  const unsigned ofHead = (static_cast<unsigned>(a.D) / 2 + pairs - 1) / pairs;
+  const unsigned tile = blockIdx.x % tiles;
+  return {static_cast<int>(blockIdx.x / tiles * rowTile),
           static_cast<int>(rowTile),
-          col / padded,
-          col % padded,
+          static_cast<int>(tile / ofHead),
+          static_cast<int>(tile % ofHead) * numPairs,
           numPairs,
-          padded / numPairs};
+          static_cast<int>(ofHead)};
 }
 
 template <typename W, int M, int R>
@@ -188,10 +190,10 @@ __device__ inline void appendByLanes(const LinearRopeAppendArgs& a,
         a.in, tile.row, 2 * tile.numPairs, shared,
         [&](int slot) { return weightAt(a, tile, slot); });
   };
-  if constexpr (M <= 4) {
+  if constexpr ((M == 1 || M == 4) && !WeightRow<W>::kHasFactors) {
     finish(a, tile, products(), scratch);
   } else {
-    // Registers are for the products: the tile waits in shared memory.
+    // No register to spare: the tile waits in shared memory.
     __shared__ PairTile kept;
     if (threadIdx.x == 0)
       kept = tile;

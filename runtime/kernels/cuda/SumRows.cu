@@ -30,7 +30,6 @@ __device__ inline float sumOfWarps(float x, float* places) {
 LLMRT_CUDA_ENTRY(sum_rows, 256) {
   using namespace llmrt::cuda;
   __shared__ float places[kWarps * kCols];
-  __shared__ unsigned finished;
   const auto& a = argsOf<llmrt::SumRowsArgs>(args);
   const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
   const int64_t w = tile.colBegin + threadIdx.x % kCols, W = a.W;
@@ -48,15 +47,8 @@ LLMRT_CUDA_ENTRY(sum_rows, 256) {
     float* sums = reinterpret_cast<float*>(scratch);
     if (isMine)
       sums[blockIdx.y * W + w] = sum;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0)
-      finished = atomicInc(countersOf(scratch) + blockIdx.x,
-                           static_cast<unsigned>(parts) - 1);
-    __syncthreads();
-    if (finished != static_cast<unsigned>(parts) - 1)
+    if (!isLastBlock(scratch, blockIdx.x, parts))
       return;
-    __threadfence();
     sum = 0.0f;
     for (int64_t part = 0; isMine && part < parts; ++part)
       sum += sums[part * W + w];

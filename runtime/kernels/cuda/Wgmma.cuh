@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only sm_90a has for matrix products: wgmma, by which the 128 threads of
 // a warpgroup multiply matrices that lie in shared memory while they do other
-// things; and the copies into shared memory that go with it. Each instruction
-// is one short function; without nvcc they come from
-// tests/support/cuda/WgmmaEmulation.h, which takes descriptors and swizzles
-// apart bit by bit and holds the kernels to the rules below.
+// things; and what goes with it. Each instruction is one short function;
+// without nvcc they come from tests/support/cuda/WgmmaEmulation.h, which takes
+// descriptors and swizzles apart bit by bit and holds the kernels to the rules
+// below.
 //
 // Rules  1. Products begin behind beginProducts(), which orders what the thread
 // did to their registers before; they are one group with endProducts(); until
@@ -16,7 +16,7 @@
 //
 // Source  PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate
 // Instructions" (fragments, shared memory layout, matrix descriptor), "Async
-// proxy", "cp.async".
+// proxy".
 #pragma once
 
 #include "runtime/kernels/cuda/Cuda.cuh"
@@ -66,10 +66,6 @@ __device__ inline uint64_t behind(uint64_t descriptor, int bytes) {
 
 #ifdef __CUDACC__
 
-__device__ inline uint32_t sharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
 /// Returns 1 / x, with an error of 2^-23 of its size: no branch, no call.
 __device__ inline float reciprocalApproximately(float x) {
   float y;
@@ -77,27 +73,7 @@ __device__ inline float reciprocalApproximately(float x) {
   return y;
 }
 
-// ---- copies ----
-
-/// Begins to copy 16 bytes of global memory to shared memory past the
-/// registers, or to put zeros there.
-__device__ inline void copyAsync16(void* to, const void* from, bool isThere) {
-  asm volatile(
-      "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(sharedAddress(to)),
-      "l"(from), "r"(isThere ? 16 : 0)
-      : "memory");
-}
-
-/// Makes a group of the copies that the thread has begun.
-__device__ inline void endCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-/// Waits until all but the last kPending groups of the thread are there.
-template <int kPending>
-__device__ inline void waitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
+// ---- shared memory ----
 
 __device__ inline void storeShared16(void* to, uint4 value) {
   *static_cast<uint4*>(to) = value;

@@ -33,7 +33,7 @@ struct Problem {
       : shape(s), dtype(dtype),
         group(s.group ? s.group : (s.H + s.headOffset + s.KV - 1) / s.KV),
         positions(positions),
-        q(testing::randomFloats(s.S * s.R * (s.H * s.D + 3), 1)) {
+        q(testing::randomFloats(s.S * s.R * queryStride(), 1)) {
     pages =
         *std::max_element(positions.begin(), positions.end()) / kPageTokens + 2;
     blockTable.resize(s.S * pages);
@@ -53,6 +53,11 @@ struct Problem {
     narrowCpuKeys = testing::narrowed(cpuKeys);
     narrowCudaKeys = testing::narrowed(cudaKeys);
     narrowValues = testing::narrowed(values);
+  }
+
+  // Decode has a form for queries and caches of whole 16-byte accesses.
+  int64_t queryStride() const {
+    return shape.H * shape.D + (shape.H % 2 == 0 ? 4 : 3);
   }
 
   float rounded(float v) const {
@@ -109,7 +114,7 @@ struct Problem {
     a.scale = 1.0 / std::sqrt(static_cast<double>(s.D));
     a.softcap = s.softcap;
     a.window = s.window;
-    a.ldq = s.H * s.D + 3;
+    a.ldq = queryStride();
     a.ldo = s.H * s.D + 1;
     return a;
   }
@@ -157,6 +162,18 @@ TEST(CudaAttention, decodeOfOneSequence) {
       expectAgreement({1, 1, 4, 4, 64}, dtype, {position});
       expectAgreement({1, 1, 8, 2, 128}, dtype, {position});
     }
+}
+
+// Each form, with caches that take one step of a block, some, and more blocks
+// than are added up at a time.
+TEST(CudaAttention, decodeOfEachGroupAndWidth) {
+  for (int64_t group : {1, 2, 4, 8})
+    for (int64_t D : {64, 96, 128, 256})
+      for (int32_t position : {0, 33, 310, 1500})
+        expectAgreement({1, 1, 2 * group, 2, D}, DType::BF16, {position});
+  expectAgreement({1, 1, 8, 2, 64}, DType::BF16, {4200});
+  expectAgreement({1, 1, 8, 2, 64, 700, 20.0}, DType::BF16, {1333});
+  expectAgreement({1, 1, 7, 1, 64}, DType::BF16, {500}); // of other accesses
 }
 
 TEST(CudaAttention, decodeOfOddHeadsAndGroups) {

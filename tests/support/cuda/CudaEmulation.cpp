@@ -261,6 +261,12 @@ uint32_t packBf16(float low, float high) {
   return toBf16(low) | toBf16(high) << 16;
 }
 
+// A difference of two bf16 numbers of like size has no more bits than a float.
+uint32_t subtractBf16(uint32_t a, uint32_t b) {
+  return packBf16(fromBf16(a & 0xFFFF) - fromBf16(b & 0xFFFF),
+                  fromBf16(a >> 16) - fromBf16(b >> 16));
+}
+
 void loadMatrices(const void* row, uint32_t (&r)[4]) {
   readMatrices(row, r, false);
 }

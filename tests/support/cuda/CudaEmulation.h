@@ -169,6 +169,11 @@ inline uint32_t bitsOfFloat(float x) {
 }
 
 uint32_t packBf16(float low, float high);
+uint32_t subtractBf16(uint32_t a, uint32_t b);
+
+inline uint32_t joinBits(uint32_t bits, uint32_t mask, uint32_t others) {
+  return (bits & mask) | others;
+}
 
 inline float liftedByte(uint32_t four, int byte) {
   return 8388608.0f + static_cast<float>(four >> 8 * byte & 0xFF);
@@ -189,10 +194,20 @@ inline float added(float a, float b) { return a + b; }
 
 inline uint4 loadOnce(const void* p) { return *static_cast<const uint4*>(p); }
 
+// Reads, so that a sanitizer sees an address that is none.
+inline void prefetch(const void* p) {
+  static_cast<void>(*static_cast<const volatile uint8_t*>(p));
+}
+
 // Launches never overlap here.
 inline void allowNextLaunch() {}
 
 inline void waitForPreviousLaunch() {}
+
+// Blocks run one after the other.
+inline uint32_t countArrival(uint32_t* counter, uint32_t limit) {
+  return atomicInc(counter, limit);
+}
 
 void loadMatrices(const void* row, uint32_t (&r)[4]);
 void loadMatricesTransposed(const void* row, uint32_t (&r)[4]);

@@ -21,6 +21,14 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                           use(attention_rows_2) use(attention_rows_4)          \
                               use(attention_rows_8) use(select_rows)           \
                                   use(unstack) use(sample) use(rope_table)
+#define LLMRT_EMULATED_DECODE(use)                                             \
+  use(attention_rows_1_64) use(attention_rows_1_128) use(attention_rows_1_256) \
+      use(attention_rows_2_64) use(attention_rows_2_128)                       \
+          use(attention_rows_2_256) use(attention_rows_4_64)                   \
+              use(attention_rows_4_128) use(attention_rows_4_256)              \
+                  use(attention_rows_8_64) use(attention_rows_8_128)           \
+                      use(attention_rows_8_256)
+
 #define LLMRT_EMULATED_WGMMA(use)                                              \
   use(attention_wgmma_64) use(attention_wgmma_128) use(attention_wgmma_256)    \
       use(attention_rows_round) use(attention_rows_wgmma_64)                   \
@@ -32,23 +40,18 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 #define LLMRT_EMULATED_PRODUCTS(use)                                           \
   use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
       use(fused_linear_rows_8) use(fused_linear_mma_8)                         \
-          use(fused_linear_mma_16) use(fused_linear_quantized_rows_1)          \
-              use(fused_linear_quantized_rows_2)                               \
-                  use(fused_linear_quantized_rows_4)                           \
-                      use(fused_linear_quantized_rows_8)                       \
-                          use(linear_rope_append_rows_1)                       \
-                              use(linear_rope_append_rows_2)                   \
-                                  use(linear_rope_append_rows_4)               \
-                                      use(linear_rope_append_rows_8)           \
-                                          use(linear_rope_append_mma_8)        \
-                                              use(linear_rope_append_mma_16)
+          use(fused_linear_mma_16) use(linear_rope_append_rows_1)              \
+              use(linear_rope_append_rows_2) use(linear_rope_append_rows_4)    \
+                  use(linear_rope_append_rows_8) use(linear_rope_append_mma_8) \
+                      use(linear_rope_append_mma_16)
 
 #define LLMRT_EMULATED_BLOCKS(use)                                             \
-  use(linear_quantized) use(linear_quantized_f32)                              \
-      use(linear_rope_append_quantized_rows_1)                                 \
-          use(linear_rope_append_quantized_rows_2)                             \
-              use(linear_rope_append_quantized_rows_4)                         \
-                  use(linear_rope_append_quantized_rows_8)
+  use(fused_linear_quantized_rows_1) use(fused_linear_quantized_mma_8)         \
+      use(fused_linear_quantized_mma_16)                                       \
+          use(linear_rope_append_quantized_rows_1)                             \
+              use(linear_rope_append_quantized_mma_8)                          \
+                  use(linear_rope_append_quantized_mma_16)                     \
+                      use(linear_quantized) use(linear_quantized_f32)
 
 #define LLMRT_EMULATED_TRAINING(use)                                           \
   use(fused_linear_many) use(fused_linear_many_f32) use(fused_linear_round)    \
@@ -70,6 +73,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 
 #define LLMRT_DECLARE(symbol) extern "C" CudaKernel symbol;
 LLMRT_EMULATED(LLMRT_DECLARE)
+LLMRT_EMULATED_DECODE(LLMRT_DECLARE)
 LLMRT_EMULATED_WGMMA(LLMRT_DECLARE)
 LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
 LLMRT_EMULATED_BLOCKS(LLMRT_DECLARE)
@@ -84,6 +88,7 @@ CudaKernel* findSymbol(const std::string& name) {
   if (name == #symbol)                                                         \
     return symbol;
   LLMRT_EMULATED(LLMRT_FIND)
+  LLMRT_EMULATED_DECODE(LLMRT_FIND)
   LLMRT_EMULATED_WGMMA(LLMRT_FIND)
   LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
   LLMRT_EMULATED_BLOCKS(LLMRT_FIND)

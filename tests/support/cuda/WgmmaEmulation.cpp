@@ -84,7 +84,8 @@ struct Block {
   std::vector<Group> groups;
 };
 
-std::unique_ptr<Block> block; // null: nothing of this was used yet
+// Null: nothing of this was used yet.
+thread_local std::unique_ptr<Block> block;
 
 Block& current() {
   if (!block) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Wgmma.cuh on the host. Products take their factors out of shared memory as
-// the bits of their descriptors say. What a GPU leaves undefined is an error of
-// the grid:
+// Wgmma.cuh and the copies of Intrinsics.cuh on the host. Products take their
+// factors out of shared memory as the bits of their descriptors say. What a GPU
+// leaves undefined is an error of the grid:
 // - products without beginProducts() behind the last wait; sums, or registers
 // of
 //   the first factor, that change between products and the wait for them; sums
