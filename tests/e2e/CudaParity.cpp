@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/CudaParity.h"
 
+#include "tests/support/WrongElements.h"
+
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -49,6 +52,18 @@ double rootMeanSquareError(const Logits& a, const Logits& reference) {
   return std::sqrt(error / scale);
 }
 
+std::vector<float> inOneRow(const Logits& rows) {
+  std::vector<float> all;
+  for (const std::vector<float>& row : rows)
+    all.insert(all.end(), row.begin(), row.end());
+  return all;
+}
+
+std::string describeWrongLogits(const Logits& a, const Logits& reference) {
+  return test::describeWrong(inOneRow(a), inOneRow(reference),
+                             reference.empty() ? 0 : reference[0].size());
+}
+
 /// True if no error within the bound makes another logit the largest.
 bool isClear(const Logits& logits, size_t row, double bound) {
   double scale = 0;
@@ -95,9 +110,10 @@ private:
   void expectClose(const Logits& cuda, const Logits& cpu, const char* what) {
     const double error = relativeError(cuda, cpu);
     note(what, error);
-    EXPECT_LT(error, bound());
+    EXPECT_LT(error, bound()) << describeWrongLogits(cuda, cpu);
     if (!isFloat32()) {
-      EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_));
+      EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_))
+          << describeWrongLogits(cuda, cpu);
     }
   }
 
@@ -108,7 +124,7 @@ private:
     reference.resize(scores.size());
     const double error = relativeError(scores, reference);
     note("fixture", error);
-    EXPECT_LT(error, kFloat32Bound);
+    EXPECT_LT(error, kFloat32Bound) << describeWrongLogits(scores, reference);
   }
 
   static void note(const char* what, double error) {
@@ -139,7 +155,7 @@ std::vector<std::string> CudaCase::compileOptions(bool isCuda) const {
   std::vector<std::string> options = {
       "--seq=64", "--chunk=" + std::to_string(kChunk),
       std::string("--dtype=") + (isInBlocks && !isCuda ? "f32" : dtype)};
-  options.push_back(*mesh ? mesh : "--batch=2");
+  options.emplace_back(*mesh ? mesh : "--batch=2");
   if (isInBlocks && isCuda)
     options.push_back(std::string("--weights-format=") + weightsFormat);
   return options;
@@ -194,8 +210,31 @@ const std::vector<CudaCase>& cudaMeshCases() {
       {"llama-9q3kv", 3, "f32", "--mesh=tp=3"},
       {"llama-9q3kv", 3, "f32", "--mesh=pp=2"},
       {"llama-9q3kv", 3, "f32", "--mesh=dp=2 --zero=3"},
+      {"llama-9q3kv", 3, "f32", "--mesh=dp=2,tp=2"},
+      {"llama-9q3kv", 3, "f32", "--mesh=pp=2,tp=2"},
+      {"llama-9q3kv", 3, "bf16", "--mesh=tp=2"},
+      {"llama-9q3kv", 3, "bf16", "--mesh=dp=2,tp=2"},
   };
   return kCases;
+}
+
+std::string describeOtherLogits(const Logits& first, const Logits& second) {
+  if (first.size() != second.size())
+    return absl::StrCat(first.size(), " rows and ", second.size());
+  for (size_t r = 0; r < first.size(); ++r) {
+    const auto bytesOf = [](const std::vector<float>& row) {
+      return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(row.data()),
+                                 row.size() * sizeof(float));
+    };
+    if (first[r].size() != second[r].size())
+      return absl::StrCat("row ", r, ": ", first[r].size(), " logits and ",
+                          second[r].size());
+    const std::string bits =
+        test::describeOtherBits(bytesOf(first[r]), bytesOf(second[r]));
+    if (!bits.empty())
+      return absl::StrCat("row ", r, " of ", first.size(), ": ", bits);
+  }
+  return "";
 }
 
 void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,

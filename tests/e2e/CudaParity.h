@@ -34,6 +34,9 @@ struct CudaCase {
 
 void PrintTo(const CudaCase& c, std::ostream* os);
 
+/// Where two runs of a plan have other logits, "" if nowhere.
+std::string describeOtherLogits(const Logits& first, const Logits& second);
+
 /// One rank, every family.
 const std::vector<CudaCase>& cudaCases();
 /// Weights in blocks, on one rank and on more.

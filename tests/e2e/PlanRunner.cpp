@@ -32,6 +32,7 @@ public:
     options.weights = {{"model", request_.weights}};
     options.checkMemory = request_.checkMemory;
     options.usesGraphs = request_.usesGraphs;
+    options.tuningCache = request_.tuningCache;
     if (request_.device) {
       int stage =
           stageOfCoordinates(plan_, coordinatesOfRank(plan_, fabric_.rank()));
@@ -212,10 +213,12 @@ absl::StatusOr<RunResult> runPlan(const RunRequest& request) {
     fabrics = createLocalFabrics(ranks, fabricOptions);
   }
   std::vector<std::unique_ptr<RankRun>> runs;
+  runs.reserve(ranks);
   std::vector<absl::Status> statuses(ranks);
   for (int r = 0; r < ranks; ++r)
     runs.push_back(std::make_unique<RankRun>(*plan, *fabrics[r], request));
   std::vector<std::thread> threads;
+  threads.reserve(ranks);
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
       statuses[r] = runs[r]->run();

@@ -51,6 +51,7 @@ struct RunRequest {
   int64_t slot = 0;  // where the sequence is among those of the decode entry
   bool hasCompanions = false; // other slots decode sequences of their own
   bool usesGraphs = true;
+  std::string tuningCache = {}; // ExecutorOptions::tuningCache
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.
   std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};

@@ -61,6 +61,23 @@ private:
   bool isOwn_ = false;
 };
 
+/// A tuning cache of a case: its runs multiply by the same algorithms, which
+/// timing would choose anew each time, and other ones may have other bits.
+class TunedOnce {
+public:
+  explicit TunedOnce(const CudaCase& c)
+      : path(temporaryPath(c.name() + ".tuned.json")) {
+    fs::remove(path);
+  }
+
+  ~TunedOnce() { fs::remove(path); }
+
+  TunedOnce(const TunedOnce&) = delete;
+  TunedOnce& operator=(const TunedOnce&) = delete;
+
+  const std::string path;
+};
+
 class PlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
 
 TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
@@ -72,17 +89,24 @@ TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
       GTEST_SKIP() << plan->skipReason;
     ASSERT_TRUE(plan->status.ok()) << plan->status;
   }
+  const TunedOnce tuned(c);
+  // Ranks choose side by side, each for itself, until there is a file.
+  const bool mustTuneFirst = *c.mesh && std::string(c.dtype) == "bf16";
   expectLogitsOfCpu(c, cpu.path(), [&](RunRequest request) {
     request.plan = cuda.path();
+    request.tuningCache = tuned.path;
     request.fabrics = [](const fb::Plan& plan, const FabricOptions& options) {
       return createThreadFabrics(plan, /*gpu=*/0, options);
     };
+    if (mustTuneFirst)
+      (void)runPlan(request);
     absl::StatusOr<RunResult> first = runPlan(request);
     for (bool usesGraphs : {true, false}) {
       request.usesGraphs = usesGraphs;
       absl::StatusOr<RunResult> again = runPlan(request);
       if (first.ok() && again.ok()) {
-        EXPECT_EQ(first->logits, again->logits) << "graphs " << usesGraphs;
+        EXPECT_EQ(describeOtherLogits(first->logits, again->logits), "")
+            << "graphs " << usesGraphs;
       }
     }
     return first;

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """tools/gpu-suite with programs that only pretend: what it keeps, when it ends, what it
-says. The real programs have tests of their own."""
+says. The real programs have tests of their own. More than 500 lines: cases of one
+program over the same pretended ones."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -22,15 +25,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
-from gpusuite import check, measure, pack  # noqa: E402
+from gpusuite import check, gtests, measure, pack, parity, plans, results, sanitize  # noqa: E402
+from gpusuite.processes import Done, last_test, run_program  # noqa: E402
 from gpusuite.results import Budget, Failed, Skipped  # noqa: E402
-from gpusuite.suite import Done  # noqa: E402
 
 CEILINGS = """
-import json, sys
+import json, pathlib, sys
 if SKIP:
     print(json.dumps({"skipped": "no GPU/driver: nothing is here"}))
     sys.exit(77)
+starting = pathlib.Path(sys.argv[0]).with_name("starting")
+if starting.exists():
+    starting.unlink()
+    sys.exit("CUDA: system not yet initialized (802)")
 if "--probe" in sys.argv:
     print(json.dumps({"gpu": "Pretended", "architecture": 90}))
 else:
@@ -38,9 +45,10 @@ else:
                       "bf16_flops_per_second": 8e14, "matrix_library": "none"}))
 """
 
-# TESTS: {suite: {case: "ok" | "skip" | "fail" | "hang"}}
+# TESTS: {suite: {case: "ok" | "skip" | "fail" | "hang" | "hang with wgmma"}}
 GTEST = """
-import fnmatch, json, sys, time
+import fnmatch, json, os, sys, time
+print("random inputs: --seed=4711")
 option = {a.split("=")[0]: a.split("=", 1)[1] for a in sys.argv if "=" in a}
 if "--gtest_list_tests" in sys.argv:
     for suite, cases in TESTS.items():
@@ -55,17 +63,21 @@ for suite, cases in TESTS.items():
     for case, end in cases.items():
         if not fnmatch.fnmatch(suite + "." + case, option["--gtest_filter"]):
             continue
-        if end == "hang":
+        print("[ RUN      ] " + suite + "." + case, flush=True)
+        if end == "hang" or (end[:5] == "hang " and "LLMRT_CUDA_WGMMA" not in os.environ):
+            print("a warning", file=sys.stderr, flush=True)
             time.sleep(1000)
         row = {"name": case, "result": "COMPLETED", "time": "0.1s"}
         if end == "skip":
             row["result"] = "SKIPPED"
             print("x.cpp:1: Skipped\\nthe reason of the test\\n")
         elif end == "fail":
+            print("wrong: 3 of 8 elements, first 5")
             row["failures"] = [{"failure": "x.cpp:7 expected 1 was 2"}]
             code = 1
         else:
             row["largest_error"] = "2.5e-07"
+        print("[       OK ] " + suite + "." + case)
         group["testsuite"].append(row)
     report["testsuites"].append(group)
 open(option["--gtest_output"].split(":", 1)[1], "w").write(json.dumps(report))
@@ -78,7 +90,7 @@ if "8b.fb" in sys.argv[2]:
     sys.exit("llmrt: LLMC-E0803: out of memory")
 rows = [{"name": "prefill/512", "real_time": 0.02, "tokens_per_second": 50000.0},
         {"name": "decode/128", "real_time": 1.0, "tokens_per_second": 1000.0,
-         "best_tokens_per_second": 1100.0, "weight_bytes_per_token": 2.5e9,
+         "best_tokens_per_second": 1100.0, "cpu_time": 0.2, "weight_bytes_per_token": 2.5e9,
          "cache_bytes_per_token": 5e8}]
 print(json.dumps({"context": {"start_to_prefill_seconds": "0.9",
                               "start_to_first_token_seconds": "1.1"},
@@ -87,9 +99,9 @@ print(json.dumps({"context": {"start_to_prefill_seconds": "0.9",
 
 TORCH = """
 import json, sys
-if sys.argv[2:] == ["decode", "1b"]:
+if sys.argv[2:4] == ["decode", "1b"]:
     print(json.dumps({"eager_tokens_per_second": 100.0}))
-    print(json.dumps({"tokens_per_second": 500.0}), flush=True)
+    print(json.dumps({"tokens_per_second": 500.0, "cudagraph_skips": SKIPS}), flush=True)
     sys.exit(0)
 print(json.dumps({"problem": "PyTorch cannot be imported: no module"}))
 sys.exit(77)
@@ -109,8 +121,9 @@ class Place:
                 "1b-train.fb": "LLMC-E1003: training is refused",
                 **{
                     f"train_{name}.cuda.fb": "LLMC-E1003: training is refused"
-                    for name in pack.TRAININGS
+                    for name in plans.TRAININGS
                 },
+                "1b-cpu.fb": "LLMC-E1003: not compiled here",
             },
             "decode_kernels_per_layer": {"1b.fb": 7.0},
         }
@@ -123,7 +136,7 @@ class Place:
         for name in TESTS:
             self.program(name, GTEST.replace("TESTS", repr(tests[name])))
         self.program("llmrt", LLMRT)
-        self.program("python", TORCH)
+        self.program("python", TORCH.replace("SKIPS", "0"))
 
     def program(self, name, text):
         path = self.folder / "bin" / name
@@ -187,6 +200,10 @@ class GpuSuite(unittest.TestCase):
         linear = place.item("check", "kernels CudaLinear")
         self.assertEqual(linear["status"], "ok")
         self.assertEqual(linear["numbers"], {"passed": 2, "largest_error": 2.5e-7})
+        log = (place.folder / "gpu-results.check.log").read_text()
+        self.assertRegex(log, r"== kernels CudaLinear\n\$ .*--on-gpu --gtest_filter=CudaLinear")
+        self.assertIn("status 0, ", log)
+        self.assertIn("[       OK ] CudaLinear.many", log)
         self.assertEqual(place.item("check", "plan llama2_f32")["status"], "ok")
         self.assertEqual(
             place.item("check", "training bf16")["reason"],
@@ -203,13 +220,15 @@ class GpuSuite(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         failed = place.item("check", "kernels A")
         self.assertEqual(failed["status"], "failed")
-        self.assertIn("1 failed, first y: x.cpp:7 expected 1 was 2", failed["reason"])
+        self.assertIn("1 failed: y; first: x.cpp:7 expected 1 was 2", failed["reason"])
+        self.assertIn("3 of 8 elements, first 5", failed["reason"])
         self.assertEqual(failed["numbers"]["passed"], 1)
+        self.assertEqual(failed["numbers"]["seed"], 4711)
         self.assertEqual(place.item("check", "kernels B")["status"], "ok")
         skipped = place.item("check", "communicator Nccl")
         self.assertEqual(skipped["reason"], "the reason of the test")
         table = done.stdout[done.stdout.index("check: ") :]
-        self.assertRegex(table, r"kernels A +failed +1 failed, first y")
+        self.assertRegex(table, r"kernels A +failed +1 failed: y; first")
         self.assertIn("1 failed", table.splitlines()[-1])
 
     def test_a_program_without_a_report_has_failed(self):
@@ -249,6 +268,8 @@ class GpuSuite(unittest.TestCase):
                 break
         self.assertEqual(done.returncode, 1)
         self.assertIn("took too long", hangs["reason"])
+        self.assertIn("[ RUN      ] Hangs.x", hangs["reason"])
+        self.assertIn("a warning", hangs["reason"])
         later = place.item("check", "kernels Later")
         self.assertEqual(later["status"], "skipped")
         self.assertIn(f"{minutes:g} minutes", later["reason"])
@@ -298,12 +319,146 @@ class GpuSuite(unittest.TestCase):
             "training is refused", place.item("measure", "training step 1b")["reason"]
         )
 
+    def test_pytorch_without_captured_graphs_is_no_comparison(self):
+        place = self.place(TESTS)
+        place.program("python", TORCH.replace("SKIPS", "1"))
+        self.assertEqual(place.run("measure", "--only=decode 1b").returncode, 1)
+        torch = place.item("measure", "PyTorch decode 1b")
+        self.assertEqual(torch["status"], "failed")
+        self.assertIn("did not capture", torch["reason"])
+        self.assertNotIn("ours_times_pytorch", torch["numbers"])
+
+    def test_only_keeps_the_other_items_and_knows_the_ceilings(self):
+        place = self.place(TESTS)
+        place.run("measure", "--only=ceilings,decode 8b")
+        done = place.run("measure", "--only=decode 1b without")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        decode = place.item("measure", "decode 1b without graphs")["numbers"]
+        self.assertAlmostEqual(decode["share_of_ceiling"], 3e12 / 4e12)
+        ceilings = place.item("measure", "ceilings")
+        self.assertEqual(decode["ceiling_of"], ceilings["at"])
+        self.assertEqual(place.item("measure", "decode 8b")["status"], "failed")
+        self.assertIn("other items of earlier runs", done.stdout)
+        place.program("gpu-ceilings", CEILINGS.replace("SKIP", "False").replace("Pre", "Un"))
+        place.run("measure", "--only=decode 1b without")  # another GPU: nothing is comparable
+        names = [i["name"] for i in place.results("measure")["items"]]
+        self.assertNotIn("ceilings", names)
+
+    def test_a_driver_that_is_still_starting_is_waited_for(self):
+        place = self.place(TESTS)
+        (place.folder / "bin/starting").write_text("")
+        self.assertEqual(place.run("check", "--only=device").returncode, 0)
+        self.assertEqual(place.item("check", "device Gpu/DeviceSuite")["status"], "ok")
+
+    def test_a_gpu_can_be_required(self):
+        place = self.place(TESTS, has_gpu=False)
+        self.assertEqual(place.run("check", "--require-gpu").returncode, 1)
+
+    def test_cases_of_an_ill_suite_run_one_by_one(self):
+        tests = dict(TESTS)
+        tests["kernels-cuda-test"] = {"A": {"x": "ok", "y": "fail", "z": "fail"}}
+        place = self.place(tests)
+        place.run("check", "--only=kernels A")
+        self.assertIn(
+            "each by itself: y fails, z fails", place.item("check", "kernels A")["reason"]
+        )
+
+    def test_after_two_hangs_the_rest_of_the_kind_is_not_tried(self):
+        cases = {f"Give/{name}": "hang with wgmma" for name in "abcd"}
+        command = ["kernels-cuda-test"]
+        suite = Runner(self.place({**TESTS, "kernels-cuda-test": {"S": cases}}).folder)
+        items = gtests.items(
+            suite, "plan", command, "*", gtests.by_case, 3, variants=check.VARIANTS
+        )
+        part = results.Results(suite.folder / "r.json", "check", 1)
+        with contextlib.redirect_stdout(io.StringIO()):
+            part.run(items, suite)
+        status = {r["name"]: (r["status"], r.get("reason", "")) for r in part.items}
+        self.assertEqual(status["plan a"][0], "failed")
+        self.assertIn("took too long", status["plan b"][1])
+        self.assertEqual(status["plan b without wgmma"][0], "ok")
+        self.assertEqual(status["plan b without cuBLASLt"][0], "failed")
+        self.assertEqual(status["plan c"], ("skipped", "plan a and plan b hung"))
+
+    def test_every_model_of_a_plan_is_packed(self):
+        program = ROOT / "build/release/bin/plans-gpu-test"
+        if not program.is_file():
+            self.skipTest(f"there is no {program}")
+        with tempfile.TemporaryDirectory() as folder:
+            pack.copy_sources(ROOT, pathlib.Path(folder))
+            for name, model, _ in plans.listed_plans(program.parent):
+                packed = pathlib.Path(folder) / model
+                self.assertTrue(packed.exists(), f"{model} of {name}")
+                beside = packed if packed.is_dir() else packed.parent
+                self.assertTrue((beside / "tokens.json").is_file(), beside)
+
+    def test_plans_that_would_be_the_same_are_not_compiled_again(self):
+        with tempfile.TemporaryDirectory() as work:
+            work = pathlib.Path(work)
+            llmc = work / "llmc"
+            llmc.write_text(
+                f"#!{sys.executable}\nimport sys\n"
+                f"open({str(work / 'calls')!r}, 'a').write(sys.argv[1] + '\\n')\n"
+                "open(sys.argv[sys.argv.index('-o') + 1], 'w').write('a plan')\n"
+            )
+            llmc.chmod(0o755)
+
+            def compiled(options, old):
+                (work / "calls").write_text("")
+                folder = pathlib.Path(tempfile.mkdtemp(dir=work)) / "plans"
+                folder.mkdir()
+                compiler = plans.Compiler(llmc, folder, old)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    compiler.plan("a.fb", "llama,layers=1", options)
+                    manifest = compiler.manifest()
+                (folder.parent / "manifest.json").write_text(json.dumps(manifest))
+                self.assertEqual((folder / "a.fb").read_text(), "a plan")
+                return folder.parent, (work / "calls").read_text().split()
+
+            first, calls = compiled("--dtype=f32", None)
+            self.assertEqual(calls, ["import", "compile"])
+            self.assertEqual(compiled("--dtype=f32", first)[1], [])
+            self.assertEqual(compiled("--dtype=bf16", first)[1], ["import", "compile"])
+            llmc.write_text(llmc.read_text() + "# another compiler\n")
+            self.assertEqual(compiled("--dtype=f32", first)[1], ["import", "compile"])
+
+
+class Runner:
+    """A suite of one program."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.log = self
+
+    def begin(self, item):
+        pass
+
+    def gpu_state(self):
+        return {}
+
+    def machine(self):
+        return {}, None
+
+    def program(self, name):
+        return self.folder / "bin" / name
+
+    def run(self, command, seconds, variables=None):
+        environment = {**os.environ, **(variables or {})}
+        return run_program(command, seconds, None, environment)
+
 
 class FakeSuite:
     """Runs nothing: what llmrt bench would have printed."""
 
     def __init__(self, contexts):
         self.contexts, self.commands = list(contexts), []
+        self.device, self.held = self, []  # as each command finds it
+
+    def hold(self):
+        self.is_held = True
+
+    def release(self):
+        self.is_held = False
 
     def program(self, name):
         return name
@@ -313,8 +468,9 @@ class FakeSuite:
 
     def run(self, command, seconds):
         self.commands.append([str(part) for part in command])
+        self.held.append(self.is_held)
         report = {"context": self.contexts.pop(0), "benchmarks": []}
-        return Done(0, json.dumps(report), "", False)
+        return Done(0, json.dumps(report), "", False, 2.5)
 
 
 class Start(unittest.TestCase):
@@ -328,13 +484,32 @@ class Start(unittest.TestCase):
                 "start_to_prefill_seconds": str(seconds),
                 "start_to_first_token_seconds": str(seconds + 0.2),
             }
-            for seconds in (1.5, 0.9, 1.1)
+            for seconds in (4.0, 1.5, 0.9, 1.1)
         )
-        numbers = measure.Known(suite).start(Budget(60, lambda numbers: None))
+        known = measure.Known(suite, results.Results("unused", "measure", 1))
+        numbers = known.start(Budget(60, lambda numbers: None))
         measure.SHAPES["1b"] = whole
+        self.assertEqual(numbers["cold_start_to_prefill_seconds"], 4.0)
         self.assertEqual(numbers["start_to_prefill_seconds"], 0.9)
         self.assertEqual(numbers["start_to_first_token_seconds"], 1.1)
-        self.assertEqual(len(suite.commands), 3)
+        self.assertEqual(numbers["process_seconds"], 2.5)
+        self.assertEqual(suite.held, [False, True, True, True])
+
+
+class Torch(unittest.TestCase):
+    """The competitor itself, where this Python has PyTorch."""
+
+    def test_its_model_decodes_as_it_scores(self):
+        if importlib.util.find_spec("torch") is None:
+            self.skipTest("PyTorch is not installed")
+        command = [sys.executable, measure.TORCH, "decode", "tiny", "--device=cpu", "--no-compile"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertFalse([line for line in said if "problem" in line])
+        self.assertGreater(said[-1]["tokens_per_second"], 0)
 
 
 class Arithmetic(unittest.TestCase):
@@ -362,28 +537,76 @@ class Arithmetic(unittest.TestCase):
         last = max(t["data_offsets"][1] for t in header.values())
         self.assertEqual(len(data), 8 + size + last)
 
-    def test_losses_must_agree_and_repeat(self):
-        cpu = [3.0] * 10
-        near = [3.0001] * 10
-        self.assertIn("first_loss", check.compare_losses(near, cpu, near, 1e-2))
-        with self.assertRaisesRegex(Failed, "differ from those of the cpu"):
-            check.compare_losses([3.1] * 10, cpu, [3.1] * 10, 1e-2)
-        with self.assertRaisesRegex(Failed, "two runs"):
-            check.compare_losses(near, cpu, cpu, 1e-2)
+    def test_losses_and_norms_must_agree_and_repeat(self):
+        bounds = (1e-2, 2e-2)
+        steps = lambda loss, norm=1.0: ([loss] * 10, [norm] * 10)  # noqa: E731
+        cpu, near = steps(3.0), steps(3.0001)
+        self.assertIn("first_loss", check.compare_steps(near, cpu, near, bounds))
+        with self.assertRaisesRegex(Failed, "losses differ.* first in step 0: 3.1"):
+            check.compare_steps(steps(3.1), cpu, steps(3.1), bounds)
+        with self.assertRaisesRegex(Failed, "norms differ from those of the cpu by 0.05"):
+            check.compare_steps(steps(3.0, 1.05), cpu, steps(3.0, 1.05), bounds)
+        with self.assertRaisesRegex(Failed, "two runs .* first in step 0"):
+            check.compare_steps(near, cpu, cpu, bounds)
         with self.assertRaisesRegex(Failed, "9 and 10 losses"):
-            check.compare_losses(near[:9], cpu, near[:9], 1e-2)
+            check.compare_steps((near[0][:9], near[1]), cpu, near, bounds)
+        with self.assertRaisesRegex(Failed, "not finite"):
+            check.compare_steps(([None] * 10, near[1]), cpu, near, bounds)
 
-    def test_memcheck_tells_a_finding_from_a_refusal(self):
+    def test_compute_sanitizer_a_finding_and_a_refusal_are_told_apart(self):
         good = "========= ERROR SUMMARY: 0 errors\n"
-        self.assertEqual(check.judge_memcheck(Done(0, good, "", False)), {"errors": 0})
-        found = "========= Invalid __global__ write of size 4 bytes\n"
-        with self.assertRaisesRegex(Failed, "Invalid __global__ write"):
-            check.judge_memcheck(Done(86, found, "", False))
+        self.assertEqual(sanitize.judge(Done(0, good, "", False)), {"errors": 0})
+        races = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"
+        self.assertEqual(sanitize.judge(Done(0, races, "", False)), {"errors": 0})
+        found = (
+            "========= COMPUTE-SANITIZER\n"
+            "========= Invalid __global__ write of size 4 bytes\n"
+            "=========     at embedding+0x50 in Embedding.cu:17\n"
+            "=========     by thread (3,0,0) in block (7,0,0)\n"
+        )
+        with self.assertRaisesRegex(Failed, "Invalid .* Embedding.cu:17 .* thread .3,0,0"):
+            sanitize.judge(Done(86, found, "", False))
         refused = "========= Error: Device not supported. Check the driver\n"
         with self.assertRaisesRegex(Skipped, "Device not supported"):
-            check.judge_memcheck(Done(1, refused, "", False))
+            sanitize.judge(Done(1, refused, "", False))
         with self.assertRaises(Failed):
-            check.judge_memcheck(Done(-11, "", "", False))
+            sanitize.judge(Done(-11, "", "", False))
+
+    def test_numbers_of_a_test_are_its_properties(self):
+        case = {"name": "x", "value_param": "7", "time": "0.5", "largest_error": "nan"}
+        row = gtests.judge([case], Done(0, "", "", False), "program")
+        self.assertEqual(sorted(row), ["largest_error", "passed"])
+        kept = results.finite({"name": "x", "numbers": row})["numbers"]
+        self.assertEqual(kept["largest_error"], "nan")  # and not 0
+
+    def test_the_test_that_did_not_end_is_known(self):
+        ended = "[ RUN      ] A.x\n[       OK ] A.x (1 ms)\n"
+        self.assertEqual(last_test(ended), "")
+        self.assertEqual(last_test(ended + "[ RUN      ] A.y\nsays\n"), "[ RUN      ] A.y")
+
+    def test_a_large_model_is_compared_row_by_row(self):
+        def file(folder, name, values):
+            header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
+            header += " " * (117 - len(header)) + "\n"
+            path = pathlib.Path(folder) / name
+            path.write_bytes(
+                b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header.encode()
+                + struct.pack("<6f", *values)
+            )  # fmt: skip
+            return path
+
+        with tempfile.TemporaryDirectory() as folder:
+            cpu = file(folder, "cpu", [1, 2, 3, 4, 5, 6])
+            near = file(folder, "near", [1, 2, 3, 4, 5, 6.01])
+            far = file(folder, "far", [1, 2, 3, 4, 5, 7])
+            self.assertLess(parity.compare(near, near, cpu)["largest_error"], 2e-3)
+            with self.assertRaisesRegex(Failed, r"by row \[0.0, 0.11396\]"):
+                parity.compare(far, far, cpu)
+            with self.assertRaisesRegex(Failed, "other bits with --graphs=off"):
+                parity.compare(near, cpu, cpu)
+            nan = file(folder, "nan", [1, 2, 3, 4, float("nan"), 6])
+            with self.assertRaisesRegex(Failed, "scores differ"):
+                parity.compare(nan, nan, cpu)
 
     def test_pack_compresses_by_name_and_refuses_what_is_too_large(self):
         with tempfile.TemporaryDirectory() as work:

@@ -6,8 +6,8 @@ import pathlib
 import struct
 import tempfile
 
+from gpusuite.machine import EXIT_SKIPPED
 from gpusuite.results import Failed, Item, Skipped
-from gpusuite.suite import EXIT_SKIPPED
 
 PROMPT, DECODED, LONG_PROMPT = 512, 128, 4096
 # Multiply-adds count twice: of the weights that products read, per token. Attention
@@ -20,20 +20,24 @@ TRAINED_TOKENS = 8192
 TORCH = pathlib.Path(__file__).with_name("torch_llama.py")
 
 
-def items(suite):
+def items(suite, results):
     """What matters most comes first, for runs with little time."""
-    known = Known(suite)
-    yield Item("ceilings", known.ceilings, 10, 60)
-    for shape, needs in (("1b", 20), ("8b", 50)):
-        yield Item(f"decode {shape}", known.decode(shape), needs, 150)
-    yield Item("prefill 8b", known.prefill, 50, 150)
-    for shape, needs in (("8b-q8_0", 40), ("8b-q4_0", 40), ("1b-q8_0", 20), ("1b-q4_0", 20)):
-        yield Item(f"decode {shape}", known.decode(shape), needs, 150)
-    yield Item("decode 1b without graphs", known.decode("1b", "--graphs=off"), 20, 60)
-    yield Item("start 1b", known.start, 30, 90)
-    yield Item("training step 1b", known.training, 60, 150)
-    for what in ("decode 1b", "decode 8b", "prefill 8b", "training step 1b"):
-        yield Item(f"PyTorch {what}", known.torch(what), 45, 150)
+    known = Known(suite, results)
+    yield Item("ceilings", known.ceilings, 10, 40)
+    for shape, needs in (("1b", 15), ("8b", 30)):
+        yield Item(f"decode {shape}", known.decode(shape), needs, 60)
+    yield Item("prefill 8b", known.prefill, 30, 60)
+    yield Item("training step 1b", known.training, 40, 90)
+    yield Item("start 1b", known.start, 30, 60)
+    for what, needs, most in (
+        ("decode 1b", 60, 120), ("training step 1b", 80, 150), ("decode 8b", 90, 150),
+    ):  # fmt: skip
+        yield Item(f"PyTorch {what}", known.torch(what), needs, most)
+    yield Item("decode 1b without graphs", known.decode("1b", "--graphs=off"), 15, 40)
+    for shape, needs in (("8b-q8_0", 30), ("8b-q4_0", 30), ("1b-q8_0", 15), ("1b-q4_0", 15)):
+        yield Item(f"decode {shape}", known.decode(shape), needs, 60)
+    yield Item("PyTorch prefill 8b", known.torch("prefill 8b"), 45, 150)
+    yield Item("ceilings again", known.ceilings, 10, 40)
 
 
 def matrix_weights(shape):
@@ -59,18 +63,16 @@ def training_flops(shape, tokens, sequence):
 
 
 class Known:
-    """The items; what one has measured, the next ones compare with."""
+    """The items; what one has measured, the next ones compare with, also those of a later
+    run on the same GPU (--only)."""
 
-    def __init__(self, suite):
-        self.suite = suite
-        self.ceiling = {}
-        self.ours = {}
+    def __init__(self, suite, results):
+        self.suite, self.results = suite, results
 
     def ceilings(self, budget):
         values, done = self.suite.json(
             [self.suite.program("gpu-ceilings")], budget.left()
         )
-        self.ceiling = values
         numbers = {k: v for k, v in values.items() if isinstance(v, float)}
         numbers["matrix_library"] = values.get("matrix_library", "")
         errors = [str(v) for k, v in values.items() if k.endswith("_error")]
@@ -79,8 +81,22 @@ class Known:
         return numbers
 
     def share(self, value, ceiling):
-        most = self.ceiling.get(ceiling)
-        return {"share_of_ceiling": value / most} if most else {}
+        row = self.results.row("ceilings")
+        most = row.get("numbers", {}).get(ceiling)
+        if not most:
+            return {}
+        share = {"share_of_ceiling": value / most}
+        if row in self.results.earlier:
+            share["ceiling_of"] = row.get("at", "an earlier run")
+        return share
+
+    def need_library(self):
+        """Without it products run by our own kernels, at a fraction of the rate."""
+        if os.environ.get("LLMRT_CUBLASLT_LIBRARY") == "off":
+            return
+        found = self.results.machine.get("cublaslt", "")
+        if "not used" in found or "LLMC-E" in found:
+            raise Failed(f"cuBLASLt was not found: {found}")
 
     def bench(self, plan, budget, *more, weights="random:1"):
         """Rows of llmrt bench by "prefill" and "decode", and its context."""
@@ -92,9 +108,10 @@ class Known:
         try:
             report = json.loads(done.output)
         except ValueError:
-            raise Failed(done.why("llmrt bench"))
+            raise Failed(done.why("llmrt bench"), hung=done.timed_out)
         rows = {row["name"].split("/")[0]: row for row in report["benchmarks"]}
-        return rows, report["context"]
+        # With the start of the process itself and its end.
+        return rows, {**report["context"], "process_seconds": done.seconds}
 
     def decode(self, shape, *more):
         def run(budget):
@@ -112,24 +129,25 @@ class Known:
                 **self.share(moved / seconds, "read_bytes_per_second"),
                 "time_to_first_token_seconds": prefill["real_time"] * 1e-3 * PROMPT,
                 "start_to_prefill_seconds": float(context["start_to_prefill_seconds"]),
+                # The host's part of a token, to compare with the whole.
+                "cpu_seconds_per_token": decode["cpu_time"] * 1e-3,
+                "seconds_per_token": seconds,
             }
             per_layer = self.suite.kernels_per_layer(f"{shape}.fb")
             if per_layer is not None:
                 numbers["kernels_per_layer"] = per_layer
-            if not more:
-                self.ours[f"decode {shape}"] = decode["tokens_per_second"]
             return numbers
 
         return run
 
     def prefill(self, budget):
+        self.need_library()
         rows, _ = self.bench(
             "8b-prefill.fb", budget,
             f"--prompt-tokens={LONG_PROMPT}", "--decode-tokens=0",
         )  # fmt: skip
         rate = rows["prefill"]["tokens_per_second"]
         flops = prefill_flops("8b", LONG_PROMPT) * rate / LONG_PROMPT
-        self.ours["prefill 8b"] = rate
         return {
             "tokens_per_second": rate,
             "flops_per_second": flops,
@@ -137,22 +155,35 @@ class Known:
         }
 
     def start(self, budget):
-        """From the start of the process, weights in page cache, to the first token."""
+        """From the start of the process, weights in page cache, to the first token. Once
+        with a GPU that nobody else keeps started and nothing tuned, then the best of
+        three."""
         plan = self.suite.plan("1b.fb")
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as tuned:
             write_weights(pathlib.Path(folder) / "model.safetensors", "1b")
+
+            def once():
+                return self.bench(
+                    plan.name, budget, f"--prompt-tokens={PROMPT}", "--decode-tokens=1",
+                    "--repetitions=1", f"--tuning-cache={tuned}/tuned.json", weights=folder,
+                )[1]  # fmt: skip
+
+            self.suite.device.release()
+            try:
+                cold = once()
+            finally:
+                self.suite.device.hold()
+            numbers = {f"cold_{k}": v for k, v in start_times(cold).items()}
+            budget.partial(numbers)
             measured = []
-            while len(measured) < 3 and (not measured or budget.left() > 20):
-                _, context = self.bench(
-                    plan.name, budget, f"--prompt-tokens={PROMPT}",
-                    "--decode-tokens=1", "--repetitions=1", weights=folder,
-                )  # fmt: skip
-                measured.append(context)
+            while len(measured) < 3 and (not measured or budget.left() > 15):
+                measured.append(start_times(once()))
                 budget.partial({"runs": len(measured)})
-        names = ("start_to_prefill_seconds", "start_to_first_token_seconds")
-        return {n: min(float(c[n]) for c in measured) for n in names if n in measured[0]}
+        best = min(measured, key=lambda times: times["start_to_first_token_seconds"])
+        return {**best, **numbers}
 
     def training(self, budget):
+        self.need_library()
         plan = self.suite.plan("1b-train.fb")
         data = self.suite.data()
         with tempfile.TemporaryDirectory() as folder:
@@ -167,11 +198,10 @@ class Known:
                 budget.left(),
             )  # fmt: skip
             if done.code != 0:
-                raise Failed(done.why("llmrt run"))
+                raise Failed(done.why("llmrt run"), hung=done.timed_out)
             steps = [json.loads(line) for line in metrics.read_text().splitlines()]
         rate = sorted(s["tokens_per_second"] for s in steps[2:])[len(steps[2:]) // 2]
         flops = training_flops("1b", 1, 2048) * rate
-        self.ours["training step 1b"] = rate
         return {
             "tokens_per_second": rate,
             "step_seconds": TRAINED_TOKENS / rate,
@@ -194,21 +224,39 @@ class Known:
                 budget.partial(said)
 
             done = self.suite.run(
-                [self.suite.options.python, TORCH, *what.rsplit(" ", 1)],
+                [
+                    self.suite.options.python, TORCH, *what.rsplit(" ", 1),
+                    f"--seconds={budget.left():.0f}",
+                ],
                 budget.left(),
                 take,
                 dict(os.environ),  # it finds its own libraries
-            )
+            )  # fmt: skip
             if done.code == EXIT_SKIPPED:
                 raise Skipped(problem or "no reason given")
             if done.code != 0 or problem:
-                raise Failed(problem or done.why("PyTorch"), numbers)
-            rate = numbers.get("tokens_per_second")
-            if rate and what in self.ours:
-                numbers["ours_times_pytorch"] = self.ours[what] / rate
-            return numbers
+                raise Failed(problem or done.why("PyTorch"), numbers, hung=done.timed_out)
+            if numbers.get("cudagraph_skips"):
+                raise Failed("PyTorch did not capture its graphs: the log has why", numbers)
+            return {**numbers, **ratios(self.results.numbers(what), numbers)}
 
         return run
+
+
+def ratios(ours, theirs):
+    """Of speeds, so that more than 1 is for us."""
+    numbers = {}
+    if ours.get("tokens_per_second") and theirs.get("tokens_per_second"):
+        numbers["ours_times_pytorch"] = ours["tokens_per_second"] / theirs["tokens_per_second"]
+    first = "time_to_first_token_seconds"
+    if ours.get(first) and theirs.get(first):
+        numbers["first_token_ours_times_pytorch"] = theirs[first] / ours[first]
+    return numbers
+
+
+def start_times(context):
+    """Since the start of the process, in the order in which they come."""
+    return {k: float(v) for k, v in context.items() if k.endswith("_seconds")}
 
 
 def tensors(shape):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the file that check and measure need on a machine with nothing but a driver:
 programs of the preset `portable`, stripped; plans; fixtures; the suite itself."""
+import contextlib
 import json
+import lzma
 import pathlib
 import re
 import shutil
@@ -9,6 +11,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+
+from gpusuite.plans import PackError, compile_plans
 
 PROGRAMS = (
     "llmrt",
@@ -22,55 +26,11 @@ PROGRAMS = (
 ALLOWED_LIBRARIES = re.compile(
     r"^(libc|libm|libdl|libpthread|librt|ld-linux-x86-64)\.so\.\d+$"
 )
-LLAMA_1B = (
-    "llama,layers={layers},hidden=2048,heads=32,kv_heads=8,intermediate=8192,"
-    "vocab=128256,context=8192,tied=1,rope_theta=500000"
-)
-LLAMA_8B = (
-    "llama,layers={layers},hidden=4096,heads=32,kv_heads=8,intermediate=14336,"
-    "vocab=128256,context=8192,rope_theta=500000"
-)
-# Name of the plan, shape, layers, options: what `measure` runs.
-MEASURED_PLANS = (
-    ("1b.fb", LLAMA_1B, 16, "--dtype=bf16 --seq=1024 --chunk=512"),
-    ("8b.fb", LLAMA_8B, 32, "--dtype=bf16 --seq=1024 --chunk=512"),
-    *(
-        (
-            f"{size}-{blocks}.fb",
-            shape,
-            layers,
-            f"--dtype=bf16 --weights-format={blocks} --seq=1024 --chunk=512",
-        )
-        for size, shape, layers in (("1b", LLAMA_1B, 16), ("8b", LLAMA_8B, 32))
-        for blocks in ("q8_0", "q4_0")
-    ),
-    ("8b-prefill.fb", LLAMA_8B, 32, "--dtype=bf16 --seq=4224 --chunk=4096"),
-    (
-        "1b-train.fb",
-        LLAMA_1B,
-        16,
-        "--mode=train --dtype=bf16 --seq=2048 --batch=4",
-    ),
-)
-TARGET = "--target=cuda"
-# Of `check`: ten training steps, for cuda and for cpu.
-TRAINED = "llama,layers=2,hidden=128,heads=4,kv_heads=2,intermediate=256,vocab=512,context=64"
-TRAINED_OPTIONS = "--mode=train --seq=64 --batch=4"
-# Name: options. Ranks of a mesh are threads that share the GPU.
-TRAININGS = {
-    "f32": "--dtype=f32",
-    "bf16": "--dtype=bf16",
-    "f32_tp2": "--dtype=f32 --mesh=tp=2",
-    "f32_pp2": "--dtype=f32 --mesh=pp=2",
-    "f32_dp2_zero3": "--dtype=f32 --mesh=dp=2 --zero=3",
-    "f32_tp2_dp2": "--dtype=f32 --mesh=tp=2,dp=2",
-}
+# All programs have the same kernels inside, some 25 MiB apart: with a dictionary that
+# reaches from one to the next, only the first one's count.
+XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 << 20}]
 # Text to train on, which this repository has.
 TEXTS = "docs/design/*.md"
-
-
-class PackError(Exception):
-    pass
 
 
 def run(root, options):
@@ -90,7 +50,8 @@ def pack(root, options):
     with tempfile.TemporaryDirectory() as work:
         folder = pathlib.Path(work) / "gpu-suite"
         copy_programs(root / "build/portable/bin", folder / "bin")
-        manifest = compile_plans(root, folder / "bin", llmc, folder / "plans")
+        old = unpack(options.plans, pathlib.Path(work) / "old")
+        manifest = compile_plans(root, folder / "bin", llmc, folder / "plans", old)
         manifest["needs_glibc"] = newest_glibc(folder / "bin")
         make_data(root, folder / "data")
         copy_sources(root, folder)
@@ -103,8 +64,13 @@ def pack(root, options):
 
 def write_archive(folder, path, most_mebibytes):
     """A tar, compressed as the name's ending says: .gz or .xz."""
-    kind = path.suffix[1:] if path.suffix in (".gz", ".xz") else ""
-    with tarfile.open(path, f"w:{kind}") as archive:
+    with contextlib.ExitStack() as stack:
+        if path.suffix == ".xz":
+            file = stack.enter_context(lzma.open(path, "w", filters=XZ))
+            archive = stack.enter_context(tarfile.open(fileobj=file, mode="w|"))
+        else:
+            kind = "gz" if path.suffix == ".gz" else ""
+            archive = stack.enter_context(tarfile.open(path, f"w:{kind}"))
         archive.add(folder, "gpu-suite")
     size = path.stat().st_size
     print(f"{size / 2**20:8.1f} MiB  {path.name}")
@@ -114,6 +80,18 @@ def write_archive(folder, path, most_mebibytes):
             f"that is more than {most_mebibytes:g} MiB: end the name in .tar.xz, or "
             "allow more (--most-mebibytes)"
         )
+
+
+def unpack(path, folder):
+    """Plans and manifest of an older suite: an archive, or where one was unpacked."""
+    if not path or pathlib.Path(path).is_dir():
+        return path
+    wanted = ("gpu-suite/manifest.json", "gpu-suite/plans/")
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and member.name.startswith(wanted):
+                archive.extract(member, folder)
+    return folder / "gpu-suite"
 
 
 def build(root):
@@ -163,51 +141,6 @@ def newest_glibc(folder):
     return ".".join(map(str, max((int(a), int(b)) for a, b in versions)))
 
 
-def compile_plans(root, programs, llmc, folder):
-    """Compiles all plans into a folder. Returns {"refused": {plan: reason}, ...}."""
-    folder.mkdir(parents=True, exist_ok=True)
-    refused, per_layer = {}, {}
-    model = folder / "model.mlir"
-    for line in listed_plans(programs):
-        name, fixture, options = line.split("\t")
-        compile_plan(llmc, root / fixture, folder / name, options.split(), refused)
-    for name, shape, layers, options in MEASURED_PLANS:
-        options = [TARGET, *options.split()]
-        launches = {}
-        for count in (layers, layers // 2):
-            plan = folder / (name if count == layers else "half.fb")
-            import_model(llmc, shape.format(layers=count), model)
-            if not compile_plan(llmc, model, plan, options, refused):
-                break
-            launches[count] = decode_launches(llmc, plan)
-        if all(launches.get(n) for n in (layers, layers // 2)):
-            per_layer[name] = (launches[layers] - launches[layers // 2]) / (
-                layers - layers // 2
-            )
-        refused.pop("half.fb", None)
-    import_model(llmc, TRAINED, model)
-    for name, own in TRAININGS.items():
-        for target in ("cpu", "cuda"):
-            options = f"--target={target} {own} {TRAINED_OPTIONS}"
-            plan = folder / f"train_{name}.{target}.fb"
-            compile_plan(llmc, model, plan, options.split(), refused)
-    for name in ("half.fb", "model.mlir"):
-        (folder / name).unlink(missing_ok=True)
-    manifest = {"refused": refused, "decode_kernels_per_layer": per_layer}
-    manifest["revision"] = revision(root)
-    return manifest
-
-
-def import_model(llmc, shape, model):
-    done = subprocess.run(
-        [str(llmc), "import", f"--new={shape}", "-o", str(model)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise PackError(f"llmc import --new={shape}: {done.stderr.strip()}")
-
-
 def make_data(root, folder):
     """A tokenizer and training data, from the texts of this repository."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,52 +161,9 @@ def make_data(root, folder):
     (folder / "data.jsonl").write_text("".join(lines))
 
 
-def listed_plans(programs):
-    program = programs / "plans-gpu-test"
-    if not program.is_file():
-        return []
-    done = subprocess.run(
-        [str(program), "--list-plans"], capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()
-
-
-def compile_plan(llmc, model, plan, options, refused):
-    command = [llmc, "compile", model, "-o", plan, *options]
-    done = subprocess.run(
-        [str(c) for c in command], capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        code = [line for line in said if "LLMC-E" in line]
-        reason = (code or said or ["llmc failed"])[0]
-        refused[plan.name] = reason[reason.find("LLMC-E") :] if code else reason
-        print(f"{plan.name}: refused: {refused[plan.name]}")
-    return done.returncode == 0
-
-
-def decode_launches(llmc, plan):
-    done = subprocess.run(
-        [str(llmc), "inspect", str(plan), "--output=json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)["counters"].get("entries.decode.launches")
-
-
-def revision(root):
-    done = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def copy_sources(root, folder):
     """The suite itself, and the models that tests load."""
-    skip = shutil.ignore_patterns("__pycache__", "training", "*.py", "*gguf")
+    skip = shutil.ignore_patterns("__pycache__", "training", "*.py")
     shutil.copytree(root / "tests/fixtures", folder / "tests/fixtures", ignore=skip)
     (folder / "tools").mkdir()
     shutil.copy(root / "tools/gpu-suite", folder / "tools/gpu-suite")

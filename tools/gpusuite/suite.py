@@ -1,36 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine, the programs, and how they are run: each in a process group of its own
-that does not outlive its time."""
-import glob
+"""The programs, plans and data of the suite, packed or in a build tree, and how its
+programs are run."""
 import json
 import os
 import pathlib
-import platform
-import shutil
-import signal
-import subprocess
 import tempfile
 
+from gpusuite import machine
+from gpusuite.machine import EXIT_SKIPPED
+from gpusuite.processes import Log, run_program
 from gpusuite.results import Failed, Skipped
 
-EXIT_SKIPPED = 77
 MADE = "build/gpu-suite"
-
-
-class Done:
-    def __init__(self, code, output, errors, timed_out):
-        self.code, self.output, self.errors = code, output, errors
-        self.timed_out = timed_out
-
-    def why(self, name):
-        """The end of what it said."""
-        text = (self.errors.strip() or self.output.strip()).splitlines()
-        said = " | ".join(text[-3:])[-500:]
-        if self.timed_out:
-            return f"{name} took too long and was ended; {said}"
-        if self.code < 0:
-            return f"{name} died of signal {-self.code}; {said}"
-        return f"{name} ended with status {self.code}; {said}"
 
 
 class Suite:
@@ -39,6 +20,12 @@ class Suite:
         self.manifest = self.read_manifest()
         self.is_packed = bool(self.manifest)
         self.bin = self.find_bin()
+        log = pathlib.Path(options.results).with_suffix(f".{options.command}.log")
+        self.log = Log(log, is_continued=bool(options.only))
+        self.device = machine.HeldDevice()
+        # What one program of a part has tuned, the next ones find; nothing of before.
+        self.cache = tempfile.TemporaryDirectory()
+        self.library_path = ":".join(machine.library_folders(options.python))
 
     def read_manifest(self):
         try:
@@ -65,13 +52,15 @@ class Suite:
         """Where plans and data are. In a build tree they are made when first asked for."""
         if "refused" in self.manifest:
             return self.root if self.is_packed else self.root / MADE
-        from gpusuite import pack
+        from gpusuite import pack, plans
 
-        pack.make_data(self.root, self.root / MADE / "data")
-        self.manifest = pack.compile_plans(
-            self.root, self.bin, self.llmc(), self.root / MADE / "plans"
+        made = self.root / MADE
+        pack.make_data(self.root, made / "data")
+        self.manifest = plans.compile_plans(
+            self.root, self.bin, self.llmc(), made / "plans", old=made
         )
-        return self.root / MADE
+        (made / "manifest.json").write_text(json.dumps(self.manifest, indent=1) + "\n")
+        return made
 
     def data(self):
         return self.folder() / "data"
@@ -99,63 +88,34 @@ class Suite:
 
     def environment(self):
         """With the CUDA libraries that came with PyTorch, if there are no others."""
-        environment = dict(os.environ)
-        environment["LLMC_SOURCE_DIR"] = str(self.root)
-        environment["LLMC_BIN_DIR"] = str(self.bin)
-        found = environment.get("LD_LIBRARY_PATH", "").split(":")
-        found += glob.glob("/usr/local/cuda*/lib64")
-        # Not resolved: the Python of a virtual environment is a link.
-        prefix = pathlib.Path(self.options.python).absolute().parent.parent
-        for packages in glob.glob(f"{prefix}/lib/python3*/*-packages/nvidia"):
-            found += glob.glob(packages + "/*/lib")
-        environment["LD_LIBRARY_PATH"] = ":".join(f for f in found if f)
-        return environment
+        return {
+            **os.environ,
+            "LLMC_SOURCE_DIR": str(self.root),
+            "LLMC_BIN_DIR": str(self.bin),
+            "LD_LIBRARY_PATH": self.library_path,
+            "XDG_CACHE_HOME": self.cache.name,
+        }
 
-    def run(self, command, seconds, on_line=None, environment=None):
-        """Runs a program; its whole group ends when the time is over."""
-        with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
-                [str(c) for c in command],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                errors="replace",
-                env=self.environment() if environment is None else environment,
-                start_new_session=True,
-            )
-            output, timed_out = follow(process, seconds, on_line)
-            errors.seek(0)
-            return Done(process.returncode, output, errors.read(), timed_out)
+    def run(self, command, seconds, on_line=None, environment=None, variables=None):
+        """Runs a program; its whole group ends when the time is over. `variables` are
+        set besides those of `environment`, by default that of our programs."""
+        environment = self.environment() if environment is None else environment
+        self.log.command(command, variables)
+        done = run_program(command, seconds, on_line, {**environment, **(variables or {})})
+        self.log.end(done)
+        return done
 
     def machine(self):
         """What this machine is, and what keeps the suite from running on it."""
-        machine = {"cpu": cpu_name(), "cores": os.cpu_count()}
-        smi = shutil.which("nvidia-smi")
-        if smi:
-            asked = "name,driver_version,memory.total,clocks.max.sm,clocks.max.memory"
-            done = self.run([smi, f"--query-gpu={asked}", "--format=csv,noheader"], 30)
-            if done.code == 0 and done.output.strip():
-                names = ["gpu", "driver", "memory", "sm clock", "memory clock"]
-                values = done.output.splitlines()[0].split(",")
-                machine.update(zip(names, [v.strip() for v in values]))
-        try:
-            done = self.run([self.program("gpu-ceilings"), "--probe"], 60)
-        except Failed:
-            return machine, None  # each item will say so
-        if done.code == EXIT_SKIPPED:
-            return machine, json.loads(done.output)["skipped"]
-        if done.code != 0:
-            return machine, "no GPU/driver: " + done.why("gpu-ceilings --probe")
-        return {**json.loads(done.output), **machine, **self.told_by_llmrt()}, None
+        self.log.begin("machine")
+        self.device.hold()
+        return machine.describe(self)
 
-    def told_by_llmrt(self):
-        """Which cuBLASLt it found."""
-        try:
-            lines = self.run([self.program("llmrt"), "env"], 60).output.splitlines()
-        except Failed:
+    def gpu_state(self):
+        """Clocks, power and what limits them, beside what is measured."""
+        if self.options.command != "measure":
             return {}
-        said = [line.split(None, 1) for line in lines if line.startswith("cublaslt ")]
-        return {words[0]: words[1] for words in said if len(words) == 2}
+        return {"gpu_state": machine.query(self, machine.WHAT_IT_DOES)}
 
     def json(self, command, seconds):
         """What a program prints as JSON."""
@@ -164,47 +124,7 @@ class Suite:
         try:
             value = json.loads(done.output)
         except ValueError:
-            raise Failed(done.why(name))
+            raise Failed(done.why(name), hung=done.timed_out)
         if done.code == EXIT_SKIPPED:
             raise Skipped(value.get("skipped", "no reason given"))
         return value, done
-
-
-def follow(process, seconds, on_line):
-    """Reads the output until the end; ends the group after `seconds`."""
-    import threading
-
-    lines, timed_out = [], threading.Event()
-
-    def end():
-        timed_out.set()
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    try:
-        for line in process.stdout:
-            lines.append(line)
-            if on_line:
-                on_line(line)
-        process.wait()
-    finally:
-        timer.cancel()
-        process.stdout.close()
-        if process.poll() is None:
-            end()
-            process.wait()
-    return "".join(lines), timed_out.is_set()
-
-
-def cpu_name():
-    try:
-        for line in open("/proc/cpuinfo"):
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"

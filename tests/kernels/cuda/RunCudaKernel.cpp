@@ -7,6 +7,7 @@
 #include "runtime/base/Error.h"
 #include "runtime/plan/KernelSignatures.h"
 #include "tests/support/HostBlocks.h"
+#include "tests/support/WrongElements.h"
 #include "tests/support/cuda/RecordingDevice.h"
 #include "tests/support/cuda/TestGpu.h"
 
@@ -68,6 +69,21 @@ public:
     return results;
   }
 
+  /// Which vectors of two runs have other bits, and where.
+  std::string differences(const std::vector<std::vector<uint8_t>>& first,
+                          const std::vector<std::vector<uint8_t>>& second) {
+    std::string text;
+    size_t i = 0;
+    for (const auto& [begin, block] : blocks_) {
+      const std::string bits = test::describeOtherBits(first[i], second[i]);
+      ++i;
+      if (!bits.empty())
+        absl::StrAppend(&text, text.empty() ? "" : "; ", block.name, " in ",
+                        bits);
+    }
+    return text;
+  }
+
   void keep(const std::vector<std::vector<uint8_t>>& results) {
     size_t i = 0;
     for (const auto& [begin, block] : blocks_)
@@ -78,6 +94,7 @@ private:
   struct Block {
     size_t sizeBytes;
     uint8_t* copy;
+    std::string name; // of the first argument that points into it
   };
 
   /// Gives `word` the address that its value has on the device.
@@ -93,7 +110,8 @@ private:
                                        MemoryClass::Workspace, host.sizeBytes));
       known = blocks_
                   .emplace(host.begin,
-                           Block{host.sizeBytes, static_cast<uint8_t*>(copy)})
+                           Block{host.sizeBytes, static_cast<uint8_t*>(copy),
+                                 std::string(name)})
                   .first;
     }
     const uint64_t offset = word - reinterpret_cast<uint64_t>(host.begin);
@@ -130,6 +148,25 @@ Device& deviceOfTests() {
                    : *emulations[featuresInUse.hasWgmma][usesFakeLibrary];
 }
 
+/// Of the latest comparison of the test that runs.
+std::string& latestDifference() {
+  static std::string text;
+  return text;
+}
+
+/// Says what a failed comparison looked like, behind the failure itself.
+class DifferencePrinter final : public ::testing::EmptyTestEventListener {
+  void OnTestStart(const ::testing::TestInfo&) override {
+    latestDifference().clear();
+  }
+
+  void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (result.failed() && !latestDifference().empty())
+      std::printf("wrong: %s\n", latestDifference().c_str());
+    latestDifference().clear();
+  }
+};
+
 absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
                      int64_t rows, int64_t cols) {
   DeviceRun run(deviceOfTests(), kernel);
@@ -138,7 +175,8 @@ absl::Status runOnce(const KernelSignature& kernel, const uint64_t* words,
   if (isOnGpu()) { // the emulation has one order
     LLMRT_ASSIGN_OR_RETURN(auto again, run.run(rows, cols));
     if (results != again)
-      return absl::InternalError("two runs differ");
+      return absl::InternalError(
+          absl::StrCat("two runs differ: ", run.differences(results, again)));
   }
   run.keep(results);
   return absl::OkStatus();
@@ -161,6 +199,7 @@ std::string runCudaKernel(std::string_view name, const uint64_t* words,
       findKernelSignature(view, newestKernelVersion(view));
   if (!kernel)
     return "no kernel " + std::string(name);
+  latestDifference().clear();
   return std::string(runOnce(*kernel, words, rows, cols).message());
 }
 
@@ -177,7 +216,14 @@ void FakeLibrary::expectLaunches(int64_t number) const {
   }
 }
 
-void noteError(double error) {
+void noteComparison(double error, const std::vector<float>& actual,
+                    const std::vector<float>& expected) {
+  [[maybe_unused]] static const bool isListening = [] {
+    ::testing::UnitTest::GetInstance()->listeners().Append(
+        new DifferencePrinter()); // owned by the list
+    return true;
+  }();
+  latestDifference() = test::describeWrong(actual, expected);
   static const ::testing::TestInfo* test = nullptr;
   static double largest = 0;
   const auto* now = ::testing::UnitTest::GetInstance()->current_test_info();
