@@ -13,7 +13,6 @@ namespace llmrt {
 namespace {
 
 using testing::readTrainingFixture;
-using testing::TrainingFixture;
 
 /// The bound for f32.
 constexpr double kLossBound = 1e-5;
@@ -38,6 +37,7 @@ struct Case {
   int numSteps = 2; // the second has the weights that the first made
 };
 
+// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's name
 void PrintTo(const Case& c, std::ostream* os) {
   *os << caseName(c.fixture, c.options);
 }

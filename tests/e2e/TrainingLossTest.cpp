@@ -257,7 +257,7 @@ TEST(Bf16, LossesStayNearThoseOfF32) {
   auto fixture = readTrainingFixture("llama3/pretrain");
   ASSERT_TRUE(fixture.ok()) << fixture.status();
   std::vector<TrainingResult> stages = {};
-  for (std::vector<std::string> options :
+  for (const std::vector<std::string>& options :
        {std::vector<std::string>{"--dtype=bf16"},
         {"--dtype=bf16", "--mesh=dp=3", "--zero=0"},
         {"--dtype=bf16", "--mesh=dp=3", "--zero=1"},

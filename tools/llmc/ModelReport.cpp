@@ -120,7 +120,8 @@ public:
     for (BlockArgument argument : function_.getArguments()) {
       // A weight of a block function is an operand used by one op: no data
       // flow.
-      std::string name = "%" + std::to_string(argument.getArgNumber());
+      std::string name("%");
+      name += std::to_string(argument.getArgNumber());
       if (auto loc = dyn_cast<NameLoc>(argument.getLoc()))
         name = loc.getName().str();
       std::string node =

@@ -265,6 +265,7 @@ absl::Status MatrixProducts::choose(Prepared& prepared,
   if (known || !canBeTried || !timer_.canMeasure())
     return absl::OkStatus();
   std::vector<Trial> trials;
+  trials.reserve(count);
   for (int i = 0; i < count; ++i)
     trials.push_back({found[i].algorithm});
   LLMRT_RETURN_IF_ERROR(tryAlgorithms(prepared, product, place, trials));

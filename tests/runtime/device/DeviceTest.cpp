@@ -6,6 +6,8 @@
 #include "runtime/base/MappedFile.h"
 #include "runtime/kernels/KernelRegistry.h"
 
+#include "absl/strings/str_cat.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -29,8 +31,8 @@ TEST_P(CpuDevice, LoadsCodeFromMemory) {
   for (int round = 0; round < 3; ++round)
     for (int value : {11, 22}) {
       auto other = GetParam()();
-      std::string path = std::string(LLMRT_TEST_CODE_DIR) + "/libcode_object_" +
-                         std::to_string(value) + ".so";
+      std::string path =
+          absl::StrCat(LLMRT_TEST_CODE_DIR, "/libcode_object_", value, ".so");
       auto file = MappedFile::open(path);
       ASSERT_TRUE(file.ok()) << file.status();
       Device& device = round == 1 ? *device_ : *other;
