@@ -158,6 +158,9 @@ absl::Status Rendezvous::waitForAll(Clock::time_point deadline) {
   while (true) {
     LLMRT_ASSIGN_OR_RETURN(std::optional<std::string> absent,
                            look(rendezvous::kAbsentKey));
+    if (!absent)
+      return failed("rank 0 does not know who is absent",
+                    "run the same llmrt on every host");
     // First: a rank that has joined may already have failed.
     if (absent->empty())
       return absl::OkStatus();

@@ -3,6 +3,8 @@
 // other numbers, or die.
 #include "runtime/comm/rendezvous/Rendezvous.h"
 
+#include "runtime/comm/rendezvous/Wire.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -161,6 +163,45 @@ TEST(Rendezvous, StrangersDoNotDisturb) {
   auto abort = (*joined)->look(rendezvous::kAbortKey);
   ASSERT_TRUE(abort.ok());
   EXPECT_FALSE(abort->has_value());
+}
+
+// Another version of rank 0, say, that knows nothing of the ranks that lack.
+TEST(Rendezvous, AServerThatDoesNotKnowWhoIsAbsent) {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(::bind(listener, generic, size), 0);
+  ASSERT_EQ(::listen(listener, 1), 0);
+  ASSERT_EQ(::getsockname(listener, generic, &size), 0);
+  std::thread server([listener] {
+    const int client = ::accept(listener, nullptr, nullptr);
+    std::string bytes;
+    char piece[256];
+    while (ssize_t count = ::recv(client, piece, sizeof(piece), 0)) {
+      if (count < 0)
+        break;
+      bytes.append(piece, count);
+      bool isCorrupt = false;
+      while (auto frame = rendezvous::takeFrame(bytes, isCorrupt)) {
+        const bool isHello = frame->type == rendezvous::FrameType::Hello;
+        if (frame->type != rendezvous::FrameType::Bye)
+          rendezvous::sendAll(
+              client,
+              rendezvous::encodeFrame({isHello ? rendezvous::FrameType::Ok
+                                               : rendezvous::FrameType::Absent,
+                                       "", ""}));
+      }
+    }
+    ::close(client);
+  });
+  EXPECT_THAT(
+      messageOf(Rendezvous::join(optionsOf(1, 2, ntohs(address.sin_port), 5))),
+      HasSubstr("LLMC-E0710: rank 0 does not know who is absent"));
+  server.join();
+  ::close(listener);
 }
 
 // A process that dies without a word: the kernel closes its connection.
