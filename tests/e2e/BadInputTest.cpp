@@ -334,6 +334,10 @@ TEST_F(BadInput, OptionsThatDoNothing) {
   expectError("llmrt run plan.fb --weights=random:1 --prompt=x "
               "--logits-entry=decode",
               "LLMC-E0106");
+  expectError(logits + "--chat-template=chatml", "LLMC-E0106");
+  expectError("llmrt run plan.fb --weights=random:1 --prompt=x "
+              "--chat-template=chatml",
+              "LLMC-E0106");
   expectError(logits + "--threads=0", "LLMC-E0102");
   expectError(logits + "--chunk=0", "LLMC-E0102");
   expectError("llmc explain plan.fb ''", "LLMC-E0102");

@@ -375,6 +375,10 @@ absl::Status checkRunOptions(const RunOptions& options) {
                          "give --prompts, or redirect standard output");
   if (options.system && !options.isChat)
     return contradiction("--system belongs to --chat", "add --chat");
+  if (!options.chatTemplate.empty() && !options.isChat &&
+      (options.prompt || !options.tokens.empty()))
+    return contradiction("--chat-template without --chat",
+                         "add --chat, or leave the template out");
   if (options.isChat &&
       (!options.promptsPath.empty() || !options.tokens.empty()))
     return contradiction("--chat is for one prompt",
