@@ -11,31 +11,29 @@
 using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                         int64_t rowTile, int64_t colTile, uint8_t* scratch);
 
+/// The forms for heads of at most that width.
+#define LLMRT_WIDTHS(use, name) use(name##_64) use(name##_128) use(name##_256)
+
 #define LLMRT_EMULATED(use)                                                    \
   use(linear) use(linear_f32) use(linear_rows_1) use(linear_rows_2)            \
       use(linear_rows_4) use(linear_rows_8) use(linear_mma_8)                  \
           use(linear_mma_16) use(linear_round) use(embedding) use(rope)        \
               use(kv_append) use(rope_append) use(attention)                   \
-                  use(attention_bf16_64) use(attention_bf16_128)               \
-                      use(attention_bf16_256) use(attention_rows_1)            \
-                          use(attention_rows_2) use(attention_rows_4)          \
-                              use(attention_rows_8) use(select_rows)           \
-                                  use(unstack) use(sample) use(rope_table)
+                  LLMRT_WIDTHS(use, attention_bf16) use(attention_rows_1)      \
+                      use(attention_rows_2) use(attention_rows_4)              \
+                          use(attention_rows_8) use(select_rows) use(unstack)  \
+                              use(sample) use(rope_table)
+
 #define LLMRT_EMULATED_DECODE(use)                                             \
-  use(attention_rows_1_64) use(attention_rows_1_128) use(attention_rows_1_256) \
-      use(attention_rows_2_64) use(attention_rows_2_128)                       \
-          use(attention_rows_2_256) use(attention_rows_4_64)                   \
-              use(attention_rows_4_128) use(attention_rows_4_256)              \
-                  use(attention_rows_8_64) use(attention_rows_8_128)           \
-                      use(attention_rows_8_256)
+  LLMRT_WIDTHS(use, attention_rows_1)                                          \
+  LLMRT_WIDTHS(use, attention_rows_2) LLMRT_WIDTHS(use, attention_rows_4)      \
+      LLMRT_WIDTHS(use, attention_rows_8)
 
 #define LLMRT_EMULATED_WGMMA(use)                                              \
-  use(attention_wgmma_64) use(attention_wgmma_128) use(attention_wgmma_256)    \
-      use(attention_rows_round) use(attention_rows_wgmma_64)                   \
-          use(attention_rows_wgmma_128) use(attention_rows_wgmma_256)          \
-              use(attention_gradient_round) use(attention_gradient_wgmma_64)   \
-                  use(attention_gradient_wgmma_128)                            \
-                      use(attention_gradient_wgmma_256)
+  LLMRT_WIDTHS(use, attention_wgmma)                                           \
+  use(attention_rows_round) LLMRT_WIDTHS(use, attention_rows_wgmma)            \
+      use(attention_gradient_round)                                            \
+          LLMRT_WIDTHS(use, attention_gradient_wgmma)
 
 #define LLMRT_EMULATED_PRODUCTS(use)                                           \
   use(fused_linear_rows_1) use(fused_linear_rows_2) use(fused_linear_rows_4)   \
@@ -58,12 +56,10 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
       use(linear_input_gradient_round) use(linear_weight_gradient_round)       \
           use(linear_input_gradient) use(linear_input_gradient_f32)            \
               use(linear_weight_gradient) use(linear_weight_gradient_f32)      \
-                  use(attention_rows) use(attention_rows_bf16_64)              \
-                      use(attention_rows_bf16_128)                             \
-                          use(attention_rows_bf16_256) use(attention_gradient) \
-                              use(attention_gradient_bf16_64)                  \
-                                  use(attention_gradient_bf16_128)             \
-                                      use(attention_gradient_bf16_256)
+                  use(attention_rows) LLMRT_WIDTHS(use, attention_rows_bf16)   \
+                      use(attention_gradient)                                  \
+                          LLMRT_WIDTHS(use, attention_gradient_bf16)
+
 #define LLMRT_EMULATED_STEP(use)                                               \
   use(sum_rows) use(embedding_gradient) use(cross_entropy_statistics)          \
       use(cross_entropy_loss) use(cross_entropy_gradient) use(token_weights)   \
