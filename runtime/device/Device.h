@@ -109,8 +109,8 @@ public:
   virtual absl::StatusOr<void*>
   allocate(MemorySpace space, MemoryClass memoryClass, int64_t sizeBytes) = 0;
   virtual void release(void* memory) = 0;
-  /// Returns closed pages for the check of lifetimes, in no class.
-  /// Errors  OutOfMemory; DeviceUnsupported.
+  /// Returns closed memory for the check of lifetimes, in no class.
+  /// Errors  OutOfMemory; those of the device.
   virtual absl::StatusOr<std::unique_ptr<GuardedMemory>>
   allocateGuarded(int64_t sizeBytes) = 0;
   /// Counts bytes that a library holds (negative: holds no longer).

@@ -24,11 +24,6 @@ absl::string_view viewOf(const ::flatbuffers::String* text) {
               : absl::string_view();
 }
 
-/// Byte of the pattern at an address.
-uint8_t patternByte(uint32_t pattern, int64_t address) {
-  return pattern >> (8 * (address & 3));
-}
-
 bool isSlotted(const fb::Buffer& buffer) {
   // The host gives inputs of micro-batches as one array.
   return buffer.slot_kind() != fb::SlotKind::None &&
@@ -54,7 +49,8 @@ CheckedMemory::create(const fb::Plan& plan, const fb::Stage& stage,
                          device.allocateGuarded(memory->totalBytes_));
   for (Part& part : memory->parts_)
     if (memory->isKept(part))
-      memory->pages_->open(part.pagesOffset, part.pagesBytes);
+      memory->pages_->open(part.offset, part.sizeBytes,
+                           memory->patternOf(part));
   return memory;
 }
 
@@ -132,26 +128,41 @@ bool CheckedMemory::isKept(const Part& part) const {
          b.memory_class() != fb::MemoryClass::Outputs;
 }
 
+// What stays is measured by what is touched, or begins as without the check: a
+// plan counts on optimizer states that are zero.
+uint32_t CheckedMemory::patternOf(const Part& part) const {
+  if (!isKept(part))
+    return kPattern;
+  const fb::Buffer& b = *stage_.buffers()->Get(part.buffer);
+  bool beginsAsZeros =
+      pages_->trapsAccesses() || b.memory_class() == fb::MemoryClass::Optimizer;
+  return beginsAsZeros ? 0 : kPattern;
+}
+
 void CheckedMemory::open(int number) {
-  const Part& part = parts_[number];
+  Part& part = parts_[number];
+  if (part.isOpen) // behind a transfer: who uses it next has waited
+    close(number, /*mustBeWritten=*/true);
+  part.isOpen = true;
   if (part.sizeBytes == 0)
     return;
-  pages_->open(part.pagesOffset, part.pagesBytes);
-  auto* words = reinterpret_cast<uint32_t*>(pages_->data() + part.pagesOffset);
-  std::fill_n(words, part.pagesBytes / 4, kPattern);
+  if (!pages_->trapsAccesses())
+    lookAtClosed(part);
+  pages_->open(part.offset, part.sizeBytes, kPattern);
 }
 
 void CheckedMemory::close(int number, bool mustBeWritten) {
   Part& part = parts_[number];
+  part.isOpen = false;
   if (part.sizeBytes == 0)
     return;
-  checkSlack(part, kPattern);
+  checkBorders(part, describeLast());
   int64_t written = writtenBytes(part);
   if (written == 0 && mustBeWritten)
     report(absl::StrCat(describeMark(mark_), ": ", nameOf(part),
                         " was never written before its last use"));
   touch(part, written);
-  pages_->close(part.pagesOffset, part.pagesBytes);
+  pages_->close(part.offset, part.sizeBytes);
 }
 
 void CheckedMemory::touch(Part& part, int64_t bytes) {
@@ -160,42 +171,60 @@ void CheckedMemory::touch(Part& part, int64_t bytes) {
 }
 
 int64_t CheckedMemory::writtenBytes(const Part& part) const {
-  const uint8_t* data = pages_->data() + part.offset;
-  int64_t end = part.sizeBytes;
-  while (end > 0 && data[end - 1] == patternByte(kPattern, end - 1))
-    --end;
+  int64_t end =
+      pages_->endOfOther(part.offset, part.offset + part.sizeBytes, kPattern) -
+      part.offset;
   return std::min(roundUp(end, 4), part.sizeBytes);
 }
 
-void CheckedMemory::checkSlack(const Part& part, uint32_t pattern) {
-  const uint8_t* data = pages_->data();
+// Of its own pages, and where accesses are not trapped of the closed ones on
+// both sides.
+void CheckedMemory::checkBorders(const Part& part, const std::string& who) {
+  bool isTrapped = pages_->trapsAccesses();
+  int64_t outside = isTrapped ? 0 : pages_->pageBytes();
+  uint32_t pattern = isTrapped ? patternOf(part) : kPattern;
   auto check = [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; ++at)
-      if (data[at] != patternByte(pattern, at)) {
-        report(absl::StrCat(describeMark(mark_), " or one before it: wrote ",
-                            outsideOf(part, at)));
-        return;
-      }
+    int64_t at = pages_->firstOther(begin, end, pattern);
+    if (at < end)
+      report(absl::StrCat(who, ": wrote ", outsideOf(part, at)));
   };
-  check(part.pagesOffset, part.offset);
-  check(part.offset + part.sizeBytes, part.pagesOffset + part.pagesBytes);
+  check(part.pagesOffset - outside, part.offset);
+  check(part.offset + part.sizeBytes,
+        part.pagesOffset + part.pagesBytes + outside);
+}
+
+void CheckedMemory::lookAtClosed(const Part& part) {
+  int64_t end = part.offset + part.sizeBytes;
+  int64_t at = pages_->firstOther(part.offset, end, kPattern);
+  if (at < end)
+    report(absl::StrCat(describeLast(), ": wrote ", outsideLifetime(part, at)));
 }
 
 void CheckedMemory::lookAtKept(Part& part) {
   // To look at a page is to touch it: first what was touched, then only there.
-  touch(part, pages_->touchedBytes(part.offset, part.sizeBytes));
-  if (part.touched == part.sizeBytes)
-    checkSlack(part, 0);
+  touch(part, part.touched + pages_->touchedBytes(part.offset + part.touched,
+                                                  part.sizeBytes - part.touched,
+                                                  patternOf(part)));
+  if (part.touched == part.sizeBytes || !pages_->trapsAccesses())
+    checkBorders(part, describeLast());
 }
 
 absl::StatusOr<int> CheckedMemory::addProgram(const fb::Program& program,
-                                              const fb::Entry* entry) {
+                                              const fb::Entry* entry,
+                                              absl::Span<const int> slots) {
   CheckedProgram checked;
   checked.program = &program;
   checked.entry = entry ? std::string(viewOf(entry->name())) : "initialise";
   int64_t count = program.commands() ? program.commands()->size() : 0;
   checked.births.resize(count);
   checked.deaths.resize(count);
+  checked.named.resize(count);
+  for (int64_t i = 0; i < count; ++i)
+    forEachBuffer(*program.commands()->Get(i), [&](int buffer) {
+      const fb::Buffer& b = *stage_.buffers()->Get(buffer);
+      checked.named[i].insert(
+          partOf(buffer, slots[static_cast<int>(b.slot_kind())]));
+    });
   for (const Lifetime& lifetime : lifetimesOf(program, stage_)) {
     checked.births[lifetime.first].push_back(lifetime.buffer);
     if (lifetime.last < count)
@@ -266,27 +295,24 @@ int CheckedMemory::addSchedule(const std::vector<const fb::Action*>& actions) {
 
 void CheckedMemory::beginCall() {
   misuse_.clear();
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    const fb::Buffer& b = *stage_.buffers()->Get(parts_[i].buffer);
-    if (b.memory_class() == fb::MemoryClass::Outputs)
-      open(i);
+  mark_ = -1;
+  for (const Part& part : parts_) {
+    const fb::Buffer& b = *stage_.buffers()->Get(part.buffer);
+    if (b.memory_class() != fb::MemoryClass::Outputs)
+      continue;
+    pages_->close(part.offset, part.sizeBytes);
+    pages_->open(part.offset, part.sizeBytes, kPattern);
   }
 }
 
 void CheckedMemory::beginAction(int schedule, int64_t action) {
-  for (int part : schedules_[schedule].births[action]) {
-    if (parts_[part].isOpen)
-      close(part, /*mustBeWritten=*/true);
+  for (int part : schedules_[schedule].births[action])
     open(part);
-    parts_[part].isOpen = true;
-  }
 }
 
 void CheckedMemory::endAction(int schedule, int64_t action) {
-  for (int part : schedules_[schedule].deaths[action]) {
+  for (int part : schedules_[schedule].deaths[action])
     close(part, /*mustBeWritten=*/true);
-    parts_[part].isOpen = false;
-  }
 }
 
 void CheckedMemory::beforeCommand(int program, int64_t command) {
@@ -297,6 +323,11 @@ void CheckedMemory::beforeCommand(int program, int64_t command) {
 }
 
 void CheckedMemory::afterCommand(int program, int64_t command, bool isFull) {
+  if (!pages_->trapsAccesses()) {
+    std::string who = describeMark(mark_);
+    for (int part : programs_[program].named[command])
+      checkBorders(parts_[part], who);
+  }
   for (int buffer : programs_[program].deaths[command])
     close(partOf(buffer, 0), isFull);
 }
@@ -314,12 +345,14 @@ absl::Status CheckedMemory::endCall() {
     const fb::Buffer& b = *stage_.buffers()->Get(part.buffer);
     if (part.isOpen) { // behind a transfer
       close(i, /*mustBeWritten=*/true);
-      part.isOpen = false;
     } else if (isKept(part)) {
       lookAtKept(part);
     } else if (b.memory_class() == fb::MemoryClass::Outputs) {
-      checkSlack(part, kPattern);
+      checkBorders(part, describeLast());
       touch(part, writtenBytes(part));
+    } else if (!pages_->trapsAccesses()) {
+      lookAtClosed(part);
+      checkBorders(part, describeLast());
     }
   }
   if (misuse_.empty())
@@ -370,6 +403,12 @@ std::string CheckedMemory::outsideOf(const Part& part, int64_t offset) const {
                       ", which has ", part.sizeBytes, " bytes");
 }
 
+std::string CheckedMemory::outsideLifetime(const Part& part,
+                                           int64_t offset) const {
+  return absl::StrCat("byte ", offset - part.offset, " of ", nameOf(part),
+                      " outside its lifetime");
+}
+
 std::string CheckedMemory::describe(const CheckedProgram& checked,
                                     int64_t number) const {
   const fb::Command* command = checked.program->commands()->Get(number);
@@ -395,6 +434,11 @@ std::string CheckedMemory::describeMark(int64_t mark) const {
   return describe(programs_[mark >> 32], mark & 0xFFFFFFFF);
 }
 
+std::string CheckedMemory::describeLast() const {
+  return absl::StrCat(describeMark(mark_),
+                      mark_ < 0 ? "" : " or something before it");
+}
+
 std::string CheckedMemory::describeFault(const AccessFault& fault) const {
   // The pages of a part, with the closed page behind them.
   const Part* found = &parts_.front();
@@ -405,8 +449,7 @@ std::string CheckedMemory::describeFault(const AccessFault& fault) const {
                                   fault.isWrite ? "wrote" : "read");
   if (fault.offset >= found->offset + found->sizeBytes)
     return absl::StrCat(text, " ", outsideOf(*found, fault.offset));
-  return absl::StrCat(text, " byte ", fault.offset - found->offset, " of ",
-                      nameOf(*found), " outside its lifetime");
+  return absl::StrCat(text, " ", outsideLifetime(*found, fault.offset));
 }
 
 void CheckedMemory::report(std::string misuse) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Private to the executor: the memory of a rank that is checked
 // (--check-memory). Every buffer, and every slot of one, has pages of its own
-// with closed pages behind them, which are open only while the plan's commands
+// with closed pages between them, which are open only while the plan's commands
 // use the buffer, and begin with values that spoil results. So an access
 // outside its lifetime or its bounds is caught, and what was touched is known:
 // words that commands wrote of buffers that come and go, pages that anything
-// touched of those that stay.
+// touched of those that stay. Where the device traps no access, closed memory
+// is looked at instead: around the buffers of a command behind it, in a buffer
+// before it is used again, everywhere at the end of a call. Then writes are
+// caught, and of what stays words that have changed are known.
 #pragma once
 
 #include "runtime/device/Device.h"
@@ -13,16 +16,14 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 namespace llmrt {
 
 class CheckedMemory {
 public:
-  /// A NaN as f32, as two bf16, and a negative index as i32.
-  static constexpr uint32_t kPattern = 0xFFA5FFA5;
-
-  /// Errors  OutOfMemory.
+  /// Errors  those of Device::allocateGuarded().
   static absl::StatusOr<std::unique_ptr<CheckedMemory>>
   create(const fb::Plan& plan, const fb::Stage& stage,
          absl::Span<const int> coordinates, int rank, Device& device);
@@ -31,9 +32,11 @@ public:
   uint8_t* address(int buffer, int slot) const;
 
   /// Prepares the checks of a program and returns its number. `entry` is null
-  /// for the initialise program. Errors  MemoryMisuse.
+  /// for the initialise program. `slots` that it works on, by SlotKind.
+  /// Errors  MemoryMisuse.
   absl::StatusOr<int> addProgram(const fb::Program& program,
-                                 const fb::Entry* entry);
+                                 const fb::Entry* entry,
+                                 absl::Span<const int> slots);
   /// Prepares the lifetimes of slots in actions that run one after another, and
   /// returns their number.
   int addSchedule(const std::vector<const fb::Action*>& actions);
@@ -48,6 +51,10 @@ public:
   /// Everything enqueued has run. Errors  MemoryMisuse: the first of this call.
   absl::Status endCall();
 
+  /// The first error of the device that looking at its memory met. After it
+  /// nothing is looked at, and nothing more is to be enqueued.
+  absl::Status status() const { return pages_->status(); }
+
   /// Called by the thread of the communication stream before it does the
   /// command.
   void markCommunication(int program, int64_t command);
@@ -58,6 +65,8 @@ public:
   int64_t highestOffset() const;
 
 private:
+  static constexpr uint32_t kPattern = GuardedMemory::kPattern;
+
   /// A buffer or one slot of it.
   struct Part {
     int buffer;
@@ -69,7 +78,7 @@ private:
     int64_t pagesBytes;
     int64_t requiredBytes; // what follows is padding: nobody has to touch it
     int64_t touched = 0;   // the most bytes from its begin
-    bool isOpen = false;   // of a slot, or between programs of a step
+    bool isOpen = false;   // of what comes and goes
   };
 
   struct CheckedProgram {
@@ -77,6 +86,7 @@ private:
     std::string entry;
     std::vector<std::vector<int>> births; // buffers, by command
     std::vector<std::vector<int>> deaths;
+    std::vector<std::set<int>> named; // parts, by command
   };
 
   struct SlotLifetimes {
@@ -93,15 +103,19 @@ private:
   bool isKept(const Part& part) const;
   void open(int part);
   void close(int part, bool mustBeWritten);
+  uint32_t patternOf(const Part& part) const;
   void lookAtKept(Part& part);
+  void lookAtClosed(const Part& part);
   static void touch(Part& part, int64_t bytes);
   int64_t writtenBytes(const Part& part) const;
-  void checkSlack(const Part& part, uint32_t pattern);
+  void checkBorders(const Part& part, const std::string& who);
   std::string describe(const CheckedProgram& program, int64_t command) const;
   std::string describeMark(int64_t mark) const;
+  std::string describeLast() const;
   std::string describeFault(const AccessFault& fault) const;
   std::string nameOf(const Part& part) const;
   std::string outsideOf(const Part& part, int64_t offset) const;
+  std::string outsideLifetime(const Part& part, int64_t offset) const;
   void report(std::string misuse);
 
   const fb::Plan& plan_;

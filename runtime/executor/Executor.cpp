@@ -257,6 +257,8 @@ private:
   /// Waits for all that was enqueued, and says whether it kept to its memory.
   absl::Status endCall() {
     absl::Status status = device_->synchronize();
+    if (rank_.checked && !rank_.checked->status().ok())
+      status = rank_.checked->status();
     // What failed on a stream is known to the fabric alone, and explains what
     // the device says.
     if (device_->nativeStream(Stream::Compute))

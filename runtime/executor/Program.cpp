@@ -78,8 +78,9 @@ Program::create(const fb::Program& program, const fb::Entry* entry, Rank& rank,
       rank.device.allocate(MemorySpace::Device, MemoryClass::Code, sizeBytes));
   prepared->deviceWords_ = static_cast<uint64_t*>(memory);
   if (rank.checked) {
-    LLMRT_ASSIGN_OR_RETURN(prepared->checkedNumber_,
-                           rank.checked->addProgram(program, entry));
+    LLMRT_ASSIGN_OR_RETURN(
+        prepared->checkedNumber_,
+        rank.checked->addProgram(program, entry, slots.byKind));
   }
   for (int i = 0; i < program.num_events(); ++i)
     prepared->events_.push_back(rank.device.createEvent());
@@ -164,7 +165,7 @@ void Program::setRows(int64_t validRows) {
 void Program::enqueueChecked(int64_t validRows) {
   bool isFull = !entry_ || rowWords_.empty() ||
                 validRows == entry_->sequences() * entry_->rows_per_sequence();
-  for (int64_t i = 0; i < numCommands(); ++i) {
+  for (int64_t i = 0; i < numCommands() && rank_.checked->status().ok(); ++i) {
     rank_.checked->beforeCommand(checkedNumber_, i);
     commands_[i]->enqueue();
     rank_.checked->afterCommand(checkedNumber_, i, isFull);

@@ -95,27 +95,41 @@ GuardedPages::~GuardedPages() {
   munmap(data_, sizeBytes_);
 }
 
-void GuardedPages::open(int64_t offset, int64_t sizeBytes) {
-  mprotect(data_ + offset, sizeBytes, PROT_READ | PROT_WRITE);
+GuardedPages::Pages GuardedPages::pagesOf(int64_t offset,
+                                          int64_t sizeBytes) const {
+  if (sizeBytes <= 0)
+    return {data_, 0};
+  int64_t begin = offset / kPageBytes * kPageBytes;
+  int64_t numPages = (offset + sizeBytes - begin + kPageBytes - 1) / kPageBytes;
+  return {data_ + begin, numPages * kPageBytes};
+}
+
+// Pages come as zeros; to write them would be to touch them.
+void GuardedPages::open(int64_t offset, int64_t sizeBytes, uint32_t pattern) {
+  Pages pages = pagesOf(offset, sizeBytes);
+  mprotect(pages.begin, pages.sizeBytes, PROT_READ | PROT_WRITE);
+  if (pattern != 0)
+    std::fill_n(reinterpret_cast<uint32_t*>(pages.begin), pages.sizeBytes / 4,
+                pattern);
 }
 
 void GuardedPages::close(int64_t offset, int64_t sizeBytes) {
-  madvise(data_ + offset, sizeBytes, MADV_DONTNEED);
-  mprotect(data_ + offset, sizeBytes, PROT_NONE);
+  Pages pages = pagesOf(offset, sizeBytes);
+  madvise(pages.begin, pages.sizeBytes, MADV_DONTNEED);
+  mprotect(pages.begin, pages.sizeBytes, PROT_NONE);
 }
 
-int64_t GuardedPages::touchedBytes(int64_t offset, int64_t sizeBytes) const {
-  if (sizeBytes <= 0)
-    return 0;
-  int64_t begin = offset / kPageBytes * kPageBytes;
-  int64_t numPages = (offset + sizeBytes - begin + kPageBytes - 1) / kPageBytes;
+int64_t GuardedPages::touchedBytes(int64_t offset, int64_t sizeBytes,
+                                   uint32_t) {
+  Pages pages = pagesOf(offset, sizeBytes);
+  int64_t numPages = pages.sizeBytes / kPageBytes;
   std::vector<unsigned char> isResident(numPages);
-  if (mincore(data_ + begin, numPages * kPageBytes, isResident.data()) != 0)
+  if (mincore(pages.begin, pages.sizeBytes, isResident.data()) != 0)
     return 0;
   while (numPages > 0 && !(isResident[numPages - 1] & 1))
     --numPages;
-  return std::clamp<int64_t>(begin + numPages * kPageBytes - offset, 0,
-                             sizeBytes);
+  return std::clamp<int64_t>(
+      pages.begin - data_ + numPages * kPageBytes - offset, 0, sizeBytes);
 }
 
 void GuardedPages::setMark(Stream stream, int64_t mark) {

@@ -21,9 +21,17 @@ public:
 
   int64_t pageBytes() const override { return kPageBytes; }
 
-  void open(int64_t offset, int64_t sizeBytes) override;
+  bool trapsAccesses() const override { return true; }
+
+  void open(int64_t offset, int64_t sizeBytes, uint32_t pattern) override;
   void close(int64_t offset, int64_t sizeBytes) override;
-  int64_t touchedBytes(int64_t offset, int64_t sizeBytes) const override;
+
+  const uint8_t* read(int64_t offset, int64_t) override {
+    return data_ + offset;
+  }
+
+  int64_t touchedBytes(int64_t offset, int64_t sizeBytes,
+                       uint32_t pattern) override;
   void setMark(Stream stream, int64_t mark) override;
   std::optional<AccessFault> takeFault() override;
 
@@ -37,7 +45,15 @@ private:
   GuardedPages(uint8_t* data, int64_t sizeBytes)
       : data_(data), sizeBytes_(sizeBytes) {}
 
+  /// Whole pages of the memory.
+  struct Pages {
+    uint8_t* begin;
+    int64_t sizeBytes;
+  };
+
   enum FaultState : int { None, Writing, Ready };
+
+  Pages pagesOf(int64_t offset, int64_t sizeBytes) const;
 
   uint8_t* data_;
   int64_t sizeBytes_;

@@ -4,6 +4,7 @@
 // enqueue themselves. The first command that cannot be enqueued is what
 // synchronize() returns, and ends what is enqueued.
 #include "runtime/base/Error.h"
+#include "runtime/device/ComparedMemory.h"
 #include "runtime/device/Device.h"
 #include "runtime/device/cuda/ChooseCudaCode.h"
 #include "runtime/device/cuda/CudaError.h"
@@ -112,10 +113,10 @@ public:
   }
 
   absl::StatusOr<std::unique_ptr<GuardedMemory>>
-  allocateGuarded(int64_t) override {
-    return makeError(ErrorCode::DeviceUnsupported,
-                     "the check of memory works on the host's pages",
-                     "compile the plan with --target=cpu for --check-memory");
+  allocateGuarded(int64_t sizeBytes) override {
+    LLMRT_ASSIGN_OR_RETURN(std::unique_ptr<ComparedMemory> memory,
+                           ComparedMemory::create(*this, sizeBytes));
+    return memory;
   }
 
   void countBytes(MemoryClass memoryClass, int64_t sizeBytes) override {

@@ -55,6 +55,57 @@ TEST_P(DeviceSuite, CopiesAndFillsOnBothStreams) {
   }
 }
 
+// Over several pieces of what is looked at once, at odd places.
+TEST_P(DeviceSuite, GuardedMemoryTellsWhatWasWritten) {
+  constexpr int64_t kPiece = GuardedMemory::kMostReadBytes;
+  constexpr uint32_t kPattern = GuardedMemory::kPattern;
+  const BytesByClass held = device_->bytesByClass();
+  auto made = device_->allocateGuarded(3 * kPiece);
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(device_->bytesByClass(), held);
+  GuardedMemory& memory = **made;
+  const int64_t begin = 4096 + 64, end = 2 * kPiece + 4096 + 61;
+  const uint8_t one = 1;
+  for (int64_t at : {begin, begin + 1, begin + kPiece - 1, begin + kPiece,
+                     end - kPiece, end - 1}) {
+    memory.open(begin, end - begin, kPattern);
+    EXPECT_EQ(memory.firstOther(begin, end, kPattern), end);
+    EXPECT_EQ(memory.endOfOther(begin, end, kPattern), begin);
+    device_->copy(Stream::Compute, memory.data() + at, &one, 1);
+    EXPECT_EQ(memory.firstOther(begin, end, kPattern), at);
+    EXPECT_EQ(memory.endOfOther(begin, end, kPattern), at + 1);
+    EXPECT_EQ(*memory.read(at, 1), 1);
+    memory.close(begin, end - begin);
+  }
+  memory.open(begin, end - begin, 0);
+  EXPECT_EQ(memory.touchedBytes(begin, end - begin, 0), 0);
+  device_->copy(Stream::Compute, memory.data() + begin + 37, &one, 1);
+  const int64_t touched = memory.touchedBytes(begin, end - begin, 0);
+  EXPECT_EQ(touched, memory.trapsAccesses() ? 4096 - 64 : 40);
+  EXPECT_TRUE(memory.status().ok()) << memory.status();
+}
+
+TEST_P(DeviceSuite, GuardedMemoryTellsAWriteToWhatIsClosed) {
+  auto made = device_->allocateGuarded(4 * 4096);
+  ASSERT_TRUE(made.ok()) << made.status();
+  GuardedMemory& memory = **made;
+  memory.open(4096, 4096, GuardedMemory::kPattern);
+  memory.setMark(Stream::Compute, 7);
+  EXPECT_FALSE(memory.takeFault());
+  const uint32_t one = 1;
+  device_->copy(Stream::Compute, memory.data() + 8192 + 12, &one, 4);
+  if (!memory.trapsAccesses()) {
+    EXPECT_EQ(memory.firstOther(8192, 16384, GuardedMemory::kPattern),
+              8192 + 12);
+    EXPECT_FALSE(memory.takeFault());
+    return;
+  }
+  std::optional<AccessFault> fault = memory.takeFault();
+  ASSERT_TRUE(fault);
+  EXPECT_EQ(fault->offset, 8192 + 12);
+  EXPECT_EQ(fault->mark, 7);
+}
+
 TEST_P(DeviceSuite, LaunchesAHandTunedKernel) {
   auto kernel = device_->findHandTunedKernel("select_rows", 1);
   ASSERT_TRUE(kernel.ok()) << kernel.status();

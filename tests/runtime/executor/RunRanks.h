@@ -14,6 +14,8 @@ namespace llmrt::test {
 struct RunOptions {
   ExecutorOptions executor;
   FabricOptions fabric;
+  // Makes the device of a rank; without, that of the plan's target.
+  std::function<std::unique_ptr<Device>()> device = {};
 };
 
 /// What one rank does with its executor.
@@ -31,7 +33,11 @@ inline std::vector<absl::Status> runRanks(const fb::Plan& plan,
   for (size_t r = 0; r < fabrics.size(); ++r)
     threads.emplace_back([&, r] {
       statuses[r] = [&]() -> absl::Status {
-        auto executor = Executor::create(plan, *fabrics[r], options.executor);
+        auto executor =
+            options.device
+                ? Executor::create(plan, *fabrics[r], options.executor,
+                                   options.device())
+                : Executor::create(plan, *fabrics[r], options.executor);
         if (!executor.ok())
           return executor.status();
         absl::Status status = (*executor)->initialise();
