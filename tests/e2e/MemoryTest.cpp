@@ -5,8 +5,8 @@
 #include "runtime/base/Error.h"
 #include "runtime/base/MappedFile.h"
 #include "runtime/executor/BufferLifetimes.h"
-#include "runtime/plan/Mesh.h"
 #include "tests/e2e/PlanRunner.h"
+#include "tests/e2e/WholeRun.h"
 #include "tests/e2e/Workspace.h"
 #include "tests/plan/PlanBuilder.h"
 
@@ -16,10 +16,8 @@
 
 #include "absl/strings/str_cat.h"
 
-#include <cstring>
 #include <functional>
 #include <set>
-#include <thread>
 
 namespace llmrt {
 namespace {
@@ -27,74 +25,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
-
-template <typename T>
-void fill(absl::Span<uint8_t> bytes, const std::function<T(int64_t)>& value) {
-  for (size_t i = 0; i < bytes.size() / sizeof(T); ++i) {
-    T v = value(i);
-    std::memcpy(bytes.data() + i * sizeof(T), &v, sizeof(T));
-  }
-}
-
-/// Gives every sequence of an entry its pages, and rows at positions from
-/// `begin` on; runs them all.
-absl::Status runWhole(Executor& executor, const fb::Plan& plan, int number,
-                      int64_t begin) {
-  const fb::Entry& entry = *plan.entries()->Get(number);
-  int64_t rows = entry.rows_per_sequence();
-  int64_t vocabulary = plan.model()->vocab_size();
-  auto input = [&](const char* name) { return executor.input(number, name); };
-  fill<int32_t>(input("ids"), [&](int64_t i) { return 7 * i % vocabulary; });
-  fill<int32_t>(input("positions"),
-                [&](int64_t i) { return begin + i % rows; });
-  fill<int32_t>(input("valid_rows"), [&](int64_t) { return rows; });
-  fill<int32_t>(input("block_table"), [&](int64_t i) { return i; });
-  fill<float>(input("temperature"), [](int64_t) { return 0.8f; });
-  fill<int32_t>(input("top_k"), [](int64_t) { return 5; });
-  fill<float>(input("top_p"), [](int64_t) { return 0.9f; });
-  fill<int64_t>(input("seed"), [](int64_t) { return 1; });
-  fill<int32_t>(input("sequence"), [](int64_t i) { return i; });
-  fill<int32_t>(input("sample_positions"),
-                [&](int64_t) { return begin + rows - 1; });
-  return executor.execute(number, entry.sequences() * rows, nullptr);
-}
-
-absl::Status runRank(const fb::Plan& plan, Fabric& fabric) {
-  ExecutorOptions options;
-  options.weights = {{"model", "random:1"}};
-  options.checkMemory = true;
-  LLMRT_ASSIGN_OR_RETURN(auto executor,
-                         Executor::create(plan, fabric, options));
-  LLMRT_RETURN_IF_ERROR(executor->initialise());
-  for (unsigned e = 0; e < plan.entries()->size(); ++e) {
-    int64_t rows = plan.entries()->Get(e)->rows_per_sequence();
-    for (int64_t at = 0; at + rows <= plan.cache_tokens(); at += rows)
-      LLMRT_RETURN_IF_ERROR(runWhole(*executor, plan, e, at));
-  }
-  return checkTouchedMemory(*executor);
-}
-
-/// Runs a plan on local ranks; returns the first error that is not an abort.
-absl::Status runChecked(const fb::Plan& plan) {
-  FabricOptions options;
-  options.timeoutSeconds = 60;
-  auto fabrics = createLocalFabrics(numRanks(plan), options);
-  std::vector<absl::Status> statuses(fabrics.size());
-  std::vector<std::thread> threads;
-  for (size_t r = 0; r < fabrics.size(); ++r)
-    threads.emplace_back([&, r] {
-      statuses[r] = runRank(plan, *fabrics[r]);
-      if (!statuses[r].ok())
-        fabrics[r]->abort(statuses[r]);
-    });
-  for (std::thread& thread : threads)
-    thread.join();
-  absl::Status first;
-  for (const absl::Status& status : statuses)
-    if (first.ok() || absl::IsAborted(first))
-      first.Update(status);
-  return first;
-}
 
 struct Case {
   const char* name;
@@ -123,7 +53,7 @@ TEST_P(Inference, TouchesExactlyTheTable) {
   ASSERT_TRUE(file.ok()) << file.status();
   auto plan = readPlan(file->bytes());
   ASSERT_TRUE(plan.ok()) << plan.status();
-  absl::Status status = runChecked(**plan);
+  absl::Status status = runWhole(**plan);
   EXPECT_TRUE(status.ok()) << status;
 }
 
@@ -176,7 +106,7 @@ protected:
     change(mutant);
     auto bytes = test::finishPlan(mutant);
     LLMRT_ASSIGN_OR_RETURN(const fb::Plan* plan, readPlan(bytes));
-    return runChecked(*plan);
+    return runWhole(*plan);
   }
 
   /// Buffers that live only inside programs, and that some program uses.

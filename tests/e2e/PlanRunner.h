@@ -77,8 +77,10 @@ std::vector<int32_t> readTokens(const std::string& path, const char* key);
 Logits readLogits(const std::string& path);
 
 /// Returns Internal if what a rank touched of any class is not what the plan's
-/// table says, or reaches higher than the arena.
-absl::Status checkTouchedMemory(const Executor& executor);
+/// table says, or reaches higher than the arena. `knowsZeros`: or that of
+/// optimizer states may be less, where only what is not zero is known of them.
+absl::Status checkTouchedMemory(const Executor& executor,
+                                bool knowsZeros = true);
 
 /// Largest difference over the largest reference magnitude.
 double relativeError(const Logits& a, const Logits& reference);
