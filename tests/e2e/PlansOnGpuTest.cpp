@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole plans on a GPU: every family's tiny model on one rank, and cut over
 // ranks that are threads and share the GPU, gives the logits of its plan for
-// cpu, and the same bits again, with graphs and without. Plans are compiled by
-// llmc, or were compiled elsewhere and lie in the folder $LLMC_GPU_PLANS, as
-// --list-plans names them.
+// cpu, and the same bits again, with graphs and without; some also with the
+// check of memory. Plans are compiled by llmc, or were compiled elsewhere and
+// lie in the folder $LLMC_GPU_PLANS, as --list-plans names them.
 #include "tests/e2e/CudaParity.h"
 #include "tests/support/cuda/TestGpu.h"
 #include "tools/llmrt/RankFabrics.h"
@@ -123,6 +123,46 @@ INSTANTIATE_TEST_SUITE_P(Blocks, PlansOnGpu,
                          ::testing::ValuesIn(cudaBlockCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Meshes, PlansOnGpu,
                          ::testing::ValuesIn(cudaMeshCases()), nameOf);
+
+class CheckedPlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
+
+TEST_P(CheckedPlansOnGpu, KeepToTheirMemoryWithTheSameBits) {
+  const CudaCase& c = GetParam();
+  CasePlan cuda(c, "cuda");
+  if (!cuda.skipReason.empty())
+    GTEST_SKIP() << cuda.skipReason;
+  ASSERT_TRUE(cuda.status.ok()) << cuda.status;
+  const TunedOnce tuned(c);
+  RunRequest request;
+  request.plan = cuda.path();
+  request.weights = c.modelPath();
+  request.tokens = readTokens(c.folder() + "/tokens.json", "tokens");
+  request.tokens.resize(33);
+  request.prefill = 29;
+  request.greedy = 3;
+  request.tuningCache = tuned.path;
+  request.fabrics = [](const fb::Plan& plan, const FabricOptions& options) {
+    return createThreadFabrics(plan, /*gpu=*/0, options);
+  };
+  if (*c.mesh)
+    (void)runPlan(request); // ranks choose side by side, until there is a file
+  absl::StatusOr<RunResult> plain = runPlan(request);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  request.checkMemory = true;
+  absl::StatusOr<RunResult> checked = runPlan(request);
+  ASSERT_TRUE(checked.ok()) << checked.status();
+  EXPECT_EQ(describeOtherLogits(plain->logits, checked->logits), "");
+  EXPECT_EQ(plain->sampled, checked->sampled);
+}
+
+// Two of the plans above, one of them cut over ranks that share the GPU.
+INSTANTIATE_TEST_SUITE_P(Memory, CheckedPlansOnGpu,
+                         ::testing::Values(CudaCase{"llama3", 3, "bf16"},
+                                           CudaCase{"llama-9q3kv", 3, "bf16",
+                                                    "--mesh=tp=2"}),
+                         [](const ::testing::TestParamInfo<CudaCase>& info) {
+                           return "memory_" + info.param.name();
+                         });
 
 /// A line for each plan: file, folder of the model, options of llmc compile.
 void listPlans() {
