@@ -57,9 +57,14 @@ void expectNear(const std::vector<double>& actual,
                 const std::vector<double>& expected, double bound,
                 const char* what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
-  for (size_t i = 0; i < expected.size(); ++i)
-    EXPECT_NEAR(actual[i], expected[i], bound * std::abs(expected[i]))
+  double largest = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double size = std::abs(expected[i]);
+    EXPECT_NEAR(actual[i], expected[i], bound * size)
         << what << " of step " << i;
+    largest = std::max(largest, std::abs(actual[i] - expected[i]) / size);
+  }
+  ::testing::Test::RecordProperty(what, std::to_string(largest));
 }
 
 void expectNearMoments(const testing::GradientsByName& actual,
@@ -211,6 +216,13 @@ std::vector<Case> cases() {
       {"llama3/sft",
        {"--mesh=pp=2", "--microbatches=2", "--schedule=zero-bubble"},
        1},
+      {"llama3/sft",
+       {"--mesh=pp=2", "--microbatches=2", "--schedule=gpipe"},
+       1},
+      {"qwen2/sft",
+       {"--mesh=pp=2", "--microbatches=2", "--schedule=interleaved"},
+       1},
+      {"llama-deep/dpo", {"--mesh=dp=2,pp=2", "--zero=2"}, 1},
       {"llama3/sft", {"--mesh=dp=2", "--zero=3", "--dtype=bf16"}}};
   for (const char* zero : {"--zero=0", "--zero=1", "--zero=2", "--zero=3"})
     all.push_back({"llama3/sft", {"--mesh=dp=2", "--microbatches=2", zero}});

@@ -4,6 +4,7 @@
 says. The real programs have tests of their own. More than 500 lines: cases of one
 program over the same pretended ones."""
 
+import argparse
 import contextlib
 import importlib.util
 import io
@@ -26,8 +27,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
 from gpusuite import check, gtests, measure, pack, parity, plans, results, sanitize  # noqa: E402
+from gpusuite import training  # noqa: E402
 from gpusuite.processes import Done, last_test, run_program  # noqa: E402
 from gpusuite.results import Budget, Failed, Skipped  # noqa: E402
+from gpusuite.suite import Suite  # noqa: E402
 
 CEILINGS = """
 import json, pathlib, sys
@@ -473,6 +476,74 @@ class FakeSuite:
         return Done(0, json.dumps(report), "", False, 2.5)
 
 
+@unittest.skipUnless(
+    (ROOT / "build/release/bin/llmc").is_file(), "the compiler is not built in build/release"
+)
+class OnTheCpu(unittest.TestCase):
+    """The items that run llmrt on small models, with plans for the cpu in the place of
+    those for cuda: their command lines, data and comparisons are real."""
+
+    TRAININGS = (
+        "f32", "f32_microbatches_clip", "f32_sft", "bf16_dpo_precompute", "f32_dp2_zero2_sft",
+        "f32_pp2_interleaved", "f32_pp2_dp2_dpo",
+    )  # fmt: skip
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        programs = ROOT / "build/release/bin"
+        (cls.folder / "plans").mkdir()
+        pack.make_data(ROOT, cls.folder / "data")
+        compiler = plans.Compiler(programs / "llmc", cls.folder / "plans")
+        trained, options = plans.TRAININGS, plans.training_options
+        plans.TRAININGS = {name: trained[name] for name in (*cls.TRAININGS, "bf16")}
+        plans.training_options = lambda target, case: options("cpu", case)
+        try:
+            plans.compile_trainings(compiler)
+        finally:
+            plans.TRAININGS, plans.training_options = trained, options
+        (cls.folder / "manifest.json").write_text(json.dumps({"refused": compiler.refused}))
+        cls.suite = Suite(
+            cls.folder,
+            argparse.Namespace(
+                bin=str(programs), results=str(cls.folder / "r.json"), command="check",
+                only=None, python=sys.executable, llmc=None,
+            ),
+        )  # fmt: skip
+
+    def numbers(self, run):
+        return run(Budget(120, lambda numbers: None))
+
+    def test_every_kind_of_training_runs_and_repeats(self):
+        compared = {}
+        for name in self.TRAININGS:
+            with self.subTest(name):
+                numbers = self.numbers(training.training(self.suite, name))
+                self.assertEqual(numbers["largest_error_of_losses"], 0)
+                self.assertNotEqual(numbers["last_loss"], numbers["first_loss"])
+                compared[name] = sorted(numbers)
+        self.assertIn("largest_error_of_losses_of_evaluations", compared["f32_sft"])
+        for name in ("bf16_dpo_precompute", "f32_pp2_dp2_dpo"):
+            self.assertIn("largest_error_of_rewards_of_chosen", compared[name])
+
+    def test_a_plan_that_computes_something_else_fails(self):
+        folder = self.folder / "plans"
+        kept = (folder / "train_f32.cuda.fb").read_bytes()
+        shutil.copy(folder / "train_bf16.cpu.fb", folder / "train_f32.cuda.fb")
+        try:
+            with self.assertRaisesRegex(Failed, "differ from those of the cpu"):
+                self.numbers(training.training(self.suite, "f32"))
+        finally:
+            (folder / "train_f32.cuda.fb").write_bytes(kept)
+
+    def test_stopped_runs_are_resumed(self):
+        for name in ("f32_pp2_interleaved", "f32_dp2_zero2_sft"):
+            with self.subTest(name):
+                numbers = self.numbers(training.resume(self.suite, name))
+                self.assertEqual(numbers["largest_error_of_norms"], 0)
+
+
 class Start(unittest.TestCase):
     def test_the_best_of_three_starts_with_weights_from_a_file(self):
         whole = measure.SHAPES["1b"]
@@ -539,19 +610,40 @@ class Arithmetic(unittest.TestCase):
 
     def test_losses_and_norms_must_agree_and_repeat(self):
         bounds = (1e-2, 2e-2)
-        steps = lambda loss, norm=1.0: ([loss] * 10, [norm] * 10)  # noqa: E731
+        steps = lambda loss, norm=1.0: {"losses": [loss] * 10, "norms": [norm] * 10}  # noqa: E731
         cpu, near = steps(3.0), steps(3.0001)
-        self.assertIn("first_loss", check.compare_steps(near, cpu, near, bounds))
-        with self.assertRaisesRegex(Failed, "losses differ.* first in step 0: 3.1"):
-            check.compare_steps(steps(3.1), cpu, steps(3.1), bounds)
-        with self.assertRaisesRegex(Failed, "norms differ from those of the cpu by 0.05"):
-            check.compare_steps(steps(3.0, 1.05), cpu, steps(3.0, 1.05), bounds)
-        with self.assertRaisesRegex(Failed, "two runs .* first in step 0"):
-            check.compare_steps(near, cpu, cpu, bounds)
-        with self.assertRaisesRegex(Failed, "9 and 10 losses"):
-            check.compare_steps((near[0][:9], near[1]), cpu, near, bounds)
-        with self.assertRaisesRegex(Failed, "not finite"):
-            check.compare_steps(([None] * 10, near[1]), cpu, near, bounds)
+        self.assertIn("first_loss", training.compare(near, cpu, near, bounds))
+        for gpu, again, said in (
+            (steps(3.1), steps(3.1), "losses differ.* first in step 0: 3.1"),
+            (steps(3.0, 1.05), steps(3.0, 1.05), "norms differ from those of the cpu by 0.05"),
+            (near, cpu, "two runs: other losses, first in step 0"),
+            ({**near, "losses": near["losses"][:9]}, near, "9 and 10 losses of 10"),
+            (steps(None), near, "not finite"),
+            (steps(float("nan")), near, "losses differ"),
+            ({**near, "rewards of chosen": [0.0] * 10}, near, "reports of"),
+        ):
+            with self.assertRaisesRegex(Failed, said):
+                training.compare(gpu, cpu, again, bounds)
+        # A reward is a difference of sums, and may be 0.
+        rewarded = lambda reward: {**cpu, "rewards of chosen": [reward] * 10}  # noqa: E731
+        training.compare(rewarded(1e-5), rewarded(0.0), rewarded(1e-5), bounds)
+        with self.assertRaisesRegex(Failed, "rewards of chosen differ"):
+            training.compare(rewarded(1.0), rewarded(0.0), rewarded(1.0), bounds)
+
+    def test_a_resumed_run_has_the_bits_of_a_straight_one(self):
+        bounds = (1e-2, 2e-2)
+        losses = [3.0 - 0.1 * i for i in range(10)]
+        straight = {"losses": losses, "norms": [1.0] * 10}
+        latter = {what: values[5:] for what, values in straight.items()}
+        training.compare_resumed(straight, straight, latter, bounds)
+        moved = {**straight, "losses": losses[:7] + [2.30001] + losses[8:]}
+        with self.assertRaisesRegex(Failed, "stopped and resumed: other losses.* step 7"):
+            training.compare_resumed(straight, moved, latter, bounds)
+        lost = {"losses": losses[:5], "norms": [1.0] * 5}  # begun anew
+        with self.assertRaisesRegex(Failed, "first in step 5"):
+            training.compare_resumed(straight, straight, lost, bounds)
+        with self.assertRaisesRegex(Failed, "10 and 15 losses"):
+            training.compare_resumed(straight, straight, straight, bounds)
 
     def test_compute_sanitizer_a_finding_and_a_refusal_are_told_apart(self):
         good = "========= ERROR SUMMARY: 0 errors\n"

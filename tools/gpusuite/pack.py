@@ -31,6 +31,8 @@ ALLOWED_LIBRARIES = re.compile(
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 << 20}]
 # Text to train on, which this repository has.
 TEXTS = "docs/design/*.md"
+# Lines of it that become samples and pairs: several samples in a sequence of 64 tokens.
+LETTERS_OF_SAMPLES, NUM_SAMPLES, NUM_PAIRS = (40, 120), 120, 48
 
 
 def run(root, options):
@@ -157,8 +159,34 @@ def make_data(root, folder):
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    lines = [json.dumps({"text": path.read_text()}) + "\n" for path in texts]
-    (folder / "data.jsonl").write_text("".join(lines))
+    texts = [path.read_text() for path in texts]
+    samples = list(make_samples("\n".join(texts)))
+    write_lines(folder / "data.jsonl", [{"text": text} for text in texts])
+    write_lines(folder / "sft.jsonl", samples)
+    write_lines(folder / "pairs.jsonl", make_pairs(samples))
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def make_samples(text):
+    """Lines of a text, of which the first part asks and the rest answers."""
+    least, most = LETTERS_OF_SAMPLES
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if least <= len(line) <= most][:NUM_SAMPLES]
+    for i, line in enumerate(lines):
+        cut = 10 + 7 * i % 25
+        yield {"prompt": line[:cut], "completion": line[cut:]}
+
+
+def make_pairs(samples):
+    """The right answer over another sample's."""
+    samples, others = samples[:NUM_PAIRS], samples[1:]
+    return [
+        {"prompt": s["prompt"], "chosen": s["completion"], "rejected": o["completion"]}
+        for s, o in zip(samples, others)
+    ]
 
 
 def copy_sources(root, folder):

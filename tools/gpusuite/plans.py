@@ -4,8 +4,10 @@ compiler, the model or the options have changed since."""
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import subprocess
+import typing
 
 LLAMA_1B = (
     "llama,layers={layers},hidden=2048,heads=32,kv_heads=8,intermediate=8192,"
@@ -41,20 +43,71 @@ TARGET = "--target=cuda"
 # What 1b.fb is compared with.
 PARITY_OPTIONS = "--target=cpu --dtype=bf16 --seq=1024 --chunk=512"
 # Of `check`: ten training steps, for cuda and for cpu.
-TRAINED = "llama,layers=2,hidden=128,heads=4,kv_heads=2,intermediate=256,vocab=512,context=64"
-TRAINED_OPTIONS = "--mode=train --seq=64 --batch=4"
-# Name: options. Ranks of a mesh are threads that share the GPU.
+TRAINED = (
+    "llama,layers={layers},hidden=128,heads=4,kv_heads=2,intermediate=256,"
+    "vocab=512,context=64"
+)
+TRAINED_OPTIONS = "--mode=train --seq=64"
+
+
+class Training(typing.NamedTuple):
+    """Ten steps of a plan: options of llmc compile and of llmrt run, in which {data} is the
+    folder of the suite's data. Ranks of a mesh are threads that share the GPU."""
+
+    options: str
+    layers: int = 2
+    batch: int = 4
+    run: str = ""
+
+    def objective(self):
+        found = re.search(r"--objective=(\w+)", self.options)
+        return found.group(1) if found else "pretrain"
+
+    def dtype(self):
+        return re.search(r"--dtype=(\w+)", self.options).group(1)
+
+
+# One rank first. What each has that the others do not is in its name.
 TRAININGS = {
-    "f32": "--dtype=f32",
-    "bf16": "--dtype=bf16",
-    "f32_tp2": "--dtype=f32 --mesh=tp=2",
-    "f32_pp2": "--dtype=f32 --mesh=pp=2 --microbatches=2",
-    "f32_dp2_zero3": "--dtype=f32 --mesh=dp=2 --zero=3",
-    "f32_tp2_dp2": "--dtype=f32 --mesh=tp=2,dp=2",
-    "bf16_tp2": "--dtype=bf16 --mesh=tp=2",
-    "bf16_tp2_dp2": "--dtype=bf16 --mesh=tp=2,dp=2",
-    "f32_recompute": "--dtype=f32 --recompute=full",
+    "f32": Training("--dtype=f32"),
+    "bf16": Training("--dtype=bf16"),
+    "f32_microbatches_clip": Training("--dtype=f32 --microbatches=4", run="--clip=0.25"),
+    "f32_recompute": Training("--dtype=f32 --recompute=full"),
+    "f32_sft": Training("--dtype=f32 --objective=sft", run="--eval-data={data}/sft.jsonl"),
+    "bf16_sft_microbatches_selective": Training(
+        "--dtype=bf16 --objective=sft --microbatches=2 --recompute=selective"
+    ),
+    "f32_dpo": Training("--dtype=f32 --objective=dpo"),
+    "bf16_dpo_precompute": Training("--dtype=bf16 --objective=dpo --reference=precompute"),
+    "f32_tp2": Training("--dtype=f32 --mesh=tp=2"),
+    "f32_pp2": Training("--dtype=f32 --mesh=pp=2 --microbatches=2"),
+    "f32_pp2_gpipe": Training(
+        "--dtype=f32 --mesh=pp=2 --schedule=gpipe --microbatches=4 --recompute=full"
+    ),
+    "f32_pp2_interleaved": Training(
+        "--dtype=f32 --mesh=pp=2 --schedule=interleaved --microbatches=4", layers=4
+    ),
+    "f32_pp2_zero_bubble": Training(
+        "--dtype=f32 --mesh=pp=2 --schedule=zero-bubble --microbatches=4"
+    ),
+    "f32_dp2_zero1": Training("--dtype=f32 --mesh=dp=2 --zero=1 --microbatches=2"),
+    "f32_dp2_zero2_sft": Training(
+        "--dtype=f32 --mesh=dp=2 --zero=2 --microbatches=2 --objective=sft"
+    ),
+    "f32_dp2_zero3": Training("--dtype=f32 --mesh=dp=2 --zero=3"),
+    "bf16_tp2": Training("--dtype=bf16 --mesh=tp=2"),
+    "f32_pp4": Training("--dtype=f32 --mesh=pp=4 --microbatches=4", layers=4),
+    "f32_tp2_dp2": Training("--dtype=f32 --mesh=tp=2,dp=2"),
+    "f32_pp2_dp2_dpo": Training(
+        "--dtype=f32 --mesh=pp=2,dp=2 --zero=2 --microbatches=2 --objective=dpo", batch=8
+    ),
+    "bf16_tp2_dp2": Training("--dtype=bf16 --mesh=tp=2,dp=2"),
+    "bf16_pp2_dp2_zero1_sft": Training(
+        "--dtype=bf16 --mesh=pp=2,dp=2 --zero=1 --microbatches=2 --objective=sft"
+    ),
 }
+# Those that are also ended after five steps and resumed.
+RESUMED = ("f32", "bf16", "f32_dpo", "f32_pp2_interleaved", "f32_dp2_zero2_sft")
 
 
 class PackError(Exception):
@@ -176,11 +229,22 @@ def compile_plans(root, programs, llmc, folder, old=None):
         compiler.plan(name, shape.format(layers=layers), options)
         compiler.count_launches(name, shape, layers, options)
     compiler.plan("1b-cpu.fb", LLAMA_1B.format(layers=16), PARITY_OPTIONS)
-    for name, own in TRAININGS.items():
-        for target in ("cpu", "cuda"):
-            options = f"--target={target} {own} {TRAINED_OPTIONS}"
-            compiler.plan(f"train_{name}.{target}.fb", TRAINED, options)
+    compile_trainings(compiler)
     return {**compiler.manifest(), "revision": revision(root)}
+
+
+def compile_trainings(compiler):
+    for name, case in TRAININGS.items():
+        for target in ("cpu", "cuda"):
+            compiler.plan(
+                f"train_{name}.{target}.fb",
+                TRAINED.format(layers=case.layers),
+                training_options(target, case),
+            )
+
+
+def training_options(target, case):
+    return f"--target={target} {case.options} {TRAINED_OPTIONS} --batch={case.batch}"
 
 
 def listed_plans(programs):
