@@ -16,8 +16,9 @@ namespace {
 constexpr double kFloat32Bound = 1e-5;
 
 constexpr int kNumTokens = 33;
-constexpr int kChunk = 24;   // rows enough for the kernels of many rows
-constexpr int kPrefill = 29; // a whole chunk and a part of one
+constexpr int kChunk = 24;    // rows enough for the kernels of many rows
+constexpr int kPrefill = 29;  // a whole chunk and a part of one
+constexpr int kSequence = 80; // a page and a part of one; a whole text of 70
 
 // With bf16 weights and caches both plans round those alike, and a GPU also
 // rounds what its tensor cores multiply, by at most 2^-9 of itself (8 bits of
@@ -35,6 +36,8 @@ double numRoundings(const CudaCase& c) {
 
 // First order: the roundings of a path add up.
 double mostError(const CudaCase& c) { return numRoundings(c) * kMostRounding; }
+
+bool isFloat32(const CudaCase& c) { return std::string(c.dtype) == "f32"; }
 
 // Independent roundings add up as squares, of the root mean square logit; a
 // softmax of scores of a few units doubles them (Bf16Test.cpp).
@@ -83,8 +86,6 @@ public:
              const CudaRunner& runCuda)
       : case_(c), cpuPlan_(cpuPlan), runCuda_(runCuda) {}
 
-  bool isFloat32() const { return std::string(case_.dtype) == "f32"; }
-
   void expectSame(RunRequest request, const char* what) {
     SCOPED_TRACE(what);
     request.plan = cpuPlan_;
@@ -95,23 +96,19 @@ public:
     expectClose(cuda->logits, cpu->logits, what);
     ASSERT_EQ(cuda->sampled.size(), cpu->sampled.size());
     for (size_t i = 0; i < cpu->sampled.size(); ++i)
-      if (isFloat32() || isClear(cpu->logits, i, bound())) {
+      if (isFloat32(case_) || isClear(cpu->logits, i, mostLogitError(case_))) {
         EXPECT_EQ(cuda->sampled[i], cpu->sampled[i]) << "row " << i;
       }
-    if (request.score && isFloat32())
+    if (request.score && isFloat32(case_))
       expectFixture(cuda->logits);
   }
 
 private:
-  double bound() const {
-    return isFloat32() ? kFloat32Bound : mostError(case_);
-  }
-
   void expectClose(const Logits& cuda, const Logits& cpu, const char* what) {
     const double error = relativeError(cuda, cpu);
     note(what, error);
-    EXPECT_LT(error, bound()) << describeWrongLogits(cuda, cpu);
-    if (!isFloat32()) {
+    EXPECT_LT(error, mostLogitError(case_)) << describeWrongLogits(cuda, cpu);
+    if (!isFloat32(case_)) {
       EXPECT_LT(rootMeanSquareError(cuda, cpu), typicalError(case_))
           << describeWrongLogits(cuda, cpu);
     }
@@ -153,7 +150,7 @@ std::string CudaCase::name() const {
 std::vector<std::string> CudaCase::compileOptions(bool isCuda) const {
   const bool isInBlocks = *weightsFormat != 0;
   std::vector<std::string> options = {
-      "--seq=64", "--chunk=" + std::to_string(kChunk),
+      "--seq=" + std::to_string(kSequence), "--chunk=" + std::to_string(kChunk),
       std::string("--dtype=") + (isInBlocks && !isCuda ? "f32" : dtype)};
   options.emplace_back(*mesh ? mesh : "--batch=2");
   if (isInBlocks && isCuda)
@@ -178,14 +175,23 @@ void PrintTo(const CudaCase& c, std::ostream* os) { *os << c.name(); }
 
 const std::vector<CudaCase>& cudaCases() {
   static const std::vector<CudaCase> kCases = {
-      {"llama2", 3, "f32"},      {"llama3", 3, "f32"},
-      {"llama-9q3kv", 3, "f32"}, {"mistral", 3, "f32"},
-      {"qwen2", 5, "f32"},       {"qwen3", 3, "f32"},
-      {"gemma2", 3, "f32"},      {"gemma3", 5, "f32"},
-      {"gpt2", 3, "f32"},        {"llama-9q3kv", 3, "bf16"},
-      {"llama3", 3, "bf16"},     {"qwen2", 5, "bf16"},
-      {"qwen3", 3, "bf16"},      {"gemma2", 3, "bf16"},
-      {"gemma3", 5, "bf16"},     {"gpt2", 3, "bf16"},
+      {"llama2", 3, "f32"},
+      {"llama3", 3, "f32"},
+      {"llama-9q3kv", 3, "f32"},
+      {"mistral", 3, "f32"},
+      {"qwen2", 5, "f32"},
+      {"qwen3", 3, "f32"},
+      {"gemma2", 3, "f32"},
+      {"gemma3", 5, "f32"},
+      {"gpt2", 3, "f32"},
+      {"llama-9q3kv", 3, "bf16"},
+      {"llama3", 3, "bf16"},
+      {"qwen2", 5, "bf16"},
+      {"qwen3", 3, "bf16"},
+      {"gemma2", 3, "bf16"},
+      {"gemma3", 5, "bf16"},
+      {"gpt2", 3, "bf16"},
+      {"llama-quantized-gguf", 3, "f32"}, // read, and kept dense
   };
   return kCases;
 }
@@ -212,10 +218,18 @@ const std::vector<CudaCase>& cudaMeshCases() {
       {"llama-9q3kv", 3, "f32", "--mesh=dp=2 --zero=3"},
       {"llama-9q3kv", 3, "f32", "--mesh=dp=2,tp=2"},
       {"llama-9q3kv", 3, "f32", "--mesh=pp=2,tp=2"},
+      {"gpt2", 3, "f32", "--mesh=tp=3"},
+      {"qwen2", 5, "f32", "--mesh=pp=2,tp=2"},
+      {"gemma3", 5, "f32", "--mesh=dp=2,pp=2 --zero=3"},
+      {"llama-9q3kv", 3, "bf16", "--mesh=pp=2"},
       {"llama-9q3kv", 3, "bf16", "--mesh=tp=2"},
       {"llama-9q3kv", 3, "bf16", "--mesh=dp=2,tp=2"},
   };
   return kCases;
+}
+
+double mostLogitError(const CudaCase& c) {
+  return isFloat32(c) ? kFloat32Bound : mostError(c);
 }
 
 std::string describeOtherLogits(const Logits& first, const Logits& second) {
@@ -247,7 +261,7 @@ void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
   request.tokens.resize(kNumTokens);
   RunRequest decoding = request;
   decoding.prefill = kPrefill;
-  decoding.greedy = comparison.isFloat32() ? 3 : 0; // else it may go other ways
+  decoding.greedy = isFloat32(c) ? 3 : 0; // else it may go other ways
   comparison.expectSame(decoding, "prefill_decode");
   if (*c.mesh)
     return;

@@ -34,6 +34,10 @@ struct CudaCase {
 
 void PrintTo(const CudaCase& c, std::ostream* os);
 
+/// How far a logit of the cuda plan may be from that of the cpu plan: of the
+/// largest logit.
+double mostLogitError(const CudaCase& c);
+
 /// Where two runs of a plan have other logits, "" if nowhere.
 std::string describeOtherLogits(const Logits& first, const Logits& second);
 

@@ -3,6 +3,7 @@
 // runs hand-tuned kernels from their sources and generated ones from their LLVM
 // IR, a fiber for each thread of a block. Every family's tiny model gives the
 // logits that its plan for cpu gives, in prefill, decode and scoring.
+#include "tests/e2e/CudaLogProbabilities.h"
 #include "tests/e2e/CudaParity.h"
 #include "tests/e2e/EmulatedPlan.h"
 
@@ -13,7 +14,7 @@
 namespace llmrt {
 namespace {
 
-class EmulatedCuda : public testing::TestWithParam<CudaCase> {
+class EmulatedCuda : public ::testing::TestWithParam<CudaCase> {
 protected:
   void SetUp() override {
     const CudaCase& c = GetParam();
@@ -83,18 +84,43 @@ TEST_P(EmulatedCudaFamily, GraphsGiveTheBitsOfSingleCommands) {
   EXPECT_LT(cuda_.numLaunches(), numLaunches / 2);
 }
 
-std::string nameOf(const testing::TestParamInfo<CudaCase>& info) {
+class EmulatedCudaProbabilities : public EmulatedCuda {};
+
+TEST_P(EmulatedCudaProbabilities, OfTrainingAndScoringAreThoseOfTheCpu) {
+  EmulatedPlan training;
+  absl::Status compiled =
+      training.compile(GetParam().modelPath(), probabilityOptions(GetParam()));
+  ASSERT_TRUE(compiled.ok()) << compiled;
+  const bool isMesh = *GetParam().mesh != 0;
+  expectLogProbabilitiesOfCpu(
+      GetParam(), cpuPlan_,
+      [&](RunRequest request) {
+        return cuda_.run(std::move(request), /*sharesHostMemory=*/isMesh);
+      },
+      [&](const testing::TrainingFixture& fixture, TrainingRequest request) {
+        request.plan = training.path();
+        request.device = [&](const fb::Stage& stage) {
+          return training.createDevice(stage, /*sharesHostMemory=*/isMesh);
+        };
+        return runTraining(fixture, request);
+      });
+}
+
+std::string nameOf(const ::testing::TestParamInfo<CudaCase>& info) {
   return info.param.name();
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, EmulatedCuda, testing::ValuesIn(cudaCases()),
-                         nameOf);
+INSTANTIATE_TEST_SUITE_P(Families, EmulatedCuda,
+                         ::testing::ValuesIn(cudaCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Families, EmulatedCudaFamily,
-                         testing::ValuesIn(cudaCases()), nameOf);
+                         ::testing::ValuesIn(cudaCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Blocks, EmulatedCuda,
-                         testing::ValuesIn(cudaBlockCases()), nameOf);
+                         ::testing::ValuesIn(cudaBlockCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Meshes, EmulatedCuda,
-                         testing::ValuesIn(cudaMeshCases()), nameOf);
+                         ::testing::ValuesIn(cudaMeshCases()), nameOf);
+
+INSTANTIATE_TEST_SUITE_P(Probabilities, EmulatedCudaProbabilities,
+                         ::testing::ValuesIn(cudaProbabilityCases()), nameOf);
 
 } // namespace
 } // namespace llmrt

@@ -16,11 +16,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <numeric>
 
 namespace llmrt {
 namespace {
 
-using testing::TrainingBatch;
 using testing::TrainingFixture;
 
 struct Case {
@@ -81,30 +81,13 @@ protected:
   /// Losses of tokens 1.. in training. With two data ranks the label counts on
   /// one and then on the other.
   absl::StatusOr<std::vector<float>> train() {
-    TrainingFixture fixture;
-    fixture.objective = "sft";
-    fixture.checkpoint = folder_;
-    fixture.optimizer = {.learningRate = 0,
-                         .beta1 = 0.9,
-                         .beta2 = 0.95,
-                         .epsilon = 1e-8,
-                         .weightDecay = 0,
-                         .clip = 0};
-    int64_t rows = tokens_.size();
-    for (int64_t r = 0; r + 1 < rows; ++r) {
-      TrainingBatch batch{.numSequences = dataRanks(), .numRows = rows};
-      for (int64_t i = 0; i < batch.numSequences * rows; ++i) {
-        batch.ids.push_back(tokens_[i % rows]);
-        batch.positions.push_back(i % rows);
-        batch.starts.push_back(0);
-        batch.labels.push_back(-100);
-      }
-      batch.labels[r % batch.numSequences * rows + r] = tokens_[r + 1];
-      fixture.batches.push_back(batch);
-    }
+    std::vector<int64_t> rows(tokens_.size() - 1);
+    std::iota(rows.begin(), rows.end(), 0);
+    TrainingFixture fixture =
+        oneLabelAStep(folder_, tokens_, rows, dataRanks());
     auto result =
         runTraining(fixture, {.options = GetParam().options,
-                              .numSteps = static_cast<int>(rows) - 1});
+                              .numSteps = static_cast<int>(rows.size())});
     if (!result.ok())
       return result.status();
     return std::vector<float>(result->losses.begin(), result->losses.end());

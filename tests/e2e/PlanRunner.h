@@ -34,6 +34,11 @@ std::string smolLm2File();
 /// Random but fixed ids below `vocab`.
 std::vector<int32_t> someTokens(int64_t count, int64_t vocab);
 
+/// Connects ranks that are threads. Without one host memory does.
+using MakeFabrics =
+    std::function<absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>(
+        const fb::Plan&, const FabricOptions&)>;
+
 /// Logits [rows][V].
 using Logits = std::vector<std::vector<float>>;
 
@@ -55,10 +60,7 @@ struct RunRequest {
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.
   std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};
-  // Connects the ranks, which are threads; without, host memory does.
-  std::function<absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>(
-      const fb::Plan&, const FabricOptions&)>
-      fabrics = {};
+  MakeFabrics fabrics = {};
 };
 
 struct RunResult {

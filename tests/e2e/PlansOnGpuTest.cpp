@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole plans on a GPU: every family's tiny model on one rank, and cut over
 // ranks that are threads and share the GPU, gives the logits of its plan for
-// cpu, and the same bits again, with graphs and without; some also with the
-// check of memory. Plans are compiled by llmc, or were compiled elsewhere and
-// lie in the folder $LLMC_GPU_PLANS, as --list-plans names them.
+// cpu, and the same bits again, with graphs and without; log-probabilities of
+// training plans; a real text; some also with the check of memory. Plans are
+// compiled by llmc, or were compiled elsewhere and lie in the folder
+// $LLMC_GPU_PLANS, as --list-plans names them.
+#include "tests/e2e/CudaLogProbabilities.h"
 #include "tests/e2e/CudaParity.h"
+#include "tests/e2e/Stories.h"
 #include "tests/support/cuda/TestGpu.h"
 #include "tools/llmrt/RankFabrics.h"
 
@@ -20,11 +23,39 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A plan of a case, made or found.
+/// How llmc compiles a plan.
+struct PlanRecipe {
+  std::string name;  // of the file
+  std::string model; // in the source tree, or absolute
+  std::vector<std::string> options;
+};
+
+PlanRecipe recipe(const std::string& name, const CudaCase& c,
+                  const std::string& target, std::vector<std::string> options) {
+  options.push_back("--target=" + target);
+  return {name + "." + target + ".fb", "tests/fixtures/" + c.model(), options};
+}
+
+PlanRecipe inferenceRecipe(const CudaCase& c, const std::string& target) {
+  return recipe(c.name(), c, target, c.compileOptions(target == "cuda"));
+}
+
+PlanRecipe trainingRecipe(const CudaCase& c) {
+  return recipe(probabilityName(c), c, "cuda", probabilityOptions(c));
+}
+
+PlanRecipe storiesRecipe() {
+  std::vector<std::string> options = storiesOptions();
+  options.emplace_back("--target=cuda");
+  return {"stories260K.cuda.fb", storiesFolder() + "/" + kStoriesModel,
+          options};
+}
+
+/// A plan, made or found.
 class CasePlan {
 public:
-  CasePlan(const CudaCase& c, const std::string& target) {
-    const std::string name = c.name() + "." + target + ".fb";
+  explicit CasePlan(const PlanRecipe& recipe) {
+    const std::string& name = recipe.name;
     const std::string folder = environment("LLMC_GPU_PLANS");
     if (!folder.empty()) {
       path_ = folder + "/" + name;
@@ -38,9 +69,8 @@ public:
       skipReason = "no llmc in LLMC_BIN_DIR and no plans in LLMC_GPU_PLANS";
       return;
     }
-    std::vector<std::string> options = c.compileOptions(target == "cuda");
-    options.push_back("--target=" + target);
-    status = compilePlan(c.modelPath(), path_, options);
+    const fs::path root = environment("LLMC_SOURCE_DIR");
+    status = compilePlan(root / recipe.model, path_, recipe.options);
   }
 
   ~CasePlan() {
@@ -65,8 +95,8 @@ private:
 /// timing would choose anew each time, and other ones may have other bits.
 class TunedOnce {
 public:
-  explicit TunedOnce(const CudaCase& c)
-      : path(temporaryPath(c.name() + ".tuned.json")) {
+  explicit TunedOnce(const std::string& name)
+      : path(temporaryPath(name + ".tuned.json")) {
     fs::remove(path);
   }
 
@@ -78,38 +108,95 @@ public:
   const std::string path;
 };
 
-class PlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
+class PlansOnGpu : public ::testing::TestWithParam<CudaCase> {
+protected:
+  // Not before it is known that there is a GPU.
+  void SetUp() override {
+    use(cpu_, inferenceRecipe(case_, "cpu"));
+    use(cuda_, inferenceRecipe(case_, "cuda"));
+    tuned_ = std::make_unique<TunedOnce>(case_.name());
+  }
 
-TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
-  const CudaCase& c = GetParam();
-  CasePlan cpu(c, "cpu");
-  CasePlan cuda(c, "cuda");
-  for (const CasePlan* plan : {&cpu, &cuda}) {
+  /// Makes or finds a plan. Without one the test is skipped, or fails.
+  void use(std::unique_ptr<CasePlan>& plan, const PlanRecipe& recipe) {
+    plan = std::make_unique<CasePlan>(recipe);
     if (!plan->skipReason.empty())
       GTEST_SKIP() << plan->skipReason;
     ASSERT_TRUE(plan->status.ok()) << plan->status;
   }
-  const TunedOnce tuned(c);
+
+  /// Runs the cuda plan on the one GPU.
+  absl::StatusOr<RunResult> runCuda(RunRequest request) {
+    request.plan = cuda_->path();
+    request.tuningCache = tuned_->path;
+    request.fabrics = onOneGpu;
+    return runPlan(request);
+  }
+
+  static absl::StatusOr<std::vector<std::unique_ptr<Fabric>>>
+  onOneGpu(const fb::Plan& plan, const FabricOptions& options) {
+    return createThreadFabrics(plan, /*gpu=*/0, options);
+  }
+
+  const CudaCase& case_ = GetParam();
+  std::unique_ptr<CasePlan> cpu_, cuda_;
+  std::unique_ptr<TunedOnce> tuned_;
+};
+
+TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
   // Ranks choose side by side, each for itself, until there is a file.
-  const bool mustTuneFirst = *c.mesh && std::string(c.dtype) == "bf16";
-  expectLogitsOfCpu(c, cpu.path(), [&](RunRequest request) {
-    request.plan = cuda.path();
-    request.tuningCache = tuned.path;
-    request.fabrics = [](const fb::Plan& plan, const FabricOptions& options) {
-      return createThreadFabrics(plan, /*gpu=*/0, options);
-    };
+  const bool mustTuneFirst = *case_.mesh && std::string(case_.dtype) == "bf16";
+  expectLogitsOfCpu(case_, cpu_->path(), [&](RunRequest request) {
     if (mustTuneFirst)
-      (void)runPlan(request);
-    absl::StatusOr<RunResult> first = runPlan(request);
+      (void)runCuda(request);
+    absl::StatusOr<RunResult> first = runCuda(request);
     for (bool usesGraphs : {true, false}) {
       request.usesGraphs = usesGraphs;
-      absl::StatusOr<RunResult> again = runPlan(request);
+      absl::StatusOr<RunResult> again = runCuda(request);
       if (first.ok() && again.ok()) {
         EXPECT_EQ(describeOtherLogits(first->logits, again->logits), "")
             << "graphs " << usesGraphs;
       }
     }
     return first;
+  });
+}
+
+class ProbabilitiesOnGpu : public PlansOnGpu {
+protected:
+  void SetUp() override {
+    PlansOnGpu::SetUp();
+    use(training_, trainingRecipe(case_));
+  }
+
+  std::unique_ptr<CasePlan> training_;
+};
+
+TEST_P(ProbabilitiesOnGpu, OfTrainingAndScoringAreThoseOfTheCpu) {
+  expectLogProbabilitiesOfCpu(
+      case_, cpu_->path(),
+      [&](RunRequest request) { return runCuda(std::move(request)); },
+      [&](const testing::TrainingFixture& fixture, TrainingRequest request) {
+        request.plan = training_->path();
+        request.tuningCache = tuned_->path;
+        request.fabrics = onOneGpu;
+        return runTraining(fixture, request);
+      });
+}
+
+// 200 tokens of a real text, decoded one by one.
+TEST(StoriesOnGpu, Stories260K) {
+  if (storiesFolder().empty())
+    GTEST_SKIP() << "no stories260K in LLMC_TEST_DATA";
+  const CasePlan plan(storiesRecipe());
+  if (!plan.skipReason.empty())
+    GTEST_SKIP() << plan.skipReason;
+  ASSERT_TRUE(plan.status.ok()) << plan.status;
+  const TunedOnce tuned("stories260K");
+  expectGoldenStory([&](RunRequest request) {
+    request.plan = plan.path();
+    request.tuningCache = tuned.path;
+    return runPlan(request);
   });
 }
 
@@ -164,17 +251,26 @@ INSTANTIATE_TEST_SUITE_P(Memory, CheckedPlansOnGpu,
                            return "memory_" + info.param.name();
                          });
 
-/// A line for each plan: file, folder of the model, options of llmc compile.
+INSTANTIATE_TEST_SUITE_P(Probabilities, ProbabilitiesOnGpu,
+                         ::testing::ValuesIn(cudaProbabilityCases()),
+                         [](const auto& info) {
+                           return probabilityName(info.param);
+                         });
+
+/// A line for each plan: file, model or its folder, options of llmc compile.
 void listPlans() {
+  std::vector<PlanRecipe> recipes;
   for (const auto* cases : {&cudaCases(), &cudaBlockCases(), &cudaMeshCases()})
     for (const CudaCase& c : *cases)
       for (const char* target : {"cpu", "cuda"})
-        std::printf(
-            "%s.%s.fb\ttests/fixtures/%s\t%s --target=%s\n", c.name().c_str(),
-            target, c.model().c_str(),
-            absl::StrJoin(c.compileOptions(std::string(target) == "cuda"), " ")
-                .c_str(),
-            target);
+        recipes.push_back(inferenceRecipe(c, target));
+  for (const CudaCase& c : cudaProbabilityCases())
+    recipes.push_back(trainingRecipe(c));
+  if (!storiesFolder().empty())
+    recipes.push_back(storiesRecipe());
+  for (const PlanRecipe& r : recipes)
+    std::printf("%s\t%s\t%s\n", r.name.c_str(), r.model.c_str(),
+                absl::StrJoin(r.options, " ").c_str());
 }
 
 } // namespace

@@ -245,6 +245,7 @@ absl::Status runRank(const fb::Plan& plan, Fabric& fabric,
     options.weights.push_back({"reference", fixture.dpo.reference});
   options.checkMemory = request.checkMemory;
   options.usesGraphs = request.usesGraphs;
+  options.tuningCache = request.tuningCache;
   auto created =
       request.device
           ? Executor::create(
@@ -282,6 +283,35 @@ trainingOptions(const testing::TrainingFixture& fixture,
   return more;
 }
 
+testing::TrainingFixture oneLabelAStep(const std::string& checkpoint,
+                                       const std::vector<int32_t>& tokens,
+                                       const std::vector<int64_t>& rows,
+                                       int64_t numSequences) {
+  testing::TrainingFixture fixture;
+  fixture.objective = "sft";
+  fixture.checkpoint = checkpoint;
+  fixture.optimizer = {.learningRate = 0,
+                       .beta1 = 0.9,
+                       .beta2 = 0.95,
+                       .epsilon = 1e-8,
+                       .weightDecay = 0,
+                       .clip = 0};
+  const int64_t numRows = tokens.size();
+  for (int64_t row : rows) {
+    testing::TrainingBatch batch{.numSequences = numSequences,
+                                 .numRows = numRows};
+    for (int64_t i = 0; i < numSequences * numRows; ++i) {
+      batch.ids.push_back(tokens[i % numRows]);
+      batch.positions.push_back(i % numRows);
+      batch.starts.push_back(0);
+      batch.labels.push_back(-100);
+    }
+    batch.labels[row % numSequences * numRows + row] = tokens[row + 1];
+    fixture.batches.push_back(batch);
+  }
+  return fixture;
+}
+
 absl::StatusOr<TrainingResult>
 runTraining(const testing::TrainingFixture& fixture,
             const TrainingRequest& request) {
@@ -296,9 +326,14 @@ runTraining(const testing::TrainingFixture& fixture,
   LLMRT_ASSIGN_OR_RETURN(const fb::Plan* read, readPlan(file.bytes()));
   const fb::Plan& plan = *read;
   int numRanks = llmrt::numRanks(plan);
-  auto fabrics = createLocalFabrics(
-      numRanks,
-      {.timeoutSeconds = 60, .threadsPerRank = 1, .link = request.link});
+  const FabricOptions fabricOptions = {
+      .timeoutSeconds = 60, .threadsPerRank = 1, .link = request.link};
+  std::vector<std::unique_ptr<Fabric>> fabrics;
+  if (request.fabrics) {
+    LLMRT_ASSIGN_OR_RETURN(fabrics, request.fabrics(plan, fabricOptions));
+  } else {
+    fabrics = createLocalFabrics(numRanks, fabricOptions);
+  }
   std::vector<TrainingResult> results(numRanks);
   std::vector<absl::Status> statuses(numRanks);
   Moments moments;

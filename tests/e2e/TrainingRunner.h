@@ -6,6 +6,7 @@
 #include "runtime/comm/Communicator.h"
 #include "runtime/device/Device.h"
 #include "runtime/plan/PlanFile.h"
+#include "tests/e2e/PlanRunner.h"
 #include "tests/support/TrainingFixture.h"
 
 #include "absl/status/statusor.h"
@@ -30,16 +31,27 @@ struct TrainingRequest {
   // the first, which must change no bit. Of one rank.
   bool repeatSteps = false;
   bool usesGraphs = true;
+  std::string tuningCache = {}; // ExecutorOptions::tuningCache
   std::string plan = {}; // compiled with trainingOptions(); empty: is compiled
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.
   std::function<std::unique_ptr<Device>(const fb::Stage&)> device = {};
+  MakeFabrics fabrics = {};
 };
 
 /// Options of llmc compile for a fixture, with `more`.
 std::vector<std::string>
 trainingOptions(const testing::TrainingFixture& fixture,
                 std::vector<std::string> more);
+
+/// Steps that learn nothing and count one label each: step i the token behind
+/// row rows[i] of `tokens`, which all `numSequences` sequences hold, in
+/// sequence rows[i] % numSequences. Their losses are minus the
+/// log-probabilities of these tokens.
+testing::TrainingFixture oneLabelAStep(const std::string& checkpoint,
+                                       const std::vector<int32_t>& tokens,
+                                       const std::vector<int64_t>& rows,
+                                       int64_t numSequences);
 
 struct TrainingResult {
   std::vector<double> losses;

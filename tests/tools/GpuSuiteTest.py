@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 
 from gpusuite import check, gtests, measure, pack, parity, plans, results, sanitize  # noqa: E402
-from gpusuite import training  # noqa: E402
+from gpusuite import text, training  # noqa: E402
 from gpusuite.processes import Done, last_test, run_program  # noqa: E402
 from gpusuite.results import Budget, Failed, Skipped  # noqa: E402
 from gpusuite.suite import Suite  # noqa: E402
@@ -126,6 +126,7 @@ class Place:
                     f"train_{name}.cuda.fb": "LLMC-E1003: training is refused"
                     for name in plans.TRAININGS
                 },
+                **{f"text_{name}.cuda.fb": "LLMC-E1003: refused" for name in plans.TEXTS},
                 "1b-cpu.fb": "LLMC-E1003: not compiled here",
             },
             "decode_kernels_per_layer": {"1b.fb": 7.0},
@@ -390,6 +391,11 @@ class GpuSuite(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             pack.copy_sources(ROOT, pathlib.Path(folder))
             for name, model, _ in plans.listed_plans(program.parent):
+                if name.startswith(pack.STORIES):
+                    stories = pathlib.Path(folder) / "data" / pack.STORIES
+                    self.assertTrue((stories / "hf/model.safetensors").is_file())
+                    self.assertTrue(all((stories / n).is_file() for n in pack.GOLDEN_STORY))
+                    continue
                 packed = pathlib.Path(folder) / model
                 self.assertTrue(packed.exists(), f"{model} of {name}")
                 beside = packed if packed.is_dir() else packed.parent
@@ -496,13 +502,18 @@ class OnTheCpu(unittest.TestCase):
         (cls.folder / "plans").mkdir()
         pack.make_data(ROOT, cls.folder / "data")
         compiler = plans.Compiler(programs / "llmc", cls.folder / "plans")
-        trained, options = plans.TRAININGS, plans.training_options
+        trained, texts = plans.TRAININGS, plans.TEXTS
         plans.TRAININGS = {name: trained[name] for name in (*cls.TRAININGS, "bf16")}
-        plans.training_options = lambda target, case: options("cpu", case)
+        plans.TEXTS = {name: texts[name] for name in ("f32", "f32_tp2")}
+        options = plans.training_options, plans.text_options
+        on_cpu = lambda made: lambda target, own: made("cpu", own)  # noqa: E731
+        plans.training_options, plans.text_options = map(on_cpu, options)
         try:
             plans.compile_trainings(compiler)
+            plans.compile_texts(compiler, programs / "llmrt")
         finally:
-            plans.TRAININGS, plans.training_options = trained, options
+            plans.TRAININGS, plans.TEXTS = trained, texts
+            plans.training_options, plans.text_options = options
         (cls.folder / "manifest.json").write_text(json.dumps({"refused": compiler.refused}))
         cls.suite = Suite(
             cls.folder,
@@ -542,6 +553,17 @@ class OnTheCpu(unittest.TestCase):
             with self.subTest(name):
                 numbers = self.numbers(training.resume(self.suite, name))
                 self.assertEqual(numbers["largest_error_of_norms"], 0)
+
+    def test_texts_are_those_of_one_rank(self):
+        for name in ("f32", "f32_tp2"):
+            with self.subTest(name):
+                numbers = self.numbers(text.generate(self.suite, name))
+                self.assertGreater(numbers["tokens"], 100)
+        # It has learned something: prompts go on differently, in words.
+        lines = text.Generator(self.suite, Budget(60, None), self.folder).texts("text_f32.cpu.fb")
+        completions = {line["completion"] for line in lines}
+        self.assertGreater(len(completions), 6, lines)
+        self.assertTrue(any(" the " in completion for completion in completions), lines)
 
 
 class Start(unittest.TestCase):
@@ -644,6 +666,14 @@ class Arithmetic(unittest.TestCase):
             training.compare_resumed(straight, straight, lost, bounds)
         with self.assertRaisesRegex(Failed, "10 and 15 losses"):
             training.compare_resumed(straight, straight, straight, bounds)
+
+    def test_texts_must_be_the_same(self):
+        lines = [{"tokens": [i]} for i in range(len(text.NEW_TOKENS))]
+        text.expect_same(lines, list(lines), "of the cpu")
+        with self.assertRaisesRegex(Failed, "1 of 9 prompts .* line 4: .*of the cpu .'tokens': .7"):
+            text.expect_same(lines, lines[:3] + [{"tokens": [7]}] + lines[4:], "of the cpu")
+        with self.assertRaisesRegex(Failed, "9 and, of the cpu, 8 lines of 9"):
+            text.expect_same(lines, lines[:-1], "of the cpu")
 
     def test_compute_sanitizer_a_finding_and_a_refusal_are_told_apart(self):
         good = "========= ERROR SUMMARY: 0 errors\n"

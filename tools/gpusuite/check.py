@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """is everything right: kernels, communicators, whole plans, losses, memory"""
-from gpusuite import gtests, parity, sanitize, training
+from gpusuite import gtests, parity, sanitize, text, training
 from gpusuite.gtests import KERNELS, by_case, by_suite, gtest
 from gpusuite.results import Item
 
@@ -37,6 +37,7 @@ def items(suite, results):
     yield from gtests.items(
         suite, "communicator", ["communicator-gpu-test"], "*", by_suite, 60, SHARED
     )
+    yield from text.items(suite)
     yield from training.items(suite, VARIANTS)
     yield from parity.items(suite)
     yield from sanitize.items(suite)

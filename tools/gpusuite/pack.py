@@ -4,6 +4,7 @@ programs of the preset `portable`, stripped; plans; fixtures; the suite itself."
 import contextlib
 import json
 import lzma
+import os
 import pathlib
 import re
 import shutil
@@ -31,6 +32,9 @@ ALLOWED_LIBRARIES = re.compile(
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 128 << 20}]
 # Text to train on, which this repository has.
 TEXTS = "docs/design/*.md"
+# A trained model that is not in this repository: taken along from $LLMC_TEST_DATA.
+STORIES = "stories260K"
+GOLDEN_STORY = ("golden_greedy.json", "golden_logits_first16.f32")
 # Lines of it that become samples and pairs: several samples in a sequence of 64 tokens.
 LETTERS_OF_SAMPLES, NUM_SAMPLES, NUM_PAIRS = (40, 120), 120, 48
 
@@ -53,9 +57,9 @@ def pack(root, options):
         folder = pathlib.Path(work) / "gpu-suite"
         copy_programs(root / "build/portable/bin", folder / "bin")
         old = unpack(options.plans, pathlib.Path(work) / "old")
+        make_data(root, folder / "data")
         manifest = compile_plans(root, folder / "bin", llmc, folder / "plans", old)
         manifest["needs_glibc"] = newest_glibc(folder / "bin")
-        make_data(root, folder / "data")
         copy_sources(root, folder)
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         report_sizes(folder)
@@ -191,6 +195,7 @@ def make_pairs(samples):
 
 def copy_sources(root, folder):
     """The suite itself, and the models that tests load."""
+    copy_stories(folder / "data" / STORIES)
     skip = shutil.ignore_patterns("__pycache__", "training", "*.py")
     shutil.copytree(root / "tests/fixtures", folder / "tests/fixtures", ignore=skip)
     (folder / "tools").mkdir()
@@ -200,6 +205,14 @@ def copy_sources(root, folder):
         folder / "tools/gpusuite",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
+
+
+def copy_stories(folder):
+    stories = pathlib.Path(os.environ.get("LLMC_TEST_DATA", "")) / STORIES
+    for name in ("hf/config.json", "hf/model.safetensors", *GOLDEN_STORY):
+        if (stories / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stories / name, folder / name)
 
 
 def report_sizes(folder):

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import typing
 
 LLAMA_1B = (
@@ -108,6 +109,20 @@ TRAININGS = {
 }
 # Those that are also ended after five steps and resumed.
 RESUMED = ("f32", "bf16", "f32_dpo", "f32_pp2_interleaved", "f32_dp2_zero2_sft")
+
+
+# A model that has learned the suite's texts, among its data, and plans that generate with
+# it: several sequences in flight, of prompts that are longer than a chunk.
+TEXT_MODEL, TEXT_STEPS = "text-model", 400
+TEXT_OPTIONS = "--seq=64 --chunk=16"
+TEXTS = {
+    "f32": "--dtype=f32 --batch=3",
+    "bf16": "--dtype=bf16 --batch=3",
+    "f32_tp2": "--dtype=f32 --mesh=tp=2 --batch=2",
+    "f32_pp2": "--dtype=f32 --mesh=pp=2 --batch=3",
+    "f32_dp2_zero3": "--dtype=f32 --mesh=dp=2 --zero=3 --batch=2",
+    "f32_tp2_dp2": "--dtype=f32 --mesh=tp=2,dp=2 --batch=1",
+}
 
 
 class PackError(Exception):
@@ -230,6 +245,7 @@ def compile_plans(root, programs, llmc, folder, old=None):
         compiler.count_launches(name, shape, layers, options)
     compiler.plan("1b-cpu.fb", LLAMA_1B.format(layers=16), PARITY_OPTIONS)
     compile_trainings(compiler)
+    compile_texts(compiler, programs / "llmrt")
     return {**compiler.manifest(), "revision": revision(root)}
 
 
@@ -245,6 +261,37 @@ def compile_trainings(compiler):
 
 def training_options(target, case):
     return f"--target={target} {case.options} {TRAINED_OPTIONS} --batch={case.batch}"
+
+
+def text_options(target, own):
+    return f"--target={target} {own} {TEXT_OPTIONS}"
+
+
+def compile_texts(compiler, llmrt):
+    model = compiler.folder.parent / "data" / TEXT_MODEL
+    teach(llmrt, compiler.folder / "train_f32.cpu.fb", model)
+    for name, own in TEXTS.items():
+        for target in ("cpu", "cuda"):
+            if target == "cuda" or "--mesh" not in own:
+                compiler.plan(f"text_{name}.{target}.fb", model, text_options(target, own))
+
+
+def teach(llmrt, plan, model):
+    """Makes the model: same plan, same data, same bytes."""
+    data = model.parent
+    shutil.rmtree(model, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as work:
+        for command in (
+            [
+                llmrt, "run", plan, "--weights=random:1", f"--data={data}/data.jsonl",
+                f"--data-cache={work}", f"--tokenizer={data}/tokenizer.json", "--quiet",
+                f"--steps={TEXT_STEPS}", "--learning-rate=3e-3", f"--checkpoint-dir={work}/run",
+            ],
+            [llmrt, "export", f"{work}/run", "-o", model],
+        ):  # fmt: skip
+            done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise PackError(f"llmrt {command[1]}: {done.stderr.strip()}")
 
 
 def listed_plans(programs):

@@ -94,6 +94,7 @@ class Suite:
             "LLMC_BIN_DIR": str(self.bin),
             "LD_LIBRARY_PATH": self.library_path,
             "XDG_CACHE_HOME": self.cache.name,
+            **({"LLMC_TEST_DATA": str(self.root / "data")} if self.is_packed else {}),
         }
 
     def run(self, command, seconds, on_line=None, environment=None, variables=None):
