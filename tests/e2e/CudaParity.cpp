@@ -16,9 +16,10 @@ namespace {
 constexpr double kFloat32Bound = 1e-5;
 
 constexpr int kNumTokens = 33;
-constexpr int kChunk = 24;    // rows enough for the kernels of many rows
-constexpr int kPrefill = 29;  // a whole chunk and a part of one
-constexpr int kSequence = 80; // a page and a part of one; a whole text of 70
+constexpr int kChunk = 24;       // rows enough for the kernels of many rows
+constexpr int kPrefill = 29;     // a whole chunk and a part of one
+constexpr int kSequence = 80;    // a page and a part of one; a whole text of 70
+constexpr int kReplayChunk = 17; // the fewest rows that cuBLASLt multiplies
 
 // With bf16 weights and caches both plans round those alike, and a GPU also
 // rounds what its tensor cores multiply, by at most 2^-9 of itself (8 bits of
@@ -272,6 +273,35 @@ void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
   comparison.expectSame(decoding, "second_sequence");
   request.score = true;
   comparison.expectSame(request, "score");
+}
+
+const std::vector<CudaCase>& cudaReplayCases() {
+  static const std::vector<CudaCase> kCases = {{"llama3", 3, "bf16"},
+                                               {"gemma3", 5, "bf16"}};
+  return kCases;
+}
+
+void expectReplaysOfProducts(const CudaCase& c, const std::string& cpuPlan,
+                             const CudaRunner& runCuda) {
+  RunRequest request;
+  request.weights = c.modelPath();
+  request.tokens = readTokens(c.folder() + "/tokens.json", "tokens");
+  request.tokens.resize(request.tokens.size() / kReplayChunk * kReplayChunk);
+  request.score = true;
+  request.chunk = kReplayChunk;
+  Comparison(c, cpuPlan, runCuda).expectSame(request, "replayed");
+  request.keepTimeline = true;
+  absl::StatusOr<RunResult> graphs = runCuda(request);
+  ASSERT_TRUE(graphs.ok()) << graphs.status();
+  EXPECT_EQ(graphs->calls,
+            (std::vector<std::string>{"eager: first of its kind", "captured",
+                                      "replayed", "replayed"}));
+  request.usesGraphs = false;
+  absl::StatusOr<RunResult> commands = runCuda(request);
+  ASSERT_TRUE(commands.ok()) << commands.status();
+  EXPECT_EQ(commands->calls,
+            std::vector<std::string>(4, "eager: graphs are off"));
+  EXPECT_EQ(describeOtherLogits(commands->logits, graphs->logits), "");
 }
 
 } // namespace llmrt

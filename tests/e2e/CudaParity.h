@@ -58,4 +58,14 @@ using CudaRunner = std::function<absl::StatusOr<RunResult>(RunRequest)>;
 void expectLogitsOfCpu(const CudaCase& c, const std::string& cpuPlan,
                        const CudaRunner& runCuda);
 
+/// Some of cudaCases() that cuBLASLt multiplies for.
+const std::vector<CudaCase>& cudaReplayCases();
+
+/// Scores a text in chunks of rows enough for cuBLASLt, which are one graph
+/// each from the second one on: its products have the inputs of their call.
+/// Fails the test where other bits come out of the plan than without graphs, or
+/// logits that are further from those of the cpu than the case allows.
+void expectReplaysOfProducts(const CudaCase& c, const std::string& cpuPlan,
+                             const CudaRunner& runCuda);
+
 } // namespace llmrt

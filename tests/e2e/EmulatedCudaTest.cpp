@@ -84,6 +84,21 @@ TEST_P(EmulatedCudaFamily, GraphsGiveTheBitsOfSingleCommands) {
   EXPECT_LT(cuda_.numLaunches(), numLaunches / 2);
 }
 
+class EmulatedCudaReplays : public EmulatedCuda {};
+
+TEST_P(EmulatedCudaReplays, HaveProductsOfTheirInputs) {
+  cuda_.hasCublasLt = true;
+  int64_t numReplays = 0, numByLibrary = 0;
+  expectReplaysOfProducts(GetParam(), cpuPlan_, [&](RunRequest request) {
+    absl::StatusOr<RunResult> result = cuda_.run(std::move(request));
+    numReplays += cuda_.numReplays();
+    numByLibrary += cuda_.numLibraryLaunches();
+    return result;
+  });
+  EXPECT_GT(numReplays, 0);
+  EXPECT_GT(numByLibrary, 0);
+}
+
 class EmulatedCudaProbabilities : public EmulatedCuda {};
 
 TEST_P(EmulatedCudaProbabilities, OfTrainingAndScoringAreThoseOfTheCpu) {
@@ -119,6 +134,8 @@ INSTANTIATE_TEST_SUITE_P(Blocks, EmulatedCuda,
 INSTANTIATE_TEST_SUITE_P(Meshes, EmulatedCuda,
                          ::testing::ValuesIn(cudaMeshCases()), nameOf);
 
+INSTANTIATE_TEST_SUITE_P(Replays, EmulatedCudaReplays,
+                         ::testing::ValuesIn(cudaReplayCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Probabilities, EmulatedCudaProbabilities,
                          ::testing::ValuesIn(cudaProbabilityCases()), nameOf);
 

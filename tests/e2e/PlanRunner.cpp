@@ -2,6 +2,7 @@
 #include "tests/e2e/PlanRunner.h"
 
 #include "runtime/base/Error.h"
+#include "runtime/executor/Timeline.h"
 #include "runtime/io/Npy.h"
 #include "runtime/plan/Mesh.h"
 
@@ -32,6 +33,7 @@ public:
     options.weights = {{"model", request_.weights}};
     options.checkMemory = request_.checkMemory;
     options.usesGraphs = request_.usesGraphs;
+    options.keepTimeline = request_.keepTimeline;
     options.tuningCache = request_.tuningCache;
     if (request_.device) {
       int stage =
@@ -47,6 +49,17 @@ public:
     LLMRT_RETURN_IF_ERROR(executor_->initialise());
     // Replica 0 along dp works; others run masked.
     isLive_ = executor_->coordinates()[0] == 0;
+    LLMRT_RETURN_IF_ERROR(feedAll());
+    if (std::unique_ptr<Timeline> timeline = executor_->takeTimeline())
+      for (const TimelineEvent& call : timeline->row(TimelineRow::Entries))
+        result.calls.emplace_back(call.subject);
+    return absl::OkStatus();
+  }
+
+  RunResult result;
+
+private:
+  absl::Status feedAll() {
     int64_t numTokens = request_.tokens.size();
     if (request_.score)
       return feed("score", 0, numTokens);
@@ -59,9 +72,6 @@ public:
     return absl::OkStatus();
   }
 
-  RunResult result;
-
-private:
   template <typename T>
   void fill(int entry, const char* name, T value) {
     absl::Span<uint8_t> bytes = executor_->input(entry, name);

@@ -56,6 +56,7 @@ struct RunRequest {
   int64_t slot = 0;  // where the sequence is among those of the decode entry
   bool hasCompanions = false; // other slots decode sequences of their own
   bool usesGraphs = true;
+  bool keepTimeline = false;    // for RunResult::calls
   std::string tuningCache = {}; // ExecutorOptions::tuningCache
   // Makes the device of a rank of that stage; without, that of the plan's
   // target.
@@ -68,6 +69,8 @@ struct RunResult {
   // for each decoded one.
   Logits logits;
   std::vector<int32_t> sampled; // what the plan sampled after each row
+  // How a device with graphs ran each call: "replayed", "eager: ...".
+  std::vector<std::string> calls;
 };
 
 /// Errors  whatever any rank returned.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole plans on a GPU: every family's tiny model on one rank, and cut over
 // ranks that are threads and share the GPU, gives the logits of its plan for
-// cpu, and the same bits again, with graphs and without; log-probabilities of
-// training plans; a real text; some also with the check of memory. Plans are
-// compiled by llmc, or were compiled elsewhere and lie in the folder
-// $LLMC_GPU_PLANS, as --list-plans names them.
+// cpu, and the same bits again, with graphs and without; products of cuBLASLt
+// in graphs that are replayed; log-probabilities of training plans; a real
+// text; some also with the check of memory. Plans are compiled by llmc, or were
+// compiled elsewhere and lie in the folder $LLMC_GPU_PLANS, as --list-plans
+// names them.
+#include "runtime/device/cublaslt/LtTable.h"
 #include "tests/e2e/CudaLogProbabilities.h"
 #include "tests/e2e/CudaParity.h"
 #include "tests/e2e/Stories.h"
@@ -162,6 +164,19 @@ TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
   });
 }
 
+class ReplaysOnGpu : public PlansOnGpu {};
+
+TEST_P(ReplaysOnGpu, HaveProductsOfTheirInputs) {
+  absl::StatusOr<std::optional<LtTable>> library = findLtTable();
+  ASSERT_TRUE(library.ok()) << library.status();
+  if (!*library)
+    GTEST_SKIP() << "cuBLASLt is not used here";
+  expectReplaysOfProducts(case_, cpu_->path(), [&](RunRequest request) {
+    return runCuda(std::move(request));
+  });
+  EXPECT_TRUE(fs::exists(tuned_->path)) << "the library multiplied nothing";
+}
+
 class ProbabilitiesOnGpu : public PlansOnGpu {
 protected:
   void SetUp() override {
@@ -210,6 +225,12 @@ INSTANTIATE_TEST_SUITE_P(Blocks, PlansOnGpu,
                          ::testing::ValuesIn(cudaBlockCases()), nameOf);
 INSTANTIATE_TEST_SUITE_P(Meshes, PlansOnGpu,
                          ::testing::ValuesIn(cudaMeshCases()), nameOf);
+
+INSTANTIATE_TEST_SUITE_P(Replays, ReplaysOnGpu,
+                         ::testing::ValuesIn(cudaReplayCases()),
+                         [](const auto& info) {
+                           return info.param.name() + "_replays";
+                         });
 
 class CheckedPlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
 
