@@ -7,6 +7,7 @@
 // compiled elsewhere and lie in the folder $LLMC_GPU_PLANS, as --list-plans
 // names them.
 #include "runtime/device/cublaslt/LtTable.h"
+#include "runtime/kernels/cuda/CudaKernelRegistry.h"
 #include "tests/e2e/CudaLogProbabilities.h"
 #include "tests/e2e/CudaParity.h"
 #include "tests/e2e/Stories.h"
@@ -110,6 +111,25 @@ public:
   const std::string path;
 };
 
+/// Devices that are made in its time launch no kernel before the one before it
+/// has ended.
+class WithoutEarlyLaunches {
+public:
+  WithoutEarlyLaunches() : was_(environment(kCudaEarlyLaunchVariable)) {
+    ::setenv(kCudaEarlyLaunchVariable, "off", 1);
+  }
+
+  ~WithoutEarlyLaunches() {
+    ::setenv(kCudaEarlyLaunchVariable, was_.c_str(), 1);
+  }
+
+  WithoutEarlyLaunches(const WithoutEarlyLaunches&) = delete;
+  WithoutEarlyLaunches& operator=(const WithoutEarlyLaunches&) = delete;
+
+private:
+  const std::string was_; // "" is as if it were not set
+};
+
 class PlansOnGpu : public ::testing::TestWithParam<CudaCase> {
 protected:
   // Not before it is known that there is a GPU.
@@ -159,6 +179,13 @@ TEST_P(PlansOnGpu, GiveTheLogitsOfTheCpuTwice) {
         EXPECT_EQ(describeOtherLogits(first->logits, again->logits), "")
             << "graphs " << usesGraphs;
       }
+    }
+    request.usesGraphs = true;
+    const WithoutEarlyLaunches without;
+    absl::StatusOr<RunResult> again = runCuda(request);
+    if (first.ok() && again.ok()) {
+      EXPECT_EQ(describeOtherLogits(first->logits, again->logits), "")
+          << "without early launches";
     }
     return first;
   });
@@ -232,32 +259,21 @@ INSTANTIATE_TEST_SUITE_P(Replays, ReplaysOnGpu,
                            return info.param.name() + "_replays";
                          });
 
-class CheckedPlansOnGpu : public ::testing::TestWithParam<CudaCase> {};
+class CheckedPlansOnGpu : public PlansOnGpu {};
 
 TEST_P(CheckedPlansOnGpu, KeepToTheirMemoryWithTheSameBits) {
-  const CudaCase& c = GetParam();
-  CasePlan cuda(c, "cuda");
-  if (!cuda.skipReason.empty())
-    GTEST_SKIP() << cuda.skipReason;
-  ASSERT_TRUE(cuda.status.ok()) << cuda.status;
-  const TunedOnce tuned(c);
   RunRequest request;
-  request.plan = cuda.path();
-  request.weights = c.modelPath();
-  request.tokens = readTokens(c.folder() + "/tokens.json", "tokens");
+  request.weights = case_.modelPath();
+  request.tokens = readTokens(case_.folder() + "/tokens.json", "tokens");
   request.tokens.resize(33);
   request.prefill = 29;
   request.greedy = 3;
-  request.tuningCache = tuned.path;
-  request.fabrics = [](const fb::Plan& plan, const FabricOptions& options) {
-    return createThreadFabrics(plan, /*gpu=*/0, options);
-  };
-  if (*c.mesh)
-    (void)runPlan(request); // ranks choose side by side, until there is a file
-  absl::StatusOr<RunResult> plain = runPlan(request);
+  if (*case_.mesh)
+    (void)runCuda(request); // ranks choose side by side, until there is a file
+  absl::StatusOr<RunResult> plain = runCuda(request);
   ASSERT_TRUE(plain.ok()) << plain.status();
   request.checkMemory = true;
-  absl::StatusOr<RunResult> checked = runPlan(request);
+  absl::StatusOr<RunResult> checked = runCuda(request);
   ASSERT_TRUE(checked.ok()) << checked.status();
   EXPECT_EQ(describeOtherLogits(plain->logits, checked->logits), "");
   EXPECT_EQ(plain->sampled, checked->sampled);

@@ -10,8 +10,16 @@ OWN_PRODUCTS = "CudaLinear*.*:CudaFusedLinear.*"
 OWN_ATTENTION = "CudaAttention*.*"
 WITHOUT_LIBRARY = {"LLMRT_CUBLASLT_LIBRARY": "off"}
 WITHOUT_WGMMA = {"LLMRT_CUDA_WGMMA": "off"}
+# Decode's kernels begin before those before them have ended. A kernel that a test runs by
+# itself follows a copy, and never does.
+WITHOUT_EARLY_LAUNCH = {"LLMRT_CUDA_EARLY_LAUNCH": "off"}
+EARLY_PLANS = "Families/PlansOnGpu.*/llama3_*:Blocks/PlansOnGpu.*/qwen3_q8_0_gguf_bf16*"
 # Which half is ill, when plans hang.
-VARIANTS = {"without wgmma": WITHOUT_WGMMA, "without cuBLASLt": WITHOUT_LIBRARY}
+VARIANTS = {
+    "without early launches": WITHOUT_EARLY_LAUNCH,
+    "without wgmma": WITHOUT_WGMMA,
+    "without cuBLASLt": WITHOUT_LIBRARY,
+}
 # Ranks that are threads wait for each other on the GPU: no kernel may be loaded while
 # another waits, and each stream needs a queue of its own.
 SHARED = {"CUDA_MODULE_LOADING": "EAGER", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}
@@ -30,6 +38,10 @@ def items(suite, results):
     yield Item(
         "kernels without cuBLASLt", gtest(suite, KERNELS, OWN_PRODUCTS, WITHOUT_LIBRARY), 5, 30
     )
+    yield Item(
+        "plans without early launches",
+        gtest(suite, ["plans-gpu-test"], EARLY_PLANS, WITHOUT_EARLY_LAUNCH), 10, 30,
+    )  # fmt: skip
     yield Item("memcheck failed kernels", sanitize.failed_kernels(suite, results), 10, 60)
     yield from gtests.items(
         suite, "plan", ["plans-gpu-test"], "*", by_case, 20, variants=VARIANTS

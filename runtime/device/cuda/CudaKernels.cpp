@@ -155,7 +155,7 @@ CudaKernels::prepareForm(const CudaLaunchShape& shape) {
   PreparedLaunch prepared = {
       kernel,        shape.rows,        shape.cols,
       shape.rowTile, shape.colTile,     grid,
-      shape.threads, shape.sharedBytes, shape.mayBeginEarly && level_ >= 90};
+      shape.threads, shape.sharedBytes, shape.mayBeginEarly};
   if (shape.before) {
     LLMRT_ASSIGN_OR_RETURN(PreparedLaunch before, prepareForm(*shape.before));
     prepared.before = std::make_shared<PreparedLaunch>(std::move(before));

@@ -379,40 +379,9 @@ constexpr int64_t versionOf(std::string_view kernel) {
   return 0;
 }
 
-} // namespace
-
-absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
-  return makeError(ErrorCode::KernelMissing,
-                   absl::StrCat("the cuda kernel ",
-                                absl::string_view(kernel.data(), kernel.size()),
-                                " ", why),
-                   "compile the plan for --target=cpu, or with a newer llmc");
-}
-
-CudaFeatures cudaFeaturesOf(int level) {
-  const char* wgmma = std::getenv(kCudaWgmmaVariable);
-  const bool isOff = wgmma && std::string_view(wgmma) == "off";
-  // Code for sm_90a runs on no later generation.
-  return {.hasWgmma = level == 90 && !isOff};
-}
-
-const CudaKernelInfo* findCudaKernel(std::string_view name) {
-  static constexpr CudaKernelInfo kKernels[] = {
-#define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
-  {#name, versionOf(#name), rowTile, colTile, threads},
-#include "runtime/kernels/Kernels.def"
-#undef LLMRT_KERNEL
-  };
-  for (const CudaKernelInfo& kernel : kKernels)
-    if (kernel.name == name)
-      return &kernel;
-  return nullptr;
-}
-
-absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
-                                                const uint64_t* words,
-                                                int64_t rows, int64_t cols,
-                                                CudaFeatures features) {
+absl::StatusOr<CudaLaunchShape> shapeOf(const CudaKernelInfo& kernel,
+                                        const uint64_t* words, int64_t rows,
+                                        int64_t cols, CudaFeatures features) {
   if (kernel.name == "linear")
     return linearShape(kernel, readArgs<LinearArgs>(words), rows);
   if (kernel.name == "attention")
@@ -433,6 +402,50 @@ absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
     return noCudaForm(kernel.name, "reads tables by rows only");
   shape.scratchBytes = cudaScratchBytes(kernel.name, words);
   LLMRT_RETURN_IF_ERROR(shapeTrainingLaunch(kernel, words, features, shape));
+  return shape;
+}
+
+bool isOff(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value && std::string_view(value) == "off";
+}
+
+} // namespace
+
+absl::Status noCudaForm(std::string_view kernel, const std::string& why) {
+  return makeError(ErrorCode::KernelMissing,
+                   absl::StrCat("the cuda kernel ",
+                                absl::string_view(kernel.data(), kernel.size()),
+                                " ", why),
+                   "compile the plan for --target=cpu, or with a newer llmc");
+}
+
+CudaFeatures cudaFeaturesOf(int level) {
+  // Code for sm_90a runs on no later generation.
+  return {.hasWgmma = level == 90 && !isOff(kCudaWgmmaVariable),
+          .hasEarlyLaunch = level >= 90 && !isOff(kCudaEarlyLaunchVariable)};
+}
+
+const CudaKernelInfo* findCudaKernel(std::string_view name) {
+  static constexpr CudaKernelInfo kKernels[] = {
+#define LLMRT_CUDA_KERNEL(name, rowTile, colTile, threads)                     \
+  {#name, versionOf(#name), rowTile, colTile, threads},
+#include "runtime/kernels/Kernels.def"
+#undef LLMRT_KERNEL
+  };
+  for (const CudaKernelInfo& kernel : kKernels)
+    if (kernel.name == name)
+      return &kernel;
+  return nullptr;
+}
+
+absl::StatusOr<CudaLaunchShape> cudaLaunchShape(const CudaKernelInfo& kernel,
+                                                const uint64_t* words,
+                                                int64_t rows, int64_t cols,
+                                                CudaFeatures features) {
+  LLMRT_ASSIGN_OR_RETURN(CudaLaunchShape shape,
+                         shapeOf(kernel, words, rows, cols, features));
+  shape.mayBeginEarly = shape.mayBeginEarly && features.hasEarlyLaunch;
   return shape;
 }
 

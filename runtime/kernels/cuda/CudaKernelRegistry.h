@@ -22,11 +22,14 @@ inline constexpr int64_t kCudaLinearFewRows = 16;
 /// What a GPU has beyond the oldest one there is code for (sm_80), as far as
 /// forms of kernels depend on it.
 struct CudaFeatures {
-  bool hasWgmma = false; // products of warpgroups: sm_90a
+  bool hasWgmma = false;       // products of warpgroups: sm_90a
+  bool hasEarlyLaunch = false; // programmatic launches: sm_90 and later
 };
 
-/// The variable of the environment that takes wgmma away if it is "off".
+/// The variables of the environment that take a feature away if they are "off".
 inline constexpr const char* kCudaWgmmaVariable = "LLMRT_CUDA_WGMMA";
+inline constexpr const char* kCudaEarlyLaunchVariable =
+    "LLMRT_CUDA_EARLY_LAUNCH";
 
 /// Returns the features of a GPU of this level (90: compute capability 9.0),
 /// without those that the environment takes away.
@@ -59,7 +62,8 @@ struct CudaLaunchShape {
   int64_t scratchBytes; // of the whole launch
   /// Reads nothing but its words and weights, and writes nothing, before it has
   /// waited for the launch before it (griddepcontrol.wait): may be launched
-  /// programmatically behind a launch that writes neither.
+  /// programmatically behind a launch that writes neither. Never true on a GPU
+  /// without CudaFeatures::hasEarlyLaunch.
   bool mayBeginEarly = false;
   /// A launch that comes first, with the same words and scratch.
   std::shared_ptr<const CudaLaunchShape> before = nullptr;
