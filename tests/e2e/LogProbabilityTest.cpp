@@ -63,8 +63,8 @@ protected:
     tokens_ = readTokens(folder_ + "/tokens.json", "tokens");
     plan_ = temporaryPath("probabilities.fb");
     std::vector<std::string> options = GetParam().options;
-    options.push_back("--seq=128");
-    options.push_back("--chunk=32");
+    options.emplace_back("--seq=128");
+    options.emplace_back("--chunk=32");
     absl::Status compiled = compilePlan(folder_, plan_, options);
     ASSERT_TRUE(compiled.ok()) << compiled;
   }

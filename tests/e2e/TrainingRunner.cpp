@@ -276,7 +276,7 @@ std::vector<std::string>
 trainingOptions(const testing::TrainingFixture& fixture,
                 std::vector<std::string> more) {
   const testing::TrainingBatch& first = fixture.batches.front();
-  more.push_back("--mode=train");
+  more.emplace_back("--mode=train");
   more.push_back(absl::StrCat("--batch=", first.numSequences));
   more.push_back(absl::StrCat("--seq=", first.numRows));
   more.push_back(absl::StrCat("--objective=", fixture.objective));
@@ -338,6 +338,7 @@ runTraining(const testing::TrainingFixture& fixture,
   std::vector<absl::Status> statuses(numRanks);
   Moments moments;
   std::vector<std::thread> threads;
+  threads.reserve(numRanks);
   for (int r = 0; r < numRanks; ++r)
     threads.emplace_back([&, r] {
       statuses[r] =
