@@ -25,10 +25,13 @@ struct CachedKeys {
   }
 
   __device__ void at(int64_t token, int64_t d, float& key, float& value) const {
-    key = cacheToken<float>(a.keyCache, a.blockTable, a.pages, queries.sequence,
-                            token, a.KV, a.D, kvHead)[d];
-    value = cacheToken<float>(a.valueCache, a.blockTable, a.pages,
-                              queries.sequence, token, a.KV, a.D, kvHead)[d];
+    auto element = [&](const void* cache) {
+      return *(cacheToken<float>(cache, a.blockTable, a.pages, queries.sequence,
+                                 token, a.KV, a.D, kvHead) +
+               static_cast<int>(d));
+    };
+    key = element(a.keyCache);
+    value = element(a.valueCache);
   }
 
   __device__ void finish(int64_t, float, float) const {}

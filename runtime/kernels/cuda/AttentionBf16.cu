@@ -17,9 +17,10 @@ namespace {
 template <int P>
 __device__ inline void loadPage(const BF16* page, int64_t D, int64_t first,
                                 int64_t end, bool vectors, BF16* to) {
+  const PageLayout layout = pageLayout<BF16>(D);
   for (int e = threadIdx.x; e < kKeys * P / 8; e += blockDim.x) {
     const int token = e / (P / 8), d = e % (P / 8) * 8;
-    const BF16* from = page + token * D + d;
+    const BF16* from = page + layout.placeOf(token, d);
     uint4 raw = make_uint4(0, 0, 0, 0);
     if (token >= first && token < end) {
       if (vectors) {
@@ -56,8 +57,8 @@ struct CachedKeys {
   __device__ void load(int block, TokenRange tokens, BF16* keys,
                        BF16* values) const {
     auto page = [&](const void* cache, BF16* to) {
-      loadPage<P>(cacheToken<BF16>(cache, a.blockTable, a.pages,
-                                   queries.sequence, block, a.KV, a.D, kvHead),
+      loadPage<P>(cachePage<BF16>(cache, a.blockTable, a.pages,
+                                  queries.sequence, block, a.KV, a.D, kvHead),
                   a.D, tokens.begin - block, tokens.end - block, vectors, to);
     };
     page(a.keyCache, keys);

@@ -53,9 +53,10 @@ struct RawElements {
   uint4 part[kElements / kVector<T>];
 };
 
-/// Loads elements [d, d + kElements) of a head of D; elements beyond are 0.
+/// Loads elements [d, d + kElements) of a head of D, of which the first lies at
+/// `from`; elements beyond are 0.
 template <typename T, bool kWhole>
-__device__ inline RawElements<T> loadElements(const T* head, int d, int D) {
+__device__ inline RawElements<T> loadElements(const T* from, int d, int D) {
   RawElements<T> raw;
   constexpr int V = kVector<T>;
 #pragma unroll
@@ -64,10 +65,10 @@ __device__ inline RawElements<T> loadElements(const T* head, int d, int D) {
     raw.part[i] = make_uint4(0, 0, 0, 0);
     if constexpr (kWhole) {
       if (first < D)
-        raw.part[i] = loadOnce(head + first);
+        raw.part[i] = loadOnce(from + i * V);
     } else {
       auto bitsAt = [&](int e) -> uint32_t {
-        return e < D ? bitsOfFloat(widen(head[e])) : 0u;
+        return e < D ? bitsOfFloat(widen(from[e - d])) : 0u;
       };
       if constexpr (V == 4)
         raw.part[i] = make_uint4(bitsAt(first), bitsAt(first + 1),
@@ -134,12 +135,13 @@ __device__ inline void loadQueries(const AttentionArgs& a, const Work& work,
     }
 }
 
-/// Returns where a token's elements of the key/value head begin in a cache.
+/// Returns where element d of a token lies in a cache.
 __device__ inline int64_t placeOf(const AttentionArgs& a, const Work& work,
-                                  int token) {
+                                  const PageLayout& layout, int token, int d) {
   const unsigned at = static_cast<unsigned>(token), size = kPageTokens;
   const int64_t page = a.blockTable[work.sequence * a.pages + at / size];
-  return ((page * a.KV + work.kvHead) * size + at % size) * a.D;
+  return (page * a.KV + work.kvHead) * size * a.D +
+         layout.placeOf(at % size, d);
 }
 
 template <typename F>
@@ -151,6 +153,7 @@ __device__ inline void attendTokens(const AttentionArgs& a, const Work& work,
   const int D = static_cast<int>(a.D), d = threadIdx.x % L * kElements;
   const float scale = static_cast<float>(a.scale);
   const float softcap = static_cast<float>(a.softcap);
+  const PageLayout layout = pageLayout<T>(a.D);
   float q[G][kElements];
   loadQueries<F>(a, work, d, q);
   // All groups of a warp take the same number of steps: they shuffle together.
@@ -163,7 +166,7 @@ __device__ inline void attendTokens(const AttentionArgs& a, const Work& work,
     for (int u = 0; u < U; ++u) {
       // Tokens behind the last are the last once more, with a weight of 0.
       const int last = work.end - 1, mine = first + u * groups;
-      place[u] = placeOf(a, work, mine < last ? mine : last);
+      place[u] = placeOf(a, work, layout, mine < last ? mine : last, d);
     }
     RawElements<T> keys[U], values[U];
 #pragma unroll
@@ -428,7 +431,7 @@ __device__ inline void prefetchStep(const AttentionArgs& a, const Work& work) {
     const int token = work.begin + at / kLines, d = at % kLines * kLine;
     if (token >= work.end || d >= a.D)
       continue;
-    const int64_t place = placeOf(a, work, token) + d;
+    const int64_t place = placeOf(a, work, pageLayout<T>(a.D), token, d);
     prefetch(static_cast<const T*>(a.keyCache) + place);
     prefetch(static_cast<const T*>(a.valueCache) + place);
   }

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention_gradient on sm_90a where keys and values are rounded to bf16:
 // wgmma. A block owns rows, a warpgroup 64 of them, and walks others 64 at a
-// time, which are copied while it works on those before. A launch before it
-// (attention_gradient_round) rounds queries, keys, values and dout to bf16 and
-// finds delta = dout . out. Weights and their gradients stay in registers: a
-// product's result has the layout that the next one wants of its first factor,
-// and panels serve as rows and as columns. With heads of 256 both warpgroups
-// work on the same 64 rows: each finds all scores, and half of the gradients.
+// time, which bulk copies bring while it works on those before. A launch before
+// it (attention_gradient_round) rounds queries, keys, values and dout to bf16
+// and finds delta = dout . out. Weights and their gradients stay in registers:
+// a product's result has the layout that the next one wants of its first
+// factor, and panels serve as rows and as columns. With heads of 256 both
+// warpgroups work on the same 64 rows: each finds all scores, and half of the
+// gradients.
 //
 // Constraints  D at most P of attention_gradient_wgmma_P; dtype bf16.
 // Shared memory  own rows of two kinds, two blocks of others of two kinds,
-// numbers of queries.    Scratch  q and dout [rows, H, D rounded up to 8], k
-// and v [rows, KV, ...], delta [rows, H]. Source  Dao 2023 (FlashAttention-2);
-// PTX ISA, wgmma.
+// two barriers, numbers of queries.    Scratch  q, dout, k and v as
+// AttentionRound.cuh says, delta [rows, H]. Source  Dao 2023
+// (FlashAttention-2); PTX ISA, wgmma.
 #include "runtime/kernels/cuda/AttentionGradient.cuh"
 #include "runtime/kernels/cuda/AttentionRound.cuh"
 #include "runtime/kernels/cuda/AttentionWgmmaTile.cuh"
@@ -22,38 +23,50 @@ namespace {
 
 /// What the launch before leaves in the scratch.
 struct Rounded {
-  BF16* q;
-  BF16* dout;
-  BF16* k;
-  BF16* v;
+  RoundedHeads q;
+  RoundedHeads dout;
+  RoundedHeads k;
+  RoundedHeads v;
   float* delta;
 };
 
 __device__ inline Rounded roundedOf(const AttentionGradientArgs& a,
                                     uint8_t* scratch) {
-  const int64_t row = a.sequences * a.R * roundedHead(a.D);
-  BF16* q = reinterpret_cast<BF16*>(scratch);
-  BF16* k = q + 2 * row * a.H;
-  return {q, q + row * a.H, k, k + row * a.KV,
-          reinterpret_cast<float*>(k + 2 * row * a.KV)};
+  BF16* next = reinterpret_cast<BF16*>(scratch);
+  auto take = [&](int64_t heads) {
+    const RoundedHeads taken = {next, heads, roundedBlocks(a.R),
+                                paddedHead(a.D)};
+    next += taken.elements(a.sequences);
+    return taken;
+  };
+  Rounded rounded;
+  rounded.q = take(a.H);
+  rounded.dout = take(a.H);
+  rounded.k = take(a.KV);
+  rounded.v = take(a.KV);
+  rounded.delta = reinterpret_cast<float*>(next);
+  return rounded;
 }
 
 /// Rounds the heads of dout of a row, and finds their delta.
 __device__ inline void roundGradient(const AttentionGradientArgs& a,
-                                     int64_t row, const Rounded& to) {
+                                     const RoundedRow& row, const Rounded& to) {
   const int lane = threadIdx.x % kWarpLanes;
   for (int64_t head = threadIdx.x / kWarpLanes; head < a.H;
        head += blockDim.x / kWarpLanes) {
-    float dout[8], out[8], sum = 0.0f;
-    readEight(a.dout + row * a.lddo + head * a.D, a.D, lane, dout);
-    readEight(a.out + row * a.ldo + head * a.D, a.D, lane, out);
-    writeEight(dout, a.D, row, a.H, head, lane, to.dout);
+    float dout[8] = {}, out[8], sum = 0.0f;
+    if (row.row >= 0)
+      readEight(a.dout + row.row * a.lddo + head * a.D, a.D, lane, dout);
+    writeEight(dout, row, head, lane, to.dout);
+    if (row.row < 0)
+      continue;
+    readEight(a.out + row.row * a.ldo + head * a.D, a.D, lane, out);
 #pragma unroll
     for (int i = 0; i < 8; ++i)
       sum = fmaf(dout[i], out[i], sum);
     sum = sumOfLanes(sum);
     if (lane == 0)
-      to.delta[row * a.H + head] = sum;
+      to.delta[row.row * a.H + head] = sum;
   }
 }
 
@@ -77,9 +90,14 @@ struct GradientPanels {
     return first(buffer) + kBlockBytes;
   }
 
+  __device__ uint64_t* barriers() const {
+    return reinterpret_cast<uint64_t*>(first(2));
+  }
+
   /// Of the `size` queries of a buffer.
   __device__ QueryNumbers numbers(int buffer, int size) const {
-    auto* logSum = reinterpret_cast<float*>(first(2)) + buffer * 3 * kBlockKeys;
+    auto* logSum =
+        reinterpret_cast<float*>(barriers() + 2) + buffer * 3 * kBlockKeys;
     return {logSum, logSum + size, reinterpret_cast<int*>(logSum + 2 * size)};
   }
 };
@@ -113,15 +131,32 @@ struct Part {
   }
 };
 
-/// Begins to copy rows of a head from `begin` on, zeros behind the sequence.
+/// Begins to copy the block of a head that begins with row `begin`.
 template <int P>
-__device__ inline void
-copyRows(const AttentionGradientArgs& a, const BF16* from, int64_t heads,
-         int64_t head, const Own& own, int begin, int rows, uint8_t* to) {
-  const int D = static_cast<int>(roundedHead(a.D));
-  copyToPanels<P>(from + ((own.sequence * a.R + begin) * heads + head) * D,
-                  static_cast<int>(heads) * D, D, rows, 0,
-                  static_cast<int>(a.R) - begin, to);
+__device__ inline void copyBlock(const BulkRounds& rounds,
+                                 const RoundedHeads& from, int64_t head,
+                                 const Own& own, int begin, uint8_t* to) {
+  rounds.copy(to, from.block(own.sequence, head, begin / kBlockKeys),
+              GradientPanels<P>::kBlockBytes);
+}
+
+/// Begins to copy a block's own rows. Behind the last block of the sequence it
+/// comes once more: own rows behind the sequence may be any numbers.
+template <int P>
+__device__ inline void copyOwn(const BulkRounds& rounds,
+                               const RoundedHeads& from, int64_t head,
+                               const Own& own, uint8_t* to) {
+  constexpr int kRows = GradientPanels<P>::kOwnRows;
+#pragma unroll
+  for (int row = 0; row < kRows; row += kBlockKeys) {
+    const int64_t block = (own.begin + row) / kBlockKeys;
+    const BF16* rows =
+        from.block(own.sequence, head, least(block, from.numBlocks - 1));
+#pragma unroll
+    for (int panel = 0; panel < P / kPanelElements; ++panel)
+      rounds.copy(to + (panel * kRows + row) * kPanelRowBytes,
+                  rows + panel * kBlockKeys * kPanelElements, kBlockPanelBytes);
+  }
 }
 
 __device__ inline void readNumbers(const AttentionGradientArgs& a,
@@ -246,54 +281,49 @@ __device__ inline Scoring scoringOf(const AttentionGradientArgs& a) {
   return {static_cast<float>(a.scale), static_cast<float>(a.softcap)};
 }
 
-/// Waits for what was copied last, and for all threads.
-__device__ inline void meetCopies() {
-  waitCopies<0>();
-  publishShared();
+/// Waits for the oldest round of copies, and for all threads.
+__device__ inline void meetCopies(BulkRounds& rounds) {
+  rounds.wait();
   __syncthreads();
 }
 
 template <int P>
 __device__ inline void addKeys(const AttentionGradientArgs& a, const Own& own,
                                const Rounded& rounded) {
-  constexpr int kRows = GradientPanels<P>::kOwnRows;
   const GradientPanels<P> panels = {sharedPanels()};
   const Part part = Part::get<P>();
   const Scoring scoring = scoringOf(a);
   const HeadRange heads = headsOf(a, own.kvHead);
   Gradients<P> dk = {}, dv = {};
   BlockWeights weights, gradients;
+  BulkRounds rounds(panels.barriers());
   auto fetch = [&](int head, int begin, int buffer) {
-    copyRows<P>(a, rounded.q, a.H, head, own, begin, kBlockKeys,
-                panels.first(buffer));
-    copyRows<P>(a, rounded.dout, a.H, head, own, begin, kBlockKeys,
-                panels.second(buffer));
+    copyBlock<P>(rounds, rounded.q, head, own, begin, panels.first(buffer));
+    copyBlock<P>(rounds, rounded.dout, head, own, begin, panels.second(buffer));
     readNumbers(a, rounded.delta, own, begin, kBlockKeys, head,
                 panels.numbers(buffer, kBlockKeys));
   };
-  copyRows<P>(a, rounded.k, a.KV, own.kvHead, own, own.begin, kRows,
-              panels.ownFirst);
-  copyRows<P>(a, rounded.v, a.KV, own.kvHead, own, own.begin, kRows,
-              panels.ownSecond());
+  copyOwn<P>(rounds, rounded.k, own.kvHead, own, panels.ownFirst);
+  copyOwn<P>(rounds, rounded.v, own.kvHead, own, panels.ownSecond());
   const int from = nextBlock(a, own, own.begin);
   int head = static_cast<int>(from < a.R ? heads.begin : heads.end);
   int begin = from, buffer = 0;
   if (head < heads.end)
     fetch(head, begin, buffer);
-  endCopies();
+  rounds.end();
   while (head < heads.end) {
     int nextHead = head, next = nextBlock(a, own, begin + kBlockKeys);
     if (next >= a.R) {
       ++nextHead;
       next = from;
     }
-    meetCopies();
+    meetCopies(rounds);
     weighBlock<P, true>(panels, part, buffer, scoring,
                         panels.numbers(buffer, kBlockKeys), own.begin, begin,
                         weights, gradients, [&] {
                           if (nextHead < heads.end)
                             fetch(nextHead, next, buffer ^ 1);
-                          endCopies();
+                          rounds.end();
                         });
     settle(dv);
     settle(dk);
@@ -308,7 +338,7 @@ __device__ inline void addKeys(const AttentionGradientArgs& a, const Own& own,
     begin = next;
     buffer ^= 1;
   }
-  waitCopies<0>();
+  rounds.wait(); // of own rows, where there was nothing to do
   storeGradients<P>(a, own, part, dk, own.kvHead, a.lddk, a.dk);
   storeGradients<P>(a, own, part, dv, own.kvHead, a.lddv, a.dv);
 }
@@ -323,30 +353,29 @@ __device__ inline void addQueries(const AttentionGradientArgs& a,
   const QueryNumbers numbers = panels.numbers(0, kRows);
   Gradients<P> dq = {};
   BlockWeights weights, gradients;
+  BulkRounds rounds(panels.barriers());
   auto fetch = [&](int begin, int buffer) {
-    copyRows<P>(a, rounded.k, a.KV, own.kvHead, own, begin, kBlockKeys,
-                panels.first(buffer));
-    copyRows<P>(a, rounded.v, a.KV, own.kvHead, own, begin, kBlockKeys,
-                panels.second(buffer));
+    copyBlock<P>(rounds, rounded.k, own.kvHead, own, begin,
+                 panels.first(buffer));
+    copyBlock<P>(rounds, rounded.v, own.kvHead, own, begin,
+                 panels.second(buffer));
   };
-  copyRows<P>(a, rounded.q, a.H, own.head, own, own.begin, kRows,
-              panels.ownFirst);
-  copyRows<P>(a, rounded.dout, a.H, own.head, own, own.begin, kRows,
-              panels.ownSecond());
+  copyOwn<P>(rounds, rounded.q, own.head, own, panels.ownFirst);
+  copyOwn<P>(rounds, rounded.dout, own.head, own, panels.ownSecond());
   readNumbers(a, rounded.delta, own, own.begin, kRows, own.head, numbers);
   int begin =
       firstSeenByAny(a, own, own.begin, own.count) / kBlockKeys * kBlockKeys;
   int buffer = 0;
   const int end = own.begin + own.count;
   fetch(begin, buffer);
-  endCopies();
+  rounds.end();
   for (; begin < end; begin += kBlockKeys, buffer ^= 1) {
-    meetCopies();
+    meetCopies(rounds);
     weighBlock<P, false>(panels, part, buffer, scoring, numbers, own.begin,
                          begin, weights, gradients, [&] {
                            if (begin + kBlockKeys < end)
                              fetch(begin + kBlockKeys, buffer ^ 1);
-                           endCopies();
+                           rounds.end();
                          });
     settle(dq);
     beginProducts();
@@ -355,7 +384,6 @@ __device__ inline void addQueries(const AttentionGradientArgs& a,
     waitProducts<0>();
     settle(dq);
   }
-  waitCopies<0>();
   storeGradients<P>(a, own, part, dq, own.head, a.lddq, a.dq);
 }
 
@@ -371,6 +399,8 @@ attentionGradientWgmma(const uint64_t* args, int64_t rows, int64_t cols,
                    static_cast<int>(of.head)};
   if (own.count <= 0)
     return;
+  BulkRounds::init(GradientPanels<P>{sharedPanels()}.barriers());
+  __syncthreads();
   const Rounded rounded = roundedOf(a, scratch);
   if (own.head < 0)
     addKeys<P>(a, own, rounded);
@@ -385,13 +415,14 @@ attentionGradientWgmma(const uint64_t* args, int64_t rows, int64_t cols,
 LLMRT_CUDA_ENTRY(attention_gradient_round, 256) {
   using namespace llmrt::cuda;
   const auto& a = argsOf<llmrt::AttentionGradientArgs>(args);
-  const int64_t row = blockTile(rows, cols, rowTile, colTile).rowBegin;
-  if (row >= a.sequences * a.R)
+  const RoundedRow row = roundedRowAt(
+      blockTile(rows, cols, rowTile, colTile).rowBegin, a.R, a.sequences * a.R);
+  if (row.sequence >= a.sequences)
     return;
   const Rounded to = roundedOf(a, scratch);
-  roundHeads(a.q + row * a.ldq, a.D, row, a.H, to.q);
-  roundHeads(a.k + row * a.ldk, a.D, row, a.KV, to.k);
-  roundHeads(a.v + row * a.ldv, a.D, row, a.KV, to.v);
+  roundHeads(a.q, a.ldq, a.D, row, to.q);
+  roundHeads(a.k, a.ldk, a.D, row, to.k);
+  roundHeads(a.v, a.ldv, a.D, row, to.v);
   roundGradient(a, row, to);
 }
 

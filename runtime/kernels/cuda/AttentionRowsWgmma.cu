@@ -7,26 +7,31 @@
 // Constraints  D at most P of attention_rows_wgmma_P; dtype bf16; 0 <=
 // starts[i]
 // <= i (index in the sequence).    Shared memory  queries, two blocks of keys
-// and of values.    Scratch  keys, then values, [rows, KV, D rounded up to 8].
+// and of values, two barriers, what the block works on.    Scratch  keys, then
+// values, as AttentionRound.cuh says.
 #include "runtime/kernels/cuda/AttentionRound.cuh"
 #include "runtime/kernels/cuda/AttentionWgmmaTile.cuh"
 
 namespace llmrt::cuda {
 namespace {
 
-__device__ inline BF16* roundedKeys(const AttentionRowsArgs&,
-                                    uint8_t* scratch) {
-  return reinterpret_cast<BF16*>(scratch);
+__device__ inline RoundedHeads roundedKeys(const AttentionRowsArgs& a,
+                                           uint8_t* scratch) {
+  return {reinterpret_cast<BF16*>(scratch), a.KV, roundedBlocks(a.R),
+          paddedHead(a.D)};
 }
 
-__device__ inline BF16* roundedValues(const AttentionRowsArgs& a,
-                                      uint8_t* scratch) {
-  return roundedKeys(a, scratch) + a.rows * a.KV * roundedHead(a.D);
+__device__ inline RoundedHeads roundedValues(const AttentionRowsArgs& a,
+                                             uint8_t* scratch) {
+  RoundedHeads heads = roundedKeys(a, scratch);
+  heads.blocks += heads.elements((a.rows + a.R - 1) / a.R);
+  return heads;
 }
 
 /// Keys and values as rows of the sequence.
 template <int P>
 struct RowKeys {
+  using Rounds = BulkRounds;
   const AttentionRowsArgs& a;
   const HeadQueries& queries;
   uint8_t* scratch;
@@ -38,26 +43,29 @@ struct RowKeys {
             static_cast<int>(index) + 1};
   }
 
-  __device__ void loadKeys(int block, SeenTokens tokens, uint8_t* to) const {
-    load(roundedKeys(a, scratch), block, tokens, to);
+  __device__ void loadKeys(const Rounds& rounds, int block, SeenTokens,
+                           uint8_t* to) const {
+    load(rounds, roundedKeys(a, scratch), block, to);
   }
 
-  __device__ void loadValues(int block, SeenTokens tokens, uint8_t* to) const {
-    load(roundedValues(a, scratch), block, tokens, to);
+  __device__ void loadValues(const Rounds& rounds, int block, SeenTokens,
+                             uint8_t* to) const {
+    load(rounds, roundedValues(a, scratch), block, to);
   }
+
+  /// All rows of a block are numbers.
+  __device__ void finishValues(int, SeenTokens, uint8_t*) const {}
 
   __device__ void finish(int query, float largest, float sum) const {
     a.logSum[(queries.row + query) * a.H + queries.head] = largest + logf(sum);
   }
 
 private:
-  __device__ void load(const BF16* all, int block, SeenTokens tokens,
-                       uint8_t* to) const {
-    const int64_t row = queries.sequence * a.R + block;
-    const int D = static_cast<int>(roundedHead(a.D));
-    copyToPanels<P>(all + (row * a.KV + queries.kvHead) * D,
-                    static_cast<int>(a.KV) * D, D, kBlockKeys,
-                    tokens.begin - block, tokens.end - block, to);
+  __device__ void load(const Rounds& rounds, const RoundedHeads& heads,
+                       int block, uint8_t* to) const {
+    rounds.copy(
+        to, heads.block(queries.sequence, queries.kvHead, block / kBlockKeys),
+        kBlockKeys * P * 2);
   }
 };
 
@@ -68,7 +76,8 @@ __device__ inline void attentionRowsWgmma(const uint64_t* args, int64_t rows,
   const auto& a = argsOf<AttentionRowsArgs>(args);
   const HeadQueries queries = queriesOfBlock(a, rows, cols, rowTile, colTile);
   if (queries.count > 0)
-    attendQueries<P>(RowKeys<P>{a, keepQueries<P>(queries), scratch});
+    attendQueries<P>(
+        RowKeys<P>{a, keepQueries<P, BulkRounds>(queries), scratch});
 }
 
 } // namespace
@@ -78,11 +87,12 @@ __device__ inline void attentionRowsWgmma(const uint64_t* args, int64_t rows,
 LLMRT_CUDA_ENTRY(attention_rows_round, 256) {
   using namespace llmrt::cuda;
   const auto& a = argsOf<llmrt::AttentionRowsArgs>(args);
-  const int64_t row = blockTile(rows, cols, rowTile, colTile).rowBegin;
-  if (row >= a.rows)
+  const RoundedRow row = roundedRowAt(
+      blockTile(rows, cols, rowTile, colTile).rowBegin, a.R, a.rows);
+  if (row.sequence * a.R >= a.rows)
     return;
-  roundHeads(a.k + row * a.ldk, a.D, row, a.KV, roundedKeys(a, scratch));
-  roundHeads(a.v + row * a.ldv, a.D, row, a.KV, roundedValues(a, scratch));
+  roundHeads(a.k, a.ldk, a.D, row, roundedKeys(a, scratch));
+  roundHeads(a.v, a.ldv, a.D, row, roundedValues(a, scratch));
 }
 
 LLMRT_CUDA_ENTRY(attention_rows_wgmma_64, 256, 2) {

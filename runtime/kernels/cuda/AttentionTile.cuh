@@ -4,7 +4,7 @@
 #pragma once
 
 #include "runtime/kernels/TrainingKernelArgs.h"
-#include "runtime/kernels/cuda/CacheWrite.cuh"
+#include "runtime/kernels/cuda/CachePages.cuh"
 
 namespace llmrt::cuda {
 

@@ -16,7 +16,7 @@
 #pragma once
 
 #include "runtime/kernels/cuda/AttentionTile.cuh"
-#include "runtime/kernels/cuda/Wgmma.cuh"
+#include "runtime/kernels/cuda/BulkCopies.cuh"
 
 namespace llmrt::cuda {
 
@@ -53,28 +53,6 @@ __device__ inline void roundToPanels(const float* from, int64_t ld, int64_t D,
         to + pieceOffset(rows, row, piece),
         make_uint4(packBf16(eight[0], eight[1]), packBf16(eight[2], eight[3]),
                    packBf16(eight[4], eight[5]), packBf16(eight[6], eight[7])));
-  }
-}
-
-/// The same for rows of bf16 at multiples of 16 bytes, of D elements, a
-/// multiple of 8: begins to copy them.
-template <int P>
-__device__ inline void copyToPanels(const BF16* from, int ld, int D, int rows,
-                                    int first, int end, uint8_t* to) {
-  // A thread copies one piece of rows whose numbers have the same last bits.
-  constexpr int kStep = kWarpgroups * kWarpgroup / (P / 8);
-  static_assert(kStep % 8 == 0);
-  const int row = threadIdx.x / (P / 8), piece = threadIdx.x % (P / 8);
-  const BF16* x = from + row * ld + piece * 8;
-  uint8_t* place = to + pieceOffset(rows, row, piece);
-  if (piece * 8 >= D)
-    end = 0;
-#pragma unroll 1
-  for (int i = row; i < rows; i += kStep) {
-    const bool isThere = i >= first && i < end;
-    copyAsync16(place, isThere ? x : from, isThere);
-    x += kStep * ld;
-    place += kStep * kPanelRowBytes;
   }
 }
 
@@ -263,12 +241,21 @@ inline constexpr int kChunk = P < 128 ? P : 128;
 template <int P>
 using Outputs = float[P / kChunk<P>][kChunk<P> / 8][4];
 
-/// Queries, and two buffers each for blocks of keys and values, used in turn.
+/// Queries, two buffers each for blocks of keys and values, used in turn, and
+/// what the block keeps behind them.
 template <int P>
 struct AttentionPanels {
   static constexpr int kQueryBytes = kBlockQueries * P * 2;
   static constexpr int kBlockBytes = kBlockKeys * P * 2;
   uint8_t* queries;
+
+  __device__ uint64_t* barriers() const {
+    return reinterpret_cast<uint64_t*>(queries + kQueryBytes + 4 * kBlockBytes);
+  }
+
+  __device__ HeadQueries* kept() const {
+    return reinterpret_cast<HeadQueries*>(barriers() + 2);
+  }
 
   __device__ uint8_t* keys(int block) const {
     return queries + kQueryBytes + block / kBlockKeys % 2 * kBlockBytes;
@@ -279,17 +266,16 @@ struct AttentionPanels {
   }
 };
 
-/// Keeps what a block works on behind its panels: registers are dear. To be
-/// called by all threads.
-template <int P>
+/// Makes the barriers of the rounds, and keeps what a block works on behind its
+/// panels: registers are dear. To be called by all threads.
+template <int P, typename Rounds>
 __device__ inline const HeadQueries& keepQueries(const HeadQueries& queries) {
   const AttentionPanels<P> panels = {sharedPanels()};
-  auto* kept = reinterpret_cast<HeadQueries*>(
-      panels.queries + panels.kQueryBytes + 4 * panels.kBlockBytes);
+  Rounds::init(panels.barriers());
   if (threadIdx.x == 0)
-    *kept = queries;
+    *panels.kept() = queries;
   __syncthreads();
-  return *kept;
+  return *panels.kept();
 }
 
 /// Begins sums = 64 rows times a block of 64 others, over P elements: rows
@@ -354,6 +340,7 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
                                     RunningSoftmax<Source>& softmax,
                                     Outputs<P>& out) {
   const AttentionPanels<P> panels = {sharedPanels()};
+  typename Source::Rounds rounds(panels.barriers());
   const int lane = threadIdx.x % kWarpLanes;
   // By a shuffle: known to be the same in a warp, for uniform registers.
   const int firstRow =
@@ -364,15 +351,15 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
                        queries.head * source.a.D,
                    source.a.ldq, source.a.D, kBlockQueries, 0, queries.count,
                    panels.queries);
-  source.loadKeys(block, tokens, panels.keys(block));
-  endCopies();
+  source.loadKeys(rounds, block, tokens, panels.keys(block));
+  rounds.end();
   if (block + kBlockKeys < tokens.end)
-    source.loadKeys(block + kBlockKeys, tokens,
+    source.loadKeys(rounds, block + kBlockKeys, tokens,
                     panels.keys(block + kBlockKeys));
-  source.loadValues(block, tokens, panels.values(block));
-  endCopies();
-  waitCopies<1>();
-  publishShared();
+  source.loadValues(rounds, block, tokens, panels.values(block));
+  rounds.end();
+  publishShared(); // the queries
+  rounds.wait();
   __syncthreads();
   BlockScores scores;
   BlockWeights weights;
@@ -390,8 +377,9 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
   // those; the keys of `next` and the values before them are under way.
   int next = block + kBlockKeys;
   for (; next < tokens.end; next += kBlockKeys) {
-    waitCopies<0>();
-    publishShared();
+    rounds.wait();
+    source.finishValues(next - kBlockKeys, tokens,
+                        panels.values(next - kBlockKeys));
     __syncthreads();
     settleOutputs<P>(out);
     beginProducts();
@@ -401,10 +389,10 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
     beginAllOutputs<P>(weights, panels.values(next - kBlockKeys), out);
     endProducts();
     if (next + kBlockKeys < tokens.end)
-      source.loadKeys(next + kBlockKeys, tokens,
+      source.loadKeys(rounds, next + kBlockKeys, tokens,
                       panels.keys(next + kBlockKeys));
-    source.loadValues(next, tokens, panels.values(next));
-    endCopies();
+    source.loadValues(rounds, next, tokens, panels.values(next));
+    rounds.end();
     waitProducts<1>();
     settle(scores);
     softmax.add(next, lane, scores, correction);
@@ -414,8 +402,9 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
     scaleOutputs<P>(correction, out);
     roundWeights(scores, weights);
   }
-  waitCopies<0>();
-  publishShared();
+  rounds.wait();
+  source.finishValues(next - kBlockKeys, tokens,
+                      panels.values(next - kBlockKeys));
   __syncthreads();
   settleOutputs<P>(out);
   beginProducts();
@@ -425,11 +414,14 @@ __device__ inline void attendBlocks(const Source& source, SeenTokens tokens,
   settleOutputs<P>(out);
 }
 
-/// Attends. P: elements of a head, with padding. The source has the args `a`
-/// and the queries of the block; source.loadKeys(block, tokens, to) and
-/// loadValues bring tokens block .. block + 63, those in `tokens` of them, to
-/// the panels at `to`, at once or by copyAsync16(); source.finish(query,
-/// largest, sum) takes what the softmax of a query was.
+/// Attends. P: elements of a head, with padding. The source has the args `a`,
+/// the queries of the block, and Rounds of BulkCopies.cuh;
+/// source.loadKeys(rounds, block, tokens, to) and loadValues bring tokens block
+/// .. block + 63 to the panels at `to`, at once or in the round. Keys outside
+/// of `tokens` may be anything; values there are zeros when
+/// source.finishValues(block, tokens, to) is done, which all threads call
+/// between the round's end and a barrier. source.finish(query, largest, sum)
+/// takes what the softmax of a query was.
 template <int P, typename Source>
 __device__ inline void attendQueries(const Source& source) {
   const int lane = threadIdx.x % kWarpLanes;

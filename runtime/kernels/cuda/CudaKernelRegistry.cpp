@@ -359,6 +359,11 @@ absl::StatusOr<CudaLaunchShape> attentionShape(const CudaKernelInfo& kernel,
   CudaLaunchShape shape = plainShape(kernel, 0, a.H);
   if (isBf16(a.dtype)) {
     shapeBf16Attention(a.D, features, shape);
+    // Heads without padding, whose pages are panels.
+    const bool isWhole = a.D == 64 || a.D == 128 || a.D == 256;
+    if (features.hasWgmma && isWhole && isAligned16(a.keyCache) &&
+        isAligned16(a.valueCache))
+      shape.symbol = absl::StrCat("attention_wgmma_bulk_", a.D);
   } else {
     shape.sharedBytes = (16 * a.D + 32 * (a.D + 1) + 32 * a.D + 16 * 33) * 4;
   }

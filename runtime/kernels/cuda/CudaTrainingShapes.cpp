@@ -24,6 +24,8 @@ constexpr int64_t kPlainSide = 64;
 /// plain.
 constexpr int64_t kGradientRows = 64;
 constexpr int64_t kPlainGradientRows = 16;
+/// Rows of a block of rounded heads.
+constexpr int64_t kRoundedRows = 64;
 
 int64_t roundUpTo(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -79,17 +81,20 @@ int64_t rowsOfTiles(int64_t sequences, int64_t R, int64_t tile) {
   return sequences * roundUpTo(R, tile);
 }
 
-/// Bytes of `heads` heads of each row, rounded to bf16 (AttentionRound.cuh).
-int64_t roundedBytes(int64_t rows, int64_t heads, int64_t D) {
-  return rows * heads * roundUpTo(D, 8) * 2;
+/// Bytes of `heads` heads of each row, rounded to bf16, in blocks of rows
+/// (AttentionRound.cuh).
+int64_t roundedBytes(int64_t sequences, int64_t R, int64_t heads, int64_t D) {
+  return rowsOfTiles(sequences, R, kRoundedRows) * heads * paddedHead(D) * 2;
 }
 
-/// The launch that rounds `rows` rows before `shape` is launched: a block each.
+/// The launch that rounds the rows of sequences before `shape` is launched: a
+/// block each.
 std::shared_ptr<const CudaLaunchShape>
-roundingShape(const CudaLaunchShape& shape, const char* symbol, int64_t rows) {
+roundingShape(const CudaLaunchShape& shape, const char* symbol,
+              int64_t sequences, int64_t R) {
   auto rounding = std::make_shared<CudaLaunchShape>(shape);
   rounding->symbol = symbol;
-  rounding->rows = rows;
+  rounding->rows = rowsOfTiles(sequences, R, kRoundedRows);
   rounding->cols = rounding->rowTile = rounding->colTile = 1;
   rounding->threads = 256;
   rounding->sharedBytes = 0;
@@ -100,14 +105,16 @@ absl::Status shapeAttentionRows(const CudaKernelInfo& kernel,
                                 const AttentionRowsArgs& a,
                                 CudaFeatures features, CudaLaunchShape& shape) {
   shape.cols = a.H;
+  const int64_t sequences = (a.rows + a.R - 1) / a.R;
   if (isBf16(a.dtype)) {
     shapeBf16Attention(a.D, features, shape);
     if (features.hasWgmma)
-      shape.before = roundingShape(shape, "attention_rows_round", a.rows);
+      shape.before =
+          roundingShape(shape, "attention_rows_round", sequences, a.R);
   } else {
     shape.sharedBytes = (16 * a.D + 32 * (a.D + 1) + 32 * a.D + 16 * 33) * 4;
   }
-  shape.rows = rowsOfTiles((a.rows + a.R - 1) / a.R, a.R, shape.rowTile);
+  shape.rows = rowsOfTiles(sequences, a.R, shape.rowTile);
   return checkHead(kernel.name, a.D);
 }
 
@@ -124,12 +131,12 @@ absl::Status shapeAttentionGradient(const CudaKernelInfo& kernel,
     shape.symbol = absl::StrCat("attention_gradient_wgmma_", P);
     shape.rowTile = P == 256 ? 64 : 128;
     shape.threads = 256;
-    // Own rows and two blocks of others, of two kinds each, numbers of
-    // queries, and room to begin at a multiple of 1024.
+    // Own rows and two blocks of others, of two kinds each, two barriers,
+    // numbers of queries, and room to begin at a multiple of 1024.
     shape.sharedBytes =
-        (2 * shape.rowTile + 4 * 64) * P * 2 + 2 * 3 * 64 * 4 + 1024;
+        (2 * shape.rowTile + 4 * 64) * P * 2 + 16 + 2 * 3 * 64 * 4 + 1024;
     shape.before =
-        roundingShape(shape, "attention_gradient_round", a.sequences * a.R);
+        roundingShape(shape, "attention_gradient_round", a.sequences, a.R);
   } else if (isBf16(a.dtype)) {
     const int64_t P = paddedHead(a.D);
     shape.file = "AttentionGradientBf16";
@@ -157,9 +164,9 @@ void shapeBf16Attention(int64_t D, CudaFeatures features,
     absl::StrAppend(&shape.symbol, "_wgmma_", P);
     shape.rowTile = 128;
     shape.threads = 256;
-    // Queries, two blocks of 64 keys and of values, what the block works on,
-    // and room to begin at a multiple of 1024.
-    shape.sharedBytes = (128 + 4 * 64) * P * 2 + 32 + 1024;
+    // Queries, two blocks of 64 keys and of values, two barriers, what the
+    // block works on, and room to begin at a multiple of 1024.
+    shape.sharedBytes = (128 + 4 * 64) * P * 2 + 16 + 32 + 1024;
     return;
   }
   shape.file += "Bf16";
@@ -217,14 +224,16 @@ absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
 int64_t trainingScratchBytes(std::string_view kernel, const uint64_t* words) {
   if (kernel == "attention_rows") { // on a GPU with wgmma
     const auto a = readArgs<AttentionRowsArgs>(words);
-    return isBf16(a.dtype) ? 2 * roundedBytes(a.rows, a.KV, a.D) : 0;
+    return isBf16(a.dtype)
+               ? 2 * roundedBytes((a.rows + a.R - 1) / a.R, a.R, a.KV, a.D)
+               : 0;
   }
   if (kernel == "attention_gradient") { // on a GPU with wgmma
     const auto a = readArgs<AttentionGradientArgs>(words);
-    const int64_t rows = a.sequences * a.R;
-    return isBf16(a.dtype) ? 2 * roundedBytes(rows, a.H + a.KV, a.D) +
-                                 rows * a.H * int64_t{sizeof(float)}
-                           : 0;
+    return isBf16(a.dtype)
+               ? 2 * roundedBytes(a.sequences, a.R, a.H + a.KV, a.D) +
+                     a.sequences * a.R * a.H * int64_t{sizeof(float)}
+               : 0;
   }
   if (kernel != "sum_rows")
     return 0;

@@ -4,7 +4,7 @@
 //
 // Constraints  dtype f32 or bf16 (rounded to nearest even); no two rows of one
 // sequence at one position; rows at position -1 write nothing.    Scratch none.
-#include "runtime/kernels/cuda/CacheWrite.cuh"
+#include "runtime/kernels/cuda/CachePages.cuh"
 
 LLMRT_CUDA_ENTRY(kv_append, 128) {
   using namespace llmrt::cuda;

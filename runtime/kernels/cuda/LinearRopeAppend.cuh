@@ -3,7 +3,7 @@
 // weights, and what happens to the sums. FewRowProducts.cuh has the products.
 #pragma once
 
-#include "runtime/kernels/cuda/CacheWrite.cuh"
+#include "runtime/kernels/cuda/CachePages.cuh"
 #include "runtime/kernels/cuda/FewRowProducts.cuh"
 #include "runtime/kernels/cuda/RotateHead.cuh"
 
@@ -73,11 +73,11 @@ __device__ inline void storePair(const LinearRopeAppendArgs& a, int64_t row,
   if (position < 0)
     return;
   const bool isOfValues = isValue(a, head);
-  T* out = cacheToken<T>(isOfValues ? a.valueCache : a.keyCache, a.blockTable,
-                         a.pages, row / a.R, position, a.KV, a.D,
-                         weightOf(a, head).head);
-  narrowTo(value[0], out + element[0]);
-  narrowTo(value[1], out + element[1]);
+  const CacheToken<T> out = cacheToken<T>(
+      isOfValues ? a.valueCache : a.keyCache, a.blockTable, a.pages, row / a.R,
+      position, a.KV, a.D, weightOf(a, head).head);
+  narrowTo(value[0], out + static_cast<int>(element[0]));
+  narrowTo(value[1], out + static_cast<int>(element[1]));
 }
 
 /// Turns a pair as rotateHead does, and stores it.

@@ -4,7 +4,7 @@
 //
 // Constraints  those of rope and kv_append; qOut may be q; k and v are not
 // written. Scratch  none.
-#include "runtime/kernels/cuda/CacheWrite.cuh"
+#include "runtime/kernels/cuda/CachePages.cuh"
 #include "runtime/kernels/cuda/RotateHead.cuh"
 
 namespace llmrt::cuda {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What only sm_90a has for matrix products: wgmma, by which the 128 threads of
 // a warpgroup multiply matrices that lie in shared memory while they do other
-// things; and what goes with it. Each instruction is one short function;
-// without nvcc they come from tests/support/cuda/WgmmaEmulation.h, which takes
-// descriptors and swizzles apart bit by bit and holds the kernels to the rules
-// below.
+// things; and what goes with it, bulk copies among it. Each instruction is one
+// short function; without nvcc they come from
+// tests/support/cuda/WgmmaEmulation.h, which takes descriptors and swizzles
+// apart bit by bit and holds the kernels to the rules below.
 //
 // Rules  1. Products begin behind beginProducts(), which orders what the thread
 // did to their registers before; they are one group with endProducts(); until
@@ -13,34 +13,21 @@
 // 2. Tensor cores see shared memory through another proxy than threads: who
 // writes it, by storeShared16() or copyAsync16(), calls publishShared() when
 // the writes are done, and then meets the readers at a barrier.
+// 3. Bulk copies write through that other proxy: what they bring needs no
+// publishShared(), but a wait at the barrier in shared memory that counts its
+// bytes. Where they write, threads are done with what lay there before (behind
+// a barrier of the block), and have published what they wrote.
 //
 // Source  PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate
 // Instructions" (fragments, shared memory layout, matrix descriptor), "Async
-// proxy".
+// proxy", "mbarrier", cp.async.bulk.
 #pragma once
 
-#include "runtime/kernels/cuda/Cuda.cuh"
+#include "runtime/kernels/cuda/Panels.cuh"
 
 namespace llmrt::cuda {
 
 inline constexpr int kWarpgroup = 128;
-
-/// A factor lies in shared memory as panels: rows of 64 bf16 elements (128
-/// bytes), one behind the other, each panel from a multiple of 1024 bytes. A
-/// row's 16-byte pieces are permuted by the number of the row: the pattern that
-/// the tensor cores call the swizzle of 128 bytes (address bits 4 - 6 xor bits
-/// 7
-/// - 9). So eight rows of one piece lie in different banks.
-inline constexpr int kPanelElements = 64;
-inline constexpr int kPanelRowBytes = 128;
-inline constexpr int kPanelAlignment = 1024; // eight rows: one swizzle atom
-
-/// Returns where piece `piece` (8 elements of row `row`) of a matrix begins
-/// whose panels have `rows` rows.
-__device__ inline int pieceOffset(int rows, int row, int piece) {
-  return piece / 8 * rows * kPanelRowBytes + row * kPanelRowBytes +
-         (piece % 8 ^ row % 8) * 16;
-}
 
 /// Returns the matrix descriptor of panels at `address` of shared memory. Bits
 /// 0 - 13 are the address, 16 - 29 the leading, 32 - 45 the stride byte offset,
@@ -82,6 +69,55 @@ __device__ inline void storeShared16(void* to, uint4 value) {
 /// Shows tensor cores what this thread has written to shared memory.
 __device__ inline void publishShared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ---- bulk copies ----
+
+/// Makes a barrier of 8 bytes of shared memory, at a multiple of 8, at whose
+/// rounds one thread arrives. To be published before others use it.
+__device__ inline void initBarrier(uint64_t* barrier) {
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(sharedAddress(barrier))
+      : "memory");
+}
+
+/// Begins to copy bytes of global to shared memory, both from multiples of 16
+/// and a multiple of 16 of them; the barrier's round is over only when they are
+/// there. Of the thread that will arrive.
+__device__ inline void copyBulk(void* to, const void* from, int bytes,
+                                uint64_t* barrier) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(
+                   sharedAddress(barrier)),
+               "r"(bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"
+               "bytes [%0], [%1], %2, [%3];" ::"r"(sharedAddress(to)),
+               "l"(__cvta_generic_to_global(from)), "r"(bytes),
+               "r"(sharedAddress(barrier))
+               : "memory");
+}
+
+/// Ends what the thread copies in the barrier's round.
+__device__ inline void arrive(uint64_t* barrier) {
+  asm volatile(
+      "mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(sharedAddress(barrier))
+      : "memory");
+}
+
+/// Waits until the barrier's last round of this parity is over, the first one's
+/// being 0; what it brought is there for this thread and for tensor cores.
+__device__ inline void waitBarrier(uint64_t* barrier, int parity) {
+  int isOver;
+  do
+    asm volatile("{\n"
+                 ".reg .pred over;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+                 "selp.b32 %0, 1, 0, over;\n"
+                 "}"
+                 : "=r"(isOver)
+                 : "r"(sharedAddress(barrier)), "r"(parity)
+                 : "memory");
+  while (!isOver);
 }
 
 // ---- products ----

@@ -3,6 +3,7 @@
 // sequences, groups of heads, windows, soft-cap, padded heads; caches whose
 // pages lie in disorder and hold NaN where nothing was written.
 #include "tests/kernels/cuda/CudaKernelCase.h"
+#include "tests/kernels/cuda/CudaPages.h"
 
 #include <numeric>
 
@@ -26,8 +27,9 @@ struct Problem {
   int64_t group, pages;
   std::vector<int32_t> positions, blockTable;
   std::vector<float> q;
-  std::vector<float> cpuKeys, cudaKeys, values;
-  std::vector<uint16_t> narrowCpuKeys, narrowCudaKeys, narrowValues;
+  std::vector<float> cpuKeys, cpuValues, cudaKeys, cudaValues;
+  std::vector<uint16_t> narrowCpuKeys, narrowCpuValues, narrowCudaKeys,
+      narrowCudaValues;
 
   Problem(const Shape& s, DType dtype, const std::vector<int32_t>& positions)
       : shape(s), dtype(dtype),
@@ -42,7 +44,7 @@ struct Problem {
                  std::mt19937(2 + testing::runSeed()));
     cpuKeys.assign(s.S * pages * s.KV * s.D * kPageTokens,
                    Guarded<float>::poison());
-    cudaKeys = values = cpuKeys;
+    cpuValues = cpuKeys;
     std::mt19937 bits(3 + testing::runSeed());
     std::normal_distribution<float> normal;
     for (int64_t seq = 0; seq < s.S; ++seq)
@@ -51,8 +53,11 @@ struct Problem {
           for (int64_t d = 0; d < s.D; ++d)
             set(seq, p, h, d, rounded(normal(bits)), rounded(normal(bits)));
     narrowCpuKeys = testing::narrowed(cpuKeys);
-    narrowCudaKeys = testing::narrowed(cudaKeys);
-    narrowValues = testing::narrowed(values);
+    narrowCpuValues = testing::narrowed(cpuValues);
+    cudaKeys = testing::pagesOnCuda(cpuKeys, s.D, true);
+    cudaValues = testing::pagesOnCuda(cpuValues, s.D, false);
+    narrowCudaKeys = testing::pagesOnCuda(narrowCpuKeys, s.D, true);
+    narrowCudaValues = testing::pagesOnCuda(narrowCpuValues, s.D, false);
   }
 
   // Decode has a form for queries and caches of whole 16-byte accesses.
@@ -84,8 +89,7 @@ struct Problem {
     const int64_t head = (page * shape.KV + h) * kPageTokens * shape.D;
     const int64_t slot = p % kPageTokens;
     cpuKeys[head + d * kPageTokens + slot] = key;
-    cudaKeys[head + slot * shape.D + d] = key;
-    values[head + slot * shape.D + d] = value;
+    cpuValues[head + slot * shape.D + d] = value;
   }
 
   AttentionArgs args(float* out, bool isCuda) const {
@@ -95,7 +99,9 @@ struct Problem {
     a.q = q.data();
     const bool isFloat = dtype == DType::F32;
     const auto& keys = isCuda ? cudaKeys : cpuKeys;
+    const auto& values = isCuda ? cudaValues : cpuValues;
     const auto& narrowKeys = isCuda ? narrowCudaKeys : narrowCpuKeys;
+    const auto& narrowValues = isCuda ? narrowCudaValues : narrowCpuValues;
     a.keyCache =
         isFloat ? static_cast<const void*>(keys.data()) : narrowKeys.data();
     a.valueCache =
@@ -168,7 +174,7 @@ TEST(CudaAttention, decodeOfOneSequence) {
 // than are added up at a time.
 TEST(CudaAttention, decodeOfEachGroupAndWidth) {
   for (int64_t group : {1, 2, 4, 8})
-    for (int64_t D : {64, 96, 128, 256})
+    for (int64_t D : {64, 96, 128, 192, 256})
       for (int32_t position : {0, 33, 310, 1500})
         expectAgreement({1, 1, 2 * group, 2, D}, DType::BF16, {position});
   expectAgreement({1, 1, 8, 2, 64}, DType::BF16, {4200});
@@ -211,6 +217,7 @@ TEST(CudaAttention, manyRows) {
     expectAgreement({1, 17, 2, 2, 256}, dtype, consecutive(64, 17));
     expectAgreement({1, 9, 3, 3, 80}, dtype, consecutive(60, 9));
     expectAgreement({1, 9, 3, 3, 37}, dtype, consecutive(60, 9));
+    expectAgreement({1, 150, 2, 1, 192}, dtype, consecutive(30, 150));
   }
 }
 

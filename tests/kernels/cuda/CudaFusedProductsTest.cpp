@@ -6,6 +6,7 @@
 #include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/plan/KernelSignatures.h"
 #include "tests/kernels/cuda/CudaKernelCase.h"
+#include "tests/kernels/cuda/CudaPages.h"
 
 namespace llmrt {
 namespace {
@@ -396,17 +397,6 @@ Floats widened(const std::vector<T>& values) {
   return out;
 }
 
-// The cpu's keys in the order of CUDA's.
-template <typename T>
-std::vector<T> turned(const std::vector<T>& cpu, int64_t D) {
-  std::vector<T> out(cpu.size());
-  const int64_t page = D * kPageTokens;
-  for (size_t begin = 0; begin < cpu.size(); begin += page)
-    for (int64_t i = 0; i < page; ++i)
-      out[begin + i % kPageTokens * D + i / kPageTokens] = cpu[begin + i];
-  return out;
-}
-
 template <typename T>
 void expectAppend(int64_t rows, int64_t K, DType dtype, InputNorm norm,
                   const Heads& h, int64_t R = 1) {
@@ -495,11 +485,13 @@ void expectAppend(int64_t rows, int64_t K, DType dtype, InputNorm norm,
   EXPECT_LT(testing::relativeError(cudaQ.values(), cpuQ.values()), kBound);
   // An element may lie on either side of a rounding to bf16, by 2^-8 of it.
   const double bound = sizeof(T) == 2 ? 1e-3 : kBound;
-  EXPECT_LT(testing::relativeError(widened(cudaKeys.values()),
-                                   widened(turned(cpuKeys.values(), h.D))),
+  EXPECT_LT(testing::relativeError(
+                widened(cudaKeys.values()),
+                widened(testing::pagesOnCuda(cpuKeys.values(), h.D, true))),
             bound);
-  EXPECT_LT(testing::relativeError(widened(cudaValues.values()),
-                                   widened(cpuValues.values())),
+  EXPECT_LT(testing::relativeError(
+                widened(cudaValues.values()),
+                widened(testing::pagesOnCuda(cpuValues.values(), h.D, false))),
             bound);
   EXPECT_TRUE(cudaQ.guardsHold() && cudaKeys.guardsHold() &&
               cudaValues.guardsHold());
@@ -541,6 +533,14 @@ TEST(CudaLinearRopeAppend, sharesLongWeightsAmongWarps) {
   for (bool hasNorm : {false, true})
     expectAppend(1, 2048, InputNorm::RootMeanSquare,
                  {2, 1, 64, 64, 0, hasNorm});
+}
+
+TEST(CudaLinearRopeAppend, fillsPagesThatArePanels) {
+  for (int64_t style : {0, 1})
+    for (int64_t rows : {1, 3, 9})
+      for (bool hasNorm : {false, true})
+        expectAppend(rows, 40, InputNorm::None,
+                     {2, 2, 128, 96, style, hasNorm});
 }
 
 } // namespace

@@ -166,10 +166,12 @@ TEST(CudaResources, hotKernelsUseNoLocalMemory) {
   // What only one architecture has.
   for (const char* kernel :
        {"attention_rows_round", "attention_wgmma_64", "attention_wgmma_128",
-        "attention_wgmma_256", "attention_rows_wgmma_64",
-        "attention_rows_wgmma_128", "attention_rows_wgmma_256",
-        "attention_gradient_round", "attention_gradient_wgmma_64",
-        "attention_gradient_wgmma_128", "attention_gradient_wgmma_256"})
+        "attention_wgmma_256", "attention_wgmma_bulk_64",
+        "attention_wgmma_bulk_128", "attention_wgmma_bulk_256",
+        "attention_rows_wgmma_64", "attention_rows_wgmma_128",
+        "attention_rows_wgmma_256", "attention_gradient_round",
+        "attention_gradient_wgmma_64", "attention_gradient_wgmma_128",
+        "attention_gradient_wgmma_256"})
     expectNoLocalMemory(report, kernel, {"sm_90a"});
 }
 

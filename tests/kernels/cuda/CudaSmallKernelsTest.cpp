@@ -2,6 +2,7 @@
 // embedding, rope, rope_table, kv_append, rope_append, select_rows and unstack
 // on CUDA against the cpu kernels; what moves bytes agrees to the bit.
 #include "tests/kernels/cuda/CudaKernelCase.h"
+#include "tests/kernels/cuda/CudaPages.h"
 
 #include <numeric>
 
@@ -97,23 +98,11 @@ struct Cache {
   std::vector<int32_t> blockTable = {4, 0, 2, 5, 1, 3};
 
   int64_t elements() const { return 6 * KV * kPageTokens * D; }
-
-  // The cpu's keys in the order of CUDA's.
-  template <typename T>
-  std::vector<T> turned(const std::vector<T>& cpu) const {
-    std::vector<T> out(cpu.size());
-    for (int64_t head = 0; head < 6 * KV; ++head)
-      for (int64_t d = 0; d < D; ++d)
-        for (int64_t t = 0; t < kPageTokens; ++t)
-          out[(head * kPageTokens + t) * D + d] =
-              cpu[(head * D + d) * kPageTokens + t];
-    return out;
-  }
 };
 
 template <typename T>
-void expectKvAppend(DType dtype, int64_t kind) {
-  Cache cache{5, 20};
+void expectKvAppend(DType dtype, int64_t kind, int64_t D) {
+  Cache cache{5, D};
   const int64_t ldx = cache.KV * cache.D + 4;
   std::vector<float> x = testing::randomFloats(6 * ldx, 3);
   Guarded<T> cpu(cache.elements()), cuda(cache.elements());
@@ -132,21 +121,22 @@ void expectKvAppend(DType dtype, int64_t kind) {
   testing::runCpu("kv_append", a, 6, cache.KV);
   a.cache = cuda.data();
   testing::runCuda("kv_append", a, 6, cache.KV);
-  EXPECT_TRUE(sameBits(kind == 0 ? cache.turned(cpu.values()) : cpu.values(),
+  EXPECT_TRUE(sameBits(testing::pagesOnCuda(cpu.values(), D, kind == 0),
                        cuda.values()));
   EXPECT_TRUE(cuda.guardsHold());
 }
 
 TEST(CudaKvAppend, isTheCpuKernelsInItsOwnPages) {
-  for (int64_t kind : {0, 1}) {
-    expectKvAppend<float>(DType::F32, kind);
-    expectKvAppend<uint16_t>(DType::BF16, kind);
-  }
+  for (int64_t kind : {0, 1})
+    for (int64_t D : {20, 64, 96, 192}) {
+      expectKvAppend<float>(DType::F32, kind, D);
+      expectKvAppend<uint16_t>(DType::BF16, kind, D);
+    }
 }
 
 template <typename T>
-void expectRopeAppend(DType dtype, int64_t style) {
-  Cache cache{3, 24};
+void expectRopeAppend(DType dtype, int64_t style, int64_t D) {
+  Cache cache{3, D};
   const int64_t H = 7, ld = H * cache.D + 1;
   std::vector<float> q = testing::randomFloats(6 * ld, 4);
   std::vector<float> k = testing::randomFloats(6 * ld, 5);
@@ -182,7 +172,8 @@ void expectRopeAppend(DType dtype, int64_t style) {
   testing::runCuda("rope_append", a, 6, H + cache.KV);
   EXPECT_LT(testing::relativeError(cudaQ.values(), cpuQ.values()),
             testing::kF32Error);
-  EXPECT_TRUE(sameBits(cpuValues.values(), cudaValues.values()));
+  EXPECT_TRUE(sameBits(testing::pagesOnCuda(cpuValues.values(), D, false),
+                       cudaValues.values()));
   auto wide = [](const std::vector<T>& values) {
     std::vector<float> out;
     for (T x : values)
@@ -193,18 +184,20 @@ void expectRopeAppend(DType dtype, int64_t style) {
     return out;
   };
   // A turned key may lie on either side of a rounding to bf16.
-  EXPECT_LT(testing::relativeError(wide(cudaKeys.values()),
-                                   wide(cache.turned(cpuKeys.values()))),
+  EXPECT_LT(testing::relativeError(
+                wide(cudaKeys.values()),
+                wide(testing::pagesOnCuda(cpuKeys.values(), D, true))),
             dtype == DType::F32 ? testing::kF32Error : 1e-4);
   EXPECT_TRUE(cudaKeys.guardsHold() && cudaValues.guardsHold() &&
               cudaQ.guardsHold());
 }
 
 TEST(CudaRopeAppend, isTheCpuKernelsInItsOwnPages) {
-  for (int64_t style : {0, 1}) {
-    expectRopeAppend<float>(DType::F32, style);
-    expectRopeAppend<uint16_t>(DType::BF16, style);
-  }
+  for (int64_t style : {0, 1})
+    for (int64_t D : {24, 128}) {
+      expectRopeAppend<float>(DType::F32, style, D);
+      expectRopeAppend<uint16_t>(DType::BF16, style, D);
+    }
 }
 
 TEST(CudaSelectRows, takesTheLastValidRow) {

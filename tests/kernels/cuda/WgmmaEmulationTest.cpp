@@ -5,8 +5,10 @@
 #include "tests/support/cuda/CudaEmulation.h"
 
 #include "runtime/kernels/cuda/Wgmma.cuh"
+#include "tests/kernels/cuda/CudaPages.h"
 
 #include "gmock/gmock.h"
+#include "gtest/gtest-spi.h"
 #include "gtest/gtest.h"
 
 #include <random>
@@ -19,13 +21,7 @@ using ::testing::HasSubstr;
 
 constexpr int kPanel = 64 * 128; // bytes of 64 rows
 
-// PTX ISA, figure "K major 128B swizzling": which of its eight pieces each row
-// of eight has at its first, second, ... place.
-constexpr int kPieces[8][8] = {
-    {0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6},
-    {2, 3, 0, 1, 6, 7, 4, 5}, {3, 2, 1, 0, 7, 6, 5, 4},
-    {4, 5, 6, 7, 0, 1, 2, 3}, {5, 4, 7, 6, 1, 0, 3, 2},
-    {6, 7, 4, 5, 2, 3, 0, 1}, {7, 6, 5, 4, 3, 2, 1, 0}};
+using testing::kPieces;
 
 uint16_t narrow(float x) { return static_cast<uint16_t>(cuda::packBf16(x, 0)); }
 
@@ -299,6 +295,120 @@ TEST(WgmmaEmulation, copiesAsynchronously) {
                       EXPECT_EQ(to[4], 0.0f);
                     }),
             "");
+}
+
+/// What a block does wrong with bulk copies.
+enum class BulkMistake {
+  None,
+  NoInit,
+  NoInitBarrier,
+  NoWait,
+  NoBarrier,
+  OtherArrives,
+  NobodyArrives,
+  NobodyWaits,
+  Twice,
+  NotPublished,
+  OverProduct,
+  OddBytes
+};
+
+/// A warpgroup copies a panel of ones, in two halves, and then one of twos to
+/// the same place, and multiplies both with themselves.
+std::string bulkCopyWith(BulkMistake mistake, std::vector<float>* sumsOut) {
+  alignas(16) static uint16_t ones[64 * 64], twos[64 * 64];
+  std::fill(std::begin(ones), std::end(ones), 0x3F80);
+  std::fill(std::begin(twos), std::end(twos), 0x4000);
+  return runGrid({.threads = 128, .sharedBytes = kPanel + 1024 + 32}, [=] {
+    uint8_t* shared = cuda::sharedPanels();
+    auto* barrier = reinterpret_cast<uint64_t*>(shared + kPanel);
+    // Any thread may be the one that copies, and others may wait before it.
+    const bool isCopier = threadIdx.x == 77;
+    if (isCopier && mistake != BulkMistake::NoInit) {
+      cuda::initBarrier(barrier);
+      cuda::publishShared();
+    }
+    if (mistake == BulkMistake::NotPublished)
+      cuda::storeShared16(shared + threadIdx.x * 16, make_uint4(0, 0, 0, 0));
+    if (mistake != BulkMistake::NoInitBarrier)
+      __syncthreads();
+    auto copy = [&](const uint16_t* from) {
+      if (!isCopier)
+        return;
+      const int half = mistake == BulkMistake::OddBytes ? 100 : kPanel / 2;
+      cuda::copyBulk(shared, from, half, barrier);
+      cuda::copyBulk(shared + kPanel / 2, from + 32 * 64, kPanel / 2, barrier);
+      if (mistake == BulkMistake::Twice)
+        cuda::copyBulk(shared, from, kPanel / 2, barrier);
+    };
+    auto end = [&] {
+      if (mistake != BulkMistake::NobodyArrives &&
+          threadIdx.x == (mistake == BulkMistake::OtherArrives ? 3 : 77))
+        cuda::arrive(barrier);
+    };
+    const uint64_t d = cuda::panelDescriptor(cuda::sharedAddress(shared));
+    float sums[8][4] = {};
+    copy(ones);
+    end();
+    if (mistake == BulkMistake::NobodyWaits)
+      return;
+    if (mistake != BulkMistake::NoWait)
+      cuda::waitBarrier(barrier, 0);
+    if (mistake != BulkMistake::NoBarrier)
+      __syncthreads();
+    cuda::beginProducts();
+    cuda::multiplyShared(sums, d, d, false);
+    cuda::endProducts();
+    if (mistake == BulkMistake::OverProduct)
+      copy(twos);
+    cuda::waitProducts<0>();
+    EXPECT_EQ(sums[7][3], 16.0f);
+    __syncthreads();
+    copy(twos);
+    end();
+    cuda::waitBarrier(barrier, 1);
+    __syncthreads();
+    cuda::beginProducts();
+    cuda::multiplyShared(sums, d, d, true);
+    cuda::endProducts();
+    cuda::waitProducts<0>();
+    if (sumsOut)
+      (*sumsOut)[threadIdx.x] = sums[threadIdx.x % 8][threadIdx.x % 4];
+  });
+}
+
+TEST(WgmmaEmulation, copiesInBulk) {
+  std::vector<float> sums(128);
+  EXPECT_EQ(bulkCopyWith(BulkMistake::None, &sums), "");
+  for (float sum : sums)
+    EXPECT_EQ(sum, 16.0f + 64.0f);
+}
+
+TEST(WgmmaEmulation, reportsWrongBulkCopies) {
+  auto reportOf = [](BulkMistake mistake) {
+    std::string report;
+    // What is wrong gives other sums too.
+    ::testing::TestPartResultArray ignored;
+    ::testing::ScopedFakeTestPartResultReporter ignoring(&ignored);
+    report = bulkCopyWith(mistake, nullptr);
+    return report;
+  };
+  EXPECT_THAT(reportOf(BulkMistake::NoInit), HasSubstr("nobody made"));
+  EXPECT_THAT(reportOf(BulkMistake::NoInitBarrier),
+              HasSubstr("a barrier is used"));
+  EXPECT_THAT(reportOf(BulkMistake::NoWait), HasSubstr("is under way"));
+  EXPECT_THAT(reportOf(BulkMistake::NoBarrier),
+              HasSubstr("without a barrier behind its writer"));
+  EXPECT_THAT(reportOf(BulkMistake::OtherArrives),
+              HasSubstr("another thread arrives"));
+  EXPECT_THAT(reportOf(BulkMistake::NobodyArrives), HasSubstr("wait for ever"));
+  EXPECT_THAT(reportOf(BulkMistake::NobodyWaits),
+              HasSubstr("ended with bulk copies"));
+  EXPECT_THAT(reportOf(BulkMistake::Twice), HasSubstr("another copy"));
+  EXPECT_THAT(reportOf(BulkMistake::NotPublished), HasSubstr("not published"));
+  EXPECT_THAT(reportOf(BulkMistake::OverProduct),
+              HasSubstr("where products read"));
+  EXPECT_THAT(reportOf(BulkMistake::OddBytes), HasSubstr("whole 16 bytes"));
 }
 
 } // namespace

@@ -34,8 +34,8 @@ struct Fiber {
   jmp_buf state;
   bool isStarted = false;
   bool isDone = false;
-  const Barrier* waitsFor = nullptr;
-  uint64_t round = 0; // of the barrier, when it began to wait
+  const uint64_t* waitsFor = nullptr; // the rounds of a barrier
+  uint64_t round = 0;                 // when it began to wait
   uint64_t exchanges = 0;
 };
 
@@ -82,10 +82,7 @@ void waitAt(Barrier& barrier) {
     ++barrier.round;
     return;
   }
-  Fiber& fiber = block->fibers[block->current];
-  fiber.waitsFor = &barrier;
-  fiber.round = barrier.round;
-  leaveFiber();
+  waitForNext(barrier.round);
 }
 
 void fiberMain() {
@@ -114,8 +111,7 @@ void enterFiber(int index) {
 }
 
 bool canRun(const Fiber& fiber) {
-  return !fiber.isDone &&
-         (!fiber.waitsFor || fiber.waitsFor->round != fiber.round);
+  return !fiber.isDone && (!fiber.waitsFor || *fiber.waitsFor != fiber.round);
 }
 
 // Returns false if some threads wait for ever.
@@ -162,6 +158,13 @@ void warpBarrier() { waitAt(block->warps[block->current / kWarp].barrier); }
 
 void warpgroupBarrier() {
   waitAt(block->warpgroups.at(block->current / kWarpgroup));
+}
+
+void waitForNext(const uint64_t& round) {
+  Fiber& fiber = block->fibers[block->current];
+  fiber.waitsFor = &round;
+  fiber.round = round;
+  leaveFiber();
 }
 
 uint64_t blockBarriers() { return block->barrier.round; }

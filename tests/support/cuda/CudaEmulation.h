@@ -71,6 +71,9 @@ void warpBarrier();
 /// The same for the 128 threads of a warpgroup.
 void warpgroupBarrier();
 
+/// Waits until another thread changes `round`.
+void waitForNext(const uint64_t& round);
+
 /// Returns how many barriers of the block are over.
 uint64_t blockBarriers();
 

@@ -31,6 +31,7 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 
 #define LLMRT_EMULATED_WGMMA(use)                                              \
   LLMRT_WIDTHS(use, attention_wgmma)                                           \
+  LLMRT_WIDTHS(use, attention_wgmma_bulk)                                      \
   use(attention_rows_round) LLMRT_WIDTHS(use, attention_rows_wgmma)            \
       use(attention_gradient_round)                                            \
           LLMRT_WIDTHS(use, attention_gradient_wgmma)

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 
 namespace llmrt::emulation {
@@ -22,6 +23,7 @@ constexpr uint8_t kPoison = 0xFF;
 struct Unit {
   int writer = -1;         // the last thread that wrote it
   bool isUnderWay = false; // by a copy
+  bool isInBulk = false;   // by a bulk copy
   bool isPublished = false;
   uint64_t barriers = 0; // of the block, when it was published
   int readers = 0;       // products under way
@@ -30,6 +32,18 @@ struct Unit {
 struct Copy {
   uint8_t* to;
   const void* from; // null: zeros
+};
+
+/// A barrier in shared memory at which one thread arrives.
+struct BulkBarrier {
+  uint64_t rounds = 0;      // that are over
+  std::vector<Copy> copies; // of 16 bytes each
+  int copier = -1;
+  bool isArrived = false;
+  bool isAwaited = false;
+  int maker = -1;
+  bool isPublished = false;
+  uint64_t barriers = 0; // of the block, when it was published
 };
 
 /// What the threads of a warpgroup make together.
@@ -82,6 +96,7 @@ struct Block {
   std::vector<Unit> units;
   std::vector<Thread> threads;
   std::vector<Group> groups;
+  std::map<const uint64_t*, BulkBarrier> barriers;
 };
 
 // Null: nothing of this was used yet.
@@ -112,6 +127,8 @@ int64_t unitToWrite(const void* to) {
   Unit& unit = current().units[offset / kUnit];
   if (unit.readers > 0)
     fail("shared memory is written while products read it");
+  if (unit.isInBulk)
+    fail("shared memory is written while a bulk copy comes there");
   unit.writer = static_cast<int>(threadIdx.x);
   unit.isPublished = false;
   return offset / kUnit;
@@ -125,6 +142,57 @@ void finishCopy(const Copy& copy) {
   const int64_t unit = (copy.to - sharedMemory()) / kUnit;
   current().units[unit].isUnderWay = false;
   self().written.push_back(unit);
+}
+
+// ---- bulk copies ----
+
+/// Returns the barrier, made and seen by this thread; or null.
+BulkBarrier* barrierAt(const uint64_t* at) {
+  auto found = current().barriers.find(at);
+  if (found == current().barriers.end()) {
+    fail("a barrier is used that nobody made");
+    return nullptr;
+  }
+  BulkBarrier& barrier = found->second;
+  if (!barrier.isPublished || (barrier.maker != static_cast<int>(threadIdx.x) &&
+                               barrier.barriers == blockBarriers()))
+    fail("a barrier is used that is not published, or without a barrier of "
+         "the block behind it");
+  return &barrier;
+}
+
+void beginBulk(uint8_t* to) {
+  Unit& unit = current().units[(to - sharedMemory()) / kUnit];
+  if (unit.readers > 0)
+    fail("a bulk copy comes to where products read");
+  if (unit.isUnderWay || unit.isInBulk)
+    fail("a bulk copy comes to where another copy is under way");
+  if (unit.writer >= 0 && !unit.isPublished)
+    fail("a bulk copy comes to what was written and not published");
+  if (unit.writer >= 0 && unit.barriers == blockBarriers())
+    fail("a bulk copy comes without a barrier behind what was there");
+  unit.isInBulk = true;
+  unit.isPublished = false;
+  std::memset(to, kPoison, kUnit);
+  std::memset(current().seen.data() + (to - sharedMemory()), kPoison, kUnit);
+}
+
+/// What a round has brought is there for tensor cores too.
+void endRound(BulkBarrier& barrier) {
+  for (const Copy& copy : barrier.copies) {
+    const int64_t offset = copy.to - sharedMemory();
+    std::memcpy(copy.to, copy.from, kUnit);
+    std::memcpy(current().seen.data() + offset, copy.from, kUnit);
+    Unit& unit = current().units[offset / kUnit];
+    unit.isInBulk = false;
+    unit.writer = barrier.copier;
+    unit.isPublished = true;
+    unit.barriers = blockBarriers();
+  }
+  barrier.copies.clear();
+  barrier.copier = -1;
+  barrier.isArrived = barrier.isAwaited = false;
+  ++barrier.rounds;
 }
 
 // ---- products ----
@@ -159,7 +227,9 @@ float elementAt(uint32_t address, Product& product) {
   }
   const int64_t index = offset / kUnit;
   const Unit& unit = current().units[index];
-  if (unit.writer < 0)
+  if (unit.isInBulk)
+    fail("a product reads shared memory where a bulk copy is under way");
+  else if (unit.writer < 0)
     fail("a product reads shared memory that nobody wrote");
   else if (!unit.isPublished)
     fail("a product reads shared memory that is not published");
@@ -310,6 +380,9 @@ void endWgmmaBlock() {
     if (!thread.copies.empty() || !thread.parts.empty() ||
         !thread.partGroups.empty())
       fail("a thread left with copies or products under way");
+  for (const auto& [at, barrier] : block->barriers)
+    if (!barrier.copies.empty())
+      fail("a block ended with bulk copies under way");
   block = nullptr;
 }
 
@@ -351,6 +424,63 @@ void waitForCopies(int pending) {
       finishCopy(copy);
 }
 
+void initBarrier(uint64_t* barrier) {
+  const int64_t offset =
+      reinterpret_cast<uint8_t*>(barrier) - emulation::sharedMemory();
+  if (offset < 0 || offset % 8 != 0 || offset + 8 > sharedSize())
+    return fail("a barrier is made that is not in shared memory");
+  BulkBarrier& made = current().barriers[barrier];
+  made = {};
+  made.maker = static_cast<int>(threadIdx.x);
+}
+
+void copyBulk(void* to, const void* from, int bytes, uint64_t* at) {
+  BulkBarrier* barrier = barrierAt(at);
+  if (!barrier)
+    return;
+  auto* target = static_cast<uint8_t*>(to);
+  const auto* source = static_cast<const uint8_t*>(from);
+  const int64_t offset = target - emulation::sharedMemory();
+  if (bytes <= 0 || bytes % 16 != 0 || offset < 0 || offset % 16 != 0 ||
+      offset + bytes > sharedSize() ||
+      reinterpret_cast<uintptr_t>(from) % 16 != 0)
+    return fail("a bulk copy is not of whole 16 bytes to shared memory");
+  if (barrier->isArrived)
+    endRound(*barrier); // nobody has waited for it yet
+  barrier->copier = static_cast<int>(threadIdx.x);
+  for (int i = 0; i < bytes; i += kUnit) {
+    beginBulk(target + i);
+    barrier->copies.push_back({target + i, source + i});
+  }
+}
+
+void arrive(uint64_t* at) {
+  BulkBarrier* barrier = barrierAt(at);
+  if (!barrier)
+    return;
+  if (barrier->isArrived)
+    endRound(*barrier);
+  if (!barrier->copies.empty() &&
+      barrier->copier != static_cast<int>(threadIdx.x))
+    fail("another thread arrives than the one that copies");
+  barrier->isArrived = true;
+  if (barrier->isAwaited)
+    endRound(*barrier);
+}
+
+// The round of a parity is over when the one that runs has the other.
+void waitBarrier(uint64_t* at, int parity) {
+  BulkBarrier* barrier = barrierAt(at);
+  while (barrier && static_cast<int>(barrier->rounds % 2) == parity) {
+    if (barrier->isArrived) {
+      endRound(*barrier);
+    } else {
+      barrier->isAwaited = true;
+      waitForNext(barrier->rounds);
+    }
+  }
+}
+
 void storeShared16(void* to, uint4 value) {
   const int64_t unit = unitToWrite(to);
   if (unit < 0)
@@ -371,6 +501,12 @@ void publishShared() {
     unit.barriers = blockBarriers();
   }
   thread.written.clear();
+  for (auto& [at, barrier] : current().barriers)
+    if (barrier.maker == static_cast<int>(threadIdx.x) &&
+        !barrier.isPublished) {
+      barrier.isPublished = true;
+      barrier.barriers = blockBarriers();
+    }
 }
 
 void beginProducts() {

@@ -10,6 +10,10 @@
 //   copyAsync16(), that its writer has not published, or that was published
 //   behind the last barrier of the block; that is written while they read it
 // - copies that are not there yet: NaN
+// - bulk copies to where products read, or where something lies that is not
+//   published behind a barrier of the block, or that still comes; barriers that
+//   are used before they are published, or where another thread arrives than
+//   the one that copies; copies that are under way when their block ends
 // - threads of a warpgroup that do not make the same product; descriptors with
 //   bits that must be zero, or that point behind shared memory.
 // What a thread does to registers between beginProducts() and the products
@@ -39,6 +43,10 @@ inline float reciprocalApproximately(float x) { return 1.0f / x; }
 void copyAsync16(void* to, const void* from, bool isThere);
 void endCopies();
 void waitForCopies(int pending);
+void initBarrier(uint64_t* barrier);
+void copyBulk(void* to, const void* from, int bytes, uint64_t* barrier);
+void arrive(uint64_t* barrier);
+void waitBarrier(uint64_t* barrier, int parity);
 void storeShared16(void* to, uint4 value);
 void publishShared();
 
