@@ -78,6 +78,13 @@ Value lower(Lowering& l, llm::GatedActivationOp op, ValueRange in) {
       });
 }
 
+Value lower(Lowering& l, llm::RoundOp op, ValueRange in) {
+  return l.elementwise(in, op.getResult().getType(),
+                       [](ImplicitLocOpBuilder&, ArrayRef<Value> v) -> Value {
+                         return v[0]; // the result's type rounds
+                       });
+}
+
 Value lower(Lowering& l, llm::RmsNormOp op, ValueRange in) {
   int64_t width = l.typeOf(in[1]).getDimSize(0);
   double offset = op.getOffset().convertToDouble();
@@ -205,7 +212,7 @@ FailureOr<func::FuncOp> lowerKernelToLinalg(plan::KernelOp kernel,
           llvm::TypeSwitch<Operation*, Value>(&op)
               .Case<llm::AddOp, llm::AddBiasOp, llm::MulOp, llm::ScaleOp,
                     llm::SoftCapOp, llm::ActivationOp, llm::GatedActivationOp,
-                    llm::RmsNormOp, llm::LayerNormOp>(
+                    llm::RoundOp, llm::RmsNormOp, llm::LayerNormOp>(
                   [&](auto rowOp) { return lower(l, rowOp, in); })
               .Default([](Operation*) { return Value(); }));
     if (!out.front()) {

@@ -87,6 +87,7 @@ void fuse(func::FuncOp entry, llm::LinearOp op) {
       {"count", integer(1)},
       {"N", integer(n)},
       {"ldy", integer(n)}};
+  addFactorDtype(op.getX(), spec);
   SmallVector<Location> locations = {op.getLoc()};
   Value made = op.getResult();
   if (epilogue.bias) {

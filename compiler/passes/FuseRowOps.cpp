@@ -19,7 +19,9 @@ namespace {
 /// Members in program order. Empty once merged or emitted.
 using Group = SmallVector<Operation*>;
 
-Type rowsType(Operation* op) { return op->getResult(0).getType(); }
+ArrayRef<int64_t> shapeOf(Operation* op) {
+  return cast<RankedTensorType>(op->getResult(0).getType()).getShape();
+}
 
 /// Width that a norm works over; 0 for other ops. One kernel has one width: a
 /// norm of whole rows and a norm of heads walk memory differently.
@@ -29,14 +31,14 @@ int64_t normWidth(Operation* op) {
   if (auto norm = dyn_cast<llm::RmsNormGradientOp>(op))
     return cast<RankedTensorType>(norm.getWeight().getType()).getDimSize(0);
   if (isa<llm::LayerNormOp, llm::LayerNormGradientOp>(op))
-    return cast<RankedTensorType>(rowsType(op)).getDimSize(1);
+    return shapeOf(op)[1];
   return 0;
 }
 
 /// Returns true if `op`, later than all members, may join: it has their shape
 /// and all other readers of the group come after it.
 bool canJoin(const Group& group, Operation* op) {
-  if (rowsType(group.front()) != rowsType(op))
+  if (shapeOf(group.front()) != shapeOf(op))
     return false;
   for (Operation* member : group)
     if (normWidth(member) && normWidth(op) &&
@@ -56,8 +58,7 @@ bool canJoin(const Group& group, Operation* op) {
 /// pair stays apart.
 bool belongsToSlots(const Group& group, Operation* op) {
   constexpr int64_t kMostSlotRows = 16;
-  auto type = cast<RankedTensorType>(rowsType(op));
-  if (type.getDimSize(0) > kMostSlotRows ||
+  if (shapeOf(op)[0] > kMostSlotRows ||
       !isa<llm::RmsNormOp, llm::LayerNormOp>(op))
     return false;
   bool isBeforeProducts = llvm::all_of(

@@ -88,6 +88,13 @@ plan::WordAttr rowsWord(func::FuncOp entry, int64_t numRows) {
   return word(plan::WordKind::integer, numRows, StringAttr());
 }
 
+void addFactorDtype(Value factor, LaunchSpec& spec) {
+  Type element = cast<ShapedType>(factor.getType()).getElementType();
+  if (!element.isF32())
+    spec.scalars.push_back(
+        {"factorDtype", intScalar(element.getContext(), dtypeOf(element))});
+}
+
 Attribute intScalar(MLIRContext* context, int64_t value) {
   return IntegerAttr::get(IntegerType::get(context, 64), value);
 }

@@ -30,6 +30,10 @@ plan::LaunchOp createLaunch(mlir::OpBuilder& builder, mlir::Location loc,
 /// the entry, its sequences, or this rank's run of its rows.
 plan::WordAttr rowsWord(mlir::func::FuncOp entry, int64_t numRows);
 
+/// Adds the word that says that a product's factor was rounded before, if it
+/// was.
+void addFactorDtype(mlir::Value factor, LaunchSpec& spec);
+
 /// An i64 scalar.
 mlir::Attribute intScalar(mlir::MLIRContext* context, int64_t value);
 /// An f64 scalar.

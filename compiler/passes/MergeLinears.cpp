@@ -48,6 +48,7 @@ void merge(ArrayRef<plan::LaunchOp> group) {
   DictionaryAttr scalars = first.getScalars();
   for (StringRef name : {"ldx", "K", "dtype", "layout"})
     spec.scalars.push_back({name, scalars.get(name)});
+  addFactorDtype(first.getInputs()[0], spec);
   MLIRContext* context = first.getContext();
   spec.scalars.push_back({"zip", intScalar(context, isZip)});
   spec.scalars.push_back({"count", intScalar(context, group.size())});

@@ -291,6 +291,24 @@ def FuseFewRowProducts : Llmc_Pass<"fuse-few-row-products"> {
   }];
 }
 
+def RoundFactors : Llmc_Pass<"round-factors"> {
+  let summary = "Round what products of the training step read once, where it is made";
+  let description = [{
+    On cuda a product of more than 16 rows with a bf16 weight rounds its f32 factors to bf16.
+    Forward, input gradient and weight gradient each did so for themselves, once for each weight
+    that reads a value. Here the rounding is an op behind what makes the value: fusion
+    makes it part of that kernel, which often need not write the f32 value at all. A value that
+    is saved for the backward pass, and there read by products alone, is saved in bf16.
+    Results have the same bits. Left alone: widths that are no multiple of 8, at most 16 rows,
+    and weight gradients of uneven shares of a tensor split, whose padding products leave out.
+    For cuda, in training with `--dtype=bf16`.
+
+    Before: `%1 = llm.rms_norm %0, %g`, `%2 = llm.linear %1, %w`, `return %1` as `saved.3`
+    After:  `%1 = llm.rms_norm %0, %g`, `%2 = llm.round %1`, `%3 = llm.linear %2, %w`,
+            `return %2`
+  }];
+}
+
 def FuseManyRowProducts : Llmc_Pass<"fuse-many-row-products"> {
   let summary = "Run a product of more than 16 rows and what follows it as one kernel";
   let description = [{

@@ -24,13 +24,15 @@ Op onlyReader(mlir::Value v) {
   return v.hasOneUse() ? mlir::dyn_cast<Op>(*v.user_begin()) : Op();
 }
 
-/// True for a product of f32 rows whose weight, f32 or bf16, is read 16 bytes
-/// at a time.
+/// True for a product of f32 rows, or of rows that were rounded for it
+/// (round-factors), whose weight, f32 or bf16, is read 16 bytes at a time.
 inline bool readsWholeAccesses(llm::LinearOp op) {
   constexpr int64_t kAccessBits = 128;
   auto weight = tensorType(op.getWeight());
   mlir::Type element = weight.getElementType();
-  return isReal32(op.getX()) && isReal32(op.getResult()) &&
+  bool isRounded =
+      element.isBF16() && tensorType(op.getX()).getElementType() == element;
+  return (isReal32(op.getX()) || isRounded) && isReal32(op.getResult()) &&
          (element.isF32() || element.isBF16()) &&
          weight.getDimSize(1) * weight.getElementTypeBitWidth() % kAccessBits ==
              0;

@@ -13,8 +13,8 @@ namespace {
 bool isElementwise(Operation* op) {
   return isa<llm::AddOp, llm::MulOp, llm::ScaleOp, llm::SoftCapOp,
              llm::ActivationOp, llm::GatedActivationOp, llm::AddBiasOp,
-             llm::ActivationGradientOp, llm::GatedActivationGradientOp,
-             llm::SoftCapGradientOp>(op);
+             llm::RoundOp, llm::ActivationGradientOp,
+             llm::GatedActivationGradientOp, llm::SoftCapGradientOp>(op);
 }
 
 } // namespace

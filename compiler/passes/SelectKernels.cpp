@@ -151,6 +151,7 @@ private:
                     {"ldy0", i(n)},
                     {"dtype", i(dtypeOf(element(op.getWeight())))},
                     {"layout", layoutOf(op.getWeight())}};
+    addFactorDtype(op.getX(), spec);
     spec.columns = (n + panel - 1) / panel * panel;
     replace(op, spec, dim(op.getResult(), 0));
   }

@@ -168,6 +168,7 @@ private:
                     {"layout", layout(isPanel(param))},
                     {"lddx", i(spec.columns)},
                     {"K", i(spec.columns)}};
+    addFactorDtype(op.getDy(), spec);
     return replace(op, spec, dim(op.getDy(), 0));
   }
 
@@ -204,6 +205,7 @@ private:
                     {"validN", validSize(param, 0, n)},
                     {"validK", validSize(param, 1, k)},
                     {"dtype", i(weightDtype(op))}};
+    addFactorDtype(op.getDy(), spec);
     int64_t panel = panelWidth(builder_.getF32Type());
     return replaceGradient(op, spec,
                            isPanel(param) ? ceilDiv(n, panel) * panel : n);

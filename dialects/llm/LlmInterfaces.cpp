@@ -103,6 +103,10 @@ int64_t ScaleOp::getFlops() { return elements(getResult()); }
 
 ShardingRule SoftCapOp::getShardingRule() { return elementwiseRule(*this); }
 
+ShardingRule RoundOp::getShardingRule() { return elementwiseRule(*this); }
+
+int64_t RoundOp::getFlops() { return 0; }
+
 int64_t SoftCapOp::getFlops() { return 10 * elements(getResult()); }
 
 ShardingRule AddOp::getShardingRule() { return elementwiseRule(*this); }

@@ -129,7 +129,7 @@ def Llm_LinearOp : Llm_DifferentiableOp<"linear"> {
   let summary = "matrix product y = x * W^T";
   let description = [{
     x `[rows, K]`, weight `[N, K]`: result `[rows, N]` in f32; each element sums over k in
-    ascending order. A bias is an `add_bias`. (C1) shapes agree.
+    ascending order. x is f32, or bf16 by `round`. A bias is an `add_bias`. (C1) shapes agree.
     Example: `%y = llm.linear %x, %w : (tensor<?x64xf32>, tensor<172x64xf32>) -> tensor<?x172xf32>`
   }];
   let arguments = (ins Llm_Activations:$x, Llm_Activations:$weight);
@@ -229,6 +229,17 @@ def Llm_SoftCapOp : Llm_ElementwiseUnary<"soft_cap"> {
     Example: `%y = llm.soft_cap %x {cap = 30.0 : f64} : tensor<?x256xf32>`
   }];
   let arguments = (ins Llm_Activations:$x, F64Attr:$cap);
+}
+
+def Llm_RoundOp : Llm_ComputeOp<"round", [SameOperandsAndResultShape]> {
+  let summary = "round each element to bf16, to the nearest, ties to even";
+  let description = [{
+    What several products with bf16 weights read is rounded once. In the phase `kernels` only.
+    Example: `%y = llm.round %x : (tensor<128x64xf32>) -> tensor<128x64xbf16>`
+  }];
+  let arguments = (ins RankedTensorOf<[F32]>:$x);
+  let results = (outs RankedTensorOf<[BF16]>:$result);
+  let assemblyFormat = "$x attr-dict `:` functional-type(operands, results)";
 }
 
 class Llm_ElementwiseBinary<string opMnemonic>

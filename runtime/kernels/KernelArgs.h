@@ -22,7 +22,7 @@ struct LinearWeight {
 
 struct LinearArgs {
   int64_t rows;
-  const float* x; // [rows, ldx]
+  const float* x; // [rows, ldx] of factorDtype
   int64_t ldx;
   int64_t K;
   int64_t dtype;
@@ -34,6 +34,7 @@ struct LinearArgs {
   const uint64_t* prologueArgs;
   int64_t prologueWords;
   int64_t prologueOut;
+  int64_t factorDtype; // of x
 };
 
 struct EmbeddingArgs {

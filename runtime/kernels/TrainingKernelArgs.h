@@ -10,7 +10,7 @@ namespace llmrt {
 
 struct LinearInputGradientArgs {
   int64_t rows;
-  const float* dy; // [rows, lddy]
+  const float* dy; // [rows, lddy] of factorDtype
   int64_t lddy;
   int64_t N;
   const void* w; // [N, K] in `layout`
@@ -19,6 +19,7 @@ struct LinearInputGradientArgs {
   float* dx; // [rows, lddx]
   int64_t lddx;
   int64_t K;
+  int64_t factorDtype = 0; // of dy
 };
 
 struct LinearWeightGradientArgs {
@@ -35,7 +36,8 @@ struct LinearWeightGradientArgs {
   int64_t accumulate;
   int64_t validN;
   int64_t validK;
-  int64_t dtype; // of the weight that products read
+  int64_t dtype;           // of the weight that products read
+  int64_t factorDtype = 0; // of dy and x
 };
 
 struct SumRowsArgs {

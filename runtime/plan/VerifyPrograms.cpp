@@ -133,9 +133,9 @@ absl::Status verifyLaunch(const Scope& scope, const fb::Command& command,
   LLMRT_PLAN_CHECK(
       isWithin(command.kernel(), 0, lengthOf(scope.plan.kernels()) - 1), place,
       absl::StrCat("kernel ", command.kernel(), " does not exist"));
-  LLMRT_PLAN_CHECK(lengthOf(command.slots()) == 0 ||
-                       textOf(scope.plan.target()) == "cpu",
-                   place, "slots exist on cpu only");
+  const bool isCuda = textOf(scope.plan.target()) == "cuda";
+  LLMRT_PLAN_CHECK(lengthOf(command.slots()) == 0 || !isCuda, place,
+                   "slots exist on cpu only");
   LLMRT_RETURN_IF_ERROR(verifySlots(scope, command, place));
   Place grid{&place, "grid_rows"};
   LLMRT_PLAN_CHECK(command.grid_rows(), grid, "it is missing");
@@ -156,6 +156,11 @@ absl::Status verifyLaunch(const Scope& scope, const fb::Command& command,
     LLMRT_RETURN_IF_ERROR(verifyWord(scope, *command.words()->Get(i),
                                      signature->types[i],
                                      lengthOf(command.slots()), at));
+    LLMRT_PLAN_CHECK(
+        signature->words[i] != "factorDtype" || isCuda ||
+            (command.words()->Get(i)->kind() == fb::WordKind::Integer &&
+             command.words()->Get(i)->value() == 0),
+        at, "factors of another type than f32 are for cuda");
   }
   return absl::OkStatus();
 }

@@ -2,6 +2,8 @@
 // Training plans for cuda without a GPU: the losses and gradient norms of
 // several steps, and the evaluations before them, are those of the cpu plan, on
 // one rank and on meshes whose ranks are threads.
+#include "runtime/base/Error.h"
+#include "runtime/base/MappedFile.h"
 #include "tests/e2e/EmulatedPlan.h"
 #include "tests/e2e/TrainingRunner.h"
 
@@ -173,6 +175,66 @@ TEST(EmulatedCudaStepGraphs, GiveTheBitsOfSingleCommands) {
     EXPECT_EQ(graphs->losses, commands->losses);
     EXPECT_EQ(graphs->norms, commands->norms);
     EXPECT_EQ(graphs->moments, commands->moments);
+  }
+}
+
+/// What one step of a training plan gives, compiled with these options.
+absl::StatusOr<TrainingResult>
+runOneStep(const testing::TrainingFixture& fixture,
+           const std::vector<std::string>& options, EmulatedPlan& plan) {
+  LLMRT_RETURN_IF_ERROR(
+      plan.compile(fixture.checkpoint, trainingOptions(fixture, options)));
+  TrainingRequest request;
+  request.options = options;
+  request.numSteps = 1;
+  request.checkMemory = false;
+  request.readMoments = true;
+  request.plan = plan.path();
+  request.device = [&](const fb::Stage& stage) {
+    return plan.createDevice(stage, /*sharesHostMemory=*/true);
+  };
+  return runTraining(fixture, request);
+}
+
+bool hasRoundingKernels(const EmulatedPlan& emulated) {
+  auto file = MappedFile::open(emulated.path());
+  EXPECT_TRUE(file.ok()) << file.status();
+  auto plan = readPlan(file->bytes());
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  bool has = false;
+  for (const fb::Kernel* kernel : *(*plan)->kernels())
+    has |= kernel->name()->str().find("round_") != std::string::npos;
+  return has;
+}
+
+// Factors that are rounded where they are made, and saved so, are those that
+// each product rounds for itself: across forward and backward, ranks and
+// stages, and where weight gradients wait (zero-bubble).
+TEST(EmulatedCudaRounding, GivesTheBitsOfProductsThatRound) {
+  auto fixture = readTrainingFixture("llama3/pretrain");
+  ASSERT_TRUE(fixture.ok()) << fixture.status();
+  for (const std::vector<std::string>& options :
+       {std::vector<std::string>{},
+        {"--mesh=tp=2", "--recompute=full"},
+        {"--mesh=pp=2", "--microbatches=2", "--schedule=zero-bubble"}}) {
+    std::vector<std::string> with = options;
+    with.push_back("--dtype=bf16");
+    std::vector<std::string> without = with;
+    without.push_back("--disable=round-factors");
+    for (bool hasCublasLt : {false, true}) {
+      SCOPED_TRACE(caseName("pretrain", with));
+      EmulatedPlan rounding, plain;
+      rounding.hasCublasLt = plain.hasCublasLt = hasCublasLt;
+      auto result = runOneStep(*fixture, with, rounding);
+      ASSERT_TRUE(result.ok()) << result.status();
+      auto expected = runOneStep(*fixture, without, plain);
+      ASSERT_TRUE(expected.ok()) << expected.status();
+      EXPECT_TRUE(hasRoundingKernels(rounding));
+      EXPECT_FALSE(hasRoundingKernels(plain));
+      EXPECT_EQ(result->losses, expected->losses);
+      EXPECT_EQ(result->norms, expected->norms);
+      EXPECT_EQ(result->moments, expected->moments);
+    }
   }
 }
 

@@ -24,7 +24,7 @@ module attributes {llm.options = {zero = 3 : i64}} {
   dist.mesh @mesh ["dp", "pp", "tp"] [2, 1, 1]
   llm.param @a : tensor<40x18xf32> shard #dist.shard<["dp"], 576> {plan.layout = "panel"}
   llm.param @b : tensor<18x40xf32> shard #dist.shard<["dp"], 576> {plan.layout = "panel"}
-  plan.kernel @linear hand_tuned "linear" version 1 {
+  plan.kernel @linear hand_tuned "linear" version 2 {
   ^bb0:
   }
   func.func @prefill(%ids: tensor<1x6xi32> {llm.name = "ids"}, %positions: tensor<1x6xi32> {llm.name = "positions"}, %x: tensor<6x18xf32> {llm.name = "x"}, %bt: tensor<1x2xi32> {llm.name = "block_table"}) -> (tensor<6x40xf32> {llm.name = "logits"}) attributes {llm.entry = "prefill"} {

@@ -59,7 +59,7 @@ module attributes {llm.options = {zero = 3 : i64}} {
     %0 = llm.add_bias %x, %b : tensor<?x18xf32>, tensor<18xf32>
     plan.yield %0 : tensor<?x18xf32>
   }
-  plan.kernel @linear hand_tuned "linear" version 1 {
+  plan.kernel @linear hand_tuned "linear" version 2 {
   ^bb0:
   }
   plan.kernel @rope hand_tuned "rope" version 2 {

@@ -57,7 +57,7 @@ plan.stage @stage0 0 arena 128 {
 
 // A word with the address of an unknown buffer, inside a slot.
 plan.entry @entry_decode sequences 1 rows 1 pages 1
-plan.kernel @k hand_tuned "linear" version 1 {
+plan.kernel @k hand_tuned "linear" version 2 {
 ^bb0:
 }
 plan.stage @stage0 0 arena 128 {

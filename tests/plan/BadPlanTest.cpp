@@ -281,6 +281,23 @@ TEST(BadPlan, NamesAKernelThatTheCpuLacks) {
                         "fused_linear exists on cuda only"));
 }
 
+// Word factorDtype: bf16 is for cuda.
+TEST(BadPlan, NamesRoundedFactorsOnTheCpu) {
+  for (bool isOfBf16 : {false, true}) {
+    test::PlanBuilder b = test::tinyModel();
+    fb::CommandT& linear = *b.stage().programs[0]->commands[1];
+    ASSERT_EQ(linear.words.size(), 31u);
+    linear.words.back()->value = isOfBf16;
+    auto file = test::finishPlan(b.plan);
+    if (isOfBf16)
+      EXPECT_THAT(readPlan(file).status().message(),
+                  HasSubstr("words[30]: factors of another type than f32 are "
+                            "for cuda"));
+    else
+      EXPECT_TRUE(readPlan(file).ok()) << readPlan(file).status();
+  }
+}
+
 TEST(BadPlan, NamesAMissingKernel) {
   test::PlanBuilder b = everyCommand();
   b.plan.kernels[0]->version = 7;

@@ -108,7 +108,7 @@ int PlanBuilder::kernel(const std::string& name, int64_t rowTile,
   auto kernel = std::make_unique<fb::KernelT>();
   kernel->kind = fb::KernelKind::HandTuned;
   kernel->name = name;
-  kernel->version = 1;
+  kernel->version = newestKernelVersion(name);
   kernel->row_tile = rowTile;
   kernel->col_tile = colTile;
   plan.kernels.push_back(std::move(kernel));
@@ -281,7 +281,7 @@ PlanBuilder tinyModel() {
     words.push_back(address(logits));
     words.push_back(integer(V));
     words.push_back(integer(V));
-    while (words.size() < 30)
+    while (words.size() < 31)
       words.push_back(integer(0));
     b.launch(entry, linear, std::move(words), rows(), V);
   }

@@ -35,7 +35,7 @@ public:
                            {"tp", 1}});
 
   int entry(const std::string& name, int64_t sequences, int64_t rows);
-  /// A kernel of Kernels.def, version 1.
+  /// A kernel of Kernels.def, in its newest version.
   int kernel(const std::string& name, int64_t rowTile, int64_t colTile);
 
   /// The stage that the following functions add to.

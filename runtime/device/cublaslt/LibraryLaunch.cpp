@@ -3,7 +3,6 @@
 
 #include "runtime/base/Error.h"
 #include "runtime/kernels/cuda/FusedProductArgs.h"
-#include "runtime/kernels/cuda/LibraryProducts.h"
 #include "runtime/kernels/cuda/RoundedFactors.h"
 
 #include <algorithm>
@@ -13,16 +12,30 @@ namespace {
 
 using Products = absl::InlinedVector<MatrixProduct, 3>;
 
+/// Where a factor lies that may have been rounded to the scratch.
+struct PlacedFactor {
+  const void* data;
+  int64_t ld;
+};
+
+PlacedFactor placeOf(int64_t factorDtype, const float* factor, int64_t ld,
+                     int64_t cols, const uint8_t* rounded) {
+  if (factorDtype == static_cast<int64_t>(DType::BF16))
+    return {factor, ld};
+  return {rounded, factorStride(cols)};
+}
+
 /// y_j = x W_j^T.
 Products productsOf(const LinearArgs& a, int64_t rows, const uint8_t* rounded) {
+  const PlacedFactor x = placeOf(a.factorDtype, a.x, a.ldx, a.K, rounded);
   Products products;
   for (int64_t j = 0; j < a.count; ++j) {
     MatrixProduct product;
     product.m = rows;
     product.n = a.weights[j].N;
     product.k = a.K;
-    product.a = rounded;
-    product.lda = factorStride(a.K);
+    product.a = x.data;
+    product.lda = x.ld;
     product.b = a.weights[j].w;
     product.ldb = a.K;
     product.transposeB = true;
@@ -36,12 +49,13 @@ Products productsOf(const LinearArgs& a, int64_t rows, const uint8_t* rounded) {
 /// dx = dy W.
 Products productsOf(const LinearInputGradientArgs& a, int64_t rows,
                     const uint8_t* rounded) {
+  const PlacedFactor dy = placeOf(a.factorDtype, a.dy, a.lddy, a.N, rounded);
   MatrixProduct product;
   product.m = rows;
   product.n = a.K;
   product.k = a.N;
-  product.a = rounded;
-  product.lda = factorStride(a.N);
+  product.a = dy.data;
+  product.lda = dy.ld;
   product.b = a.w;
   product.ldb = a.K;
   product.c = a.dx;
@@ -52,15 +66,18 @@ Products productsOf(const LinearInputGradientArgs& a, int64_t rows,
 /// out (+)= dy^T x.
 Products productsOf(const LinearWeightGradientArgs& a, int64_t,
                     const uint8_t* rounded) {
+  const PlacedFactor dy = placeOf(a.factorDtype, a.dy, a.lddy, a.N, rounded);
+  const PlacedFactor x = placeOf(a.factorDtype, a.x, a.ldx, a.K,
+                                 rounded + factorBytes(a.rows, a.N));
   MatrixProduct product;
   product.m = a.N;
   product.n = a.K;
   product.k = a.rows;
-  product.a = rounded;
-  product.lda = factorStride(a.N);
+  product.a = dy.data;
+  product.lda = dy.ld;
   product.transposeA = true;
-  product.b = rounded + factorBytes(a.rows, a.N);
-  product.ldb = factorStride(a.K);
+  product.b = x.data;
+  product.ldb = x.ld;
   product.c = a.out;
   product.ldc = a.K;
   if (a.accumulate) {
@@ -73,12 +90,14 @@ Products productsOf(const LinearWeightGradientArgs& a, int64_t,
 /// y = gelu(x W^T + bias), or x W^T + bias + residual.
 Products productsOf(const FusedLinearArgs& a, int64_t rows,
                     const uint8_t* rounded) {
+  const PlacedFactor x =
+      placeOf(a.factorDtype, a.in.x, a.in.ldx, a.in.K, rounded);
   MatrixProduct product;
   product.m = rows;
   product.n = a.N;
   product.k = a.in.K;
-  product.a = rounded;
-  product.lda = factorStride(a.in.K);
+  product.a = x.data;
+  product.lda = x.ld;
   product.b = a.w0;
   product.ldb = a.in.K;
   product.transposeB = true;
@@ -96,11 +115,10 @@ Products productsOf(const FusedLinearArgs& a, int64_t rows,
 std::optional<LibraryLaunch> libraryLaunch(std::string_view kernel,
                                            const uint64_t* words, int64_t rows,
                                            const uint8_t* scratch) {
-  std::optional<CudaLaunchShape> rounding =
-      libraryRounding(kernel, words, rows);
-  if (!rounding)
+  std::optional<LibraryFactors> factors = libraryFactors(kernel, words, rows);
+  if (!factors)
     return std::nullopt;
-  LibraryLaunch launch = {*std::move(rounding), {}};
+  LibraryLaunch launch = {*std::move(factors), {}};
   if (kernel == "linear_input_gradient")
     launch.products =
         productsOf(readArgs<LinearInputGradientArgs>(words), rows, scratch);
@@ -117,8 +135,13 @@ std::optional<LibraryLaunch> libraryLaunch(std::string_view kernel,
 
 absl::StatusOr<bool> prepareAll(MatrixProducts& library,
                                 const LibraryLaunch& launch,
+                                const uint8_t* scratch,
                                 const MatrixProducts::Place& place) {
-  for (const MatrixProduct& product : launch.products) {
+  for (MatrixProduct product : launch.products) {
+    // Zeros instead of the factor that is no weight and has fewer columns than
+    // gradients of logits have.
+    if (product.accumulates() && !launch.factors.rounding)
+      (product.transposeA ? product.b : product.a) = scratch;
     LLMRT_ASSIGN_OR_RETURN(bool isThere, library.prepare(product, place));
     if (!isThere)
       return false;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "runtime/device/cublaslt/MatrixProducts.h"
-#include "runtime/kernels/cuda/CudaKernelRegistry.h"
+#include "runtime/kernels/cuda/LibraryProducts.h"
 
 #include "absl/container/inlined_vector.h"
 
@@ -11,12 +11,13 @@
 
 namespace llmrt {
 
-/// First `rounding` runs, then the products, which read what it made.
+/// First factors are rounded, unless they are bf16 already, then the products
+/// run.
 struct LibraryLaunch {
-  CudaLaunchShape rounding;
+  LibraryFactors factors;
   absl::InlinedVector<MatrixProduct, 3> products;
 
-  /// True if products add to their result: the scratch of `rounding` must be
+  /// True if products add to their result: the scratch of the factors must be
   /// zero while they are prepared for the first time.
   bool accumulates() const { return products[0].accumulates(); }
 };
@@ -29,8 +30,10 @@ std::optional<LibraryLaunch> libraryLaunch(std::string_view kernel,
                                            const uint8_t* scratch);
 
 /// Chooses algorithms for all of them. Returns false if the library lacks one.
+/// `scratch`: of the launch.
 absl::StatusOr<bool> prepareAll(MatrixProducts& library,
                                 const LibraryLaunch& launch,
+                                const uint8_t* scratch,
                                 const MatrixProducts::Place& place);
 /// True if prepareAll() was called for these shapes before.
 bool knowsAll(const MatrixProducts& library, const LibraryLaunch& launch);

@@ -347,32 +347,35 @@ private:
   /// Multiplies by cuBLASLt. Returns false if that does not take the launch.
   absl::StatusOr<bool> launchByLibrary(const DeviceLaunch& launch) {
     const CudaKernelInfo* info = kernels_.infoOf(launch.kernel);
-    uint8_t* rounded = scratch_ + kCudaCounterBytes;
+    uint8_t* scratch = scratch_ + kCudaCounterBytes;
     std::optional<LibraryLaunch> products;
     if (info)
       products =
-          libraryLaunch(info->name, launch.hostArguments, launch.rows, rounded);
+          libraryLaunch(info->name, launch.hostArguments, launch.rows, scratch);
     if (!products)
       return false;
     LLMRT_ASSIGN_OR_RETURN(MatrixProducts * library, products_->start());
     if (!library)
       return false;
-    const int64_t roundedBytes = products->rounding.scratchBytes;
-    const MatrixProducts::Place place = {rounded + roundedBytes,
+    const LibraryFactors& factors = products->factors;
+    const MatrixProducts::Place place = {scratch + factors.scratchBytes,
                                          kCudaProductWorkspaceBytes,
                                          at(Stream::Compute)};
     if (products->accumulates() && !isCapturing_ &&
         !knowsAll(*library, *products))
-      LLMRT_RETURN_IF_ERROR(cudaStatus(
-          cudaMemsetAsync(rounded, 0, roundedBytes, at(Stream::Compute)),
-          "clearing factors"));
+      LLMRT_RETURN_IF_ERROR(
+          cudaStatus(cudaMemsetAsync(scratch, 0, factors.scratchBytes,
+                                     at(Stream::Compute)),
+                     "clearing factors"));
     LLMRT_ASSIGN_OR_RETURN(bool isThere,
-                           prepareAll(*library, *products, place));
+                           prepareAll(*library, *products, scratch, place));
     if (!isThere)
       return false;
-    LLMRT_ASSIGN_OR_RETURN(PreparedLaunch rounding,
-                           kernels_.prepareForm(products->rounding));
-    LLMRT_RETURN_IF_ERROR(enqueueKernel(rounding, launch.arguments));
+    if (factors.rounding) {
+      LLMRT_ASSIGN_OR_RETURN(PreparedLaunch rounding,
+                             kernels_.prepareForm(*factors.rounding));
+      LLMRT_RETURN_IF_ERROR(enqueueKernel(rounding, launch.arguments));
+    }
     LLMRT_RETURN_IF_ERROR(multiplyAll(*library, *products, place));
     return true;
   }

@@ -41,6 +41,9 @@ bool isBf16(int64_t dtype) {
   return dtype == static_cast<int64_t>(DType::BF16);
 }
 
+constexpr const char* kWantsBf16Weights =
+    "multiplies factors of bf16 with weights of bf16 alone";
+
 int64_t powerOfTwoFrom(int64_t value) {
   int64_t power = 1;
   while (power < value)
@@ -95,7 +98,11 @@ absl::StatusOr<CudaLaunchShape> linearShape(const CudaKernelInfo& kernel,
       a.weights[2].epilogue)
     return noCudaForm(kernel.name, "has no slots");
   CudaLaunchShape shape = plainShape(kernel, rows, 0);
-  if (rows > 2 && rows <= kLinearFewRows && suitsTensorCores(a)) {
+  if (isBf16(a.factorDtype)) {
+    if (!isBf16(a.dtype))
+      return noCudaForm(kernel.name, kWantsBf16Weights);
+    shape.symbol = "linear_of_bf16";
+  } else if (rows > 2 && rows <= kLinearFewRows && suitsTensorCores(a)) {
     shape.file = "LinearSomeRows";
     shape.rowTile = rows <= 8 ? 8 : 16;
     shape.symbol = absl::StrCat("linear_mma_", shape.rowTile);
@@ -213,10 +220,14 @@ fusedLinearManyRowsShape(const CudaKernelInfo& kernel, const FusedLinearArgs& a,
   if (!isAligned16(a.w0) || !isAligned16(a.in.x) || a.in.ldx % 4 != 0 ||
       a.in.K % elementsOfAccess(a.in.dtype) != 0)
     return noCudaForm(kernel.name, "reads 16 bytes at a time");
+  const bool isOfBf16 = isBf16(a.factorDtype);
+  if (isOfBf16 && (!isBf16(a.in.dtype) || a.in.ldx % 8 != 0))
+    return noCudaForm(kernel.name, kWantsBf16Weights);
   CudaLaunchShape shape = plainShape(kernel, rows, a.N);
   shape.file = "FusedLinearManyRows";
-  shape.symbol =
-      isBf16(a.in.dtype) ? "fused_linear_many" : "fused_linear_many_f32";
+  shape.symbol = isOfBf16             ? "fused_linear_many_of_bf16"
+                 : isBf16(a.in.dtype) ? "fused_linear_many"
+                                      : "fused_linear_many_f32";
   shape.rowTile = shape.colTile = isBf16(a.in.dtype) ? 128 : 64;
   return shape;
 }
@@ -236,7 +247,8 @@ void takeProductForm(const NormedRows& in, const ProductForm& form,
 absl::StatusOr<CudaLaunchShape> fusedLinearShape(const CudaKernelInfo& kernel,
                                                  const FusedLinearArgs& a,
                                                  int64_t rows) {
-  if (rows > kLinearFewRows && elementsOfAccess(a.in.dtype) != 0)
+  if ((rows > kLinearFewRows && elementsOfAccess(a.in.dtype) != 0) ||
+      isBf16(a.factorDtype))
     return fusedLinearManyRowsShape(kernel, a, rows);
   if (!isAligned16(a.w0) || !isAligned16(a.w1))
     return noCudaForm(kernel.name, "reads weights 16 bytes at a time");

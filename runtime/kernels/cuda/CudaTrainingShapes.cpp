@@ -57,16 +57,24 @@ void shapeFlat(int64_t elements, CudaLaunchShape& shape) {
 }
 
 /// Linear gradients: a grid of rows x cols of the result.
-void shapeProduct(int64_t rows, int64_t cols, int64_t dtype,
-                  CudaLaunchShape& shape) {
+absl::Status shapeProduct(std::string_view kernel, int64_t rows, int64_t cols,
+                          int64_t dtype, int64_t factorDtype,
+                          CudaLaunchShape& shape) {
   shape.rows = rows;
   shape.cols = cols;
   shape.scratchBytes = 0; // only a library needs some
+  if (isBf16(factorDtype)) {
+    shape.symbol += "_of_bf16";
+    return isBf16(dtype) ? absl::OkStatus()
+                         : noCudaForm(kernel, "multiplies factors of bf16 with "
+                                              "weights of bf16 alone");
+  }
   if (isBf16(dtype))
-    return;
+    return absl::OkStatus();
   shape.file += "F32";
   shape.symbol += "_f32";
   shape.rowTile = shape.colTile = kPlainSide;
+  return absl::OkStatus();
 }
 
 absl::Status checkHead(std::string_view kernel, int64_t D) {
@@ -184,11 +192,13 @@ absl::Status shapeTrainingLaunch(const CudaKernelInfo& kernel,
   if (name == "linear_input_gradient") {
     const auto a = readArgs<LinearInputGradientArgs>(words);
     layout = a.layout;
-    shapeProduct(a.rows, a.K, a.dtype, shape);
+    LLMRT_RETURN_IF_ERROR(
+        shapeProduct(name, a.rows, a.K, a.dtype, a.factorDtype, shape));
   } else if (name == "linear_weight_gradient") {
     const auto a = readArgs<LinearWeightGradientArgs>(words);
     layout = a.layout;
-    shapeProduct(a.N, a.K, a.dtype, shape);
+    LLMRT_RETURN_IF_ERROR(
+        shapeProduct(name, a.N, a.K, a.dtype, a.factorDtype, shape));
   } else if (name == "embedding_gradient") {
     const auto a = readArgs<EmbeddingGradientArgs>(words);
     layout = a.layout;

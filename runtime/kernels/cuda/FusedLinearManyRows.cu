@@ -3,9 +3,9 @@
 // has epilogues for, where there is none. y = residual + gelu(x w0^T + bias0),
 // each part if it is there.
 //
-// Constraints  dtype bf16 (fused_linear_many) or f32 (fused_linear_many_f32);
-// no norm, no second weight, no soft cap, no other activation.
-// Alias  y may be residual.    Scratch  none.
+// Constraints  dtype bf16 (fused_linear_many; fused_linear_many_of_bf16, where
+// x is bf16 too) or f32 (fused_linear_many_f32); no norm, no second weight, no
+// soft cap, no other activation. Alias  y may be residual.    Scratch  none.
 #include "runtime/kernels/cuda/FusedProductArgs.h"
 #include "runtime/kernels/cuda/LinearManyRows.cuh"
 #include "runtime/kernels/cuda/LinearManyRowsF32.cuh"
@@ -28,19 +28,30 @@ __device__ inline void storeFused(const FusedLinearArgs& a, int64_t row,
       a.residual ? a.residual[row * a.ldr + col] + value : value;
 }
 
-} // namespace llmrt::cuda
-
-LLMRT_CUDA_ENTRY(fused_linear_many, 256) {
-  using namespace llmrt::cuda;
-  const auto& a = argsOf<llmrt::FusedLinearArgs>(args);
+template <typename X>
+__device__ inline void fusedLinearMany(const uint64_t* args, int64_t rows,
+                                       int64_t cols, int64_t rowTile,
+                                       int64_t colTile) {
+  const auto& a = argsOf<FusedLinearArgs>(args);
   const LlmrtTile grid = blockTile(rows, cols, rowTile, colTile);
   if (grid.rowBegin >= a.in.rows)
     return;
-  multiplyManyRows(a.in, WeightTile{a.w0, a.y, a.N, a.ldy, grid.colBegin},
-                   grid.rowBegin, /*vectors=*/true,
-                   [&](int64_t row, int64_t col, float sum) {
-                     storeFused(a, row, col, sum);
-                   });
+  multiplyManyRows<X>(a.in, WeightTile{a.w0, a.y, a.N, a.ldy, grid.colBegin},
+                      grid.rowBegin, /*vectors=*/true,
+                      [&](int64_t row, int64_t col, float sum) {
+                        storeFused(a, row, col, sum);
+                      });
+}
+
+} // namespace llmrt::cuda
+
+LLMRT_CUDA_ENTRY(fused_linear_many, 256) {
+  llmrt::cuda::fusedLinearMany<float>(args, rows, cols, rowTile, colTile);
+}
+
+LLMRT_CUDA_ENTRY(fused_linear_many_of_bf16, 256) {
+  using namespace llmrt::cuda;
+  fusedLinearMany<BF16>(args, rows, cols, rowTile, colTile);
 }
 
 LLMRT_CUDA_ENTRY(fused_linear_many_f32, 256) {

@@ -50,6 +50,7 @@ struct FusedLinearArgs {
   int64_t ldr;
   float* y; // [rows, ldy]
   int64_t ldy;
+  int64_t factorDtype; // of x
 };
 
 struct LinearRopeAppendArgs {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of many rows in bf16 by a library of matrix products: a kernel
-// rounds what is f32 to bf16 into the scratch (RoundedFactors.h), the library
-// multiplies it, and what is left of the scratch is the library's. Where there
+// rounds factors that are f32 to bf16 into the scratch (RoundedFactors.h), the
+// library multiplies them, and what is left of the scratch is the library's.
+// Factors that were rounded before are multiplied where they lie. Where there
 // is no library, or the addresses do not suit it, the forms of the kernel run;
 // the scratch is planned for both. Needs no CUDA.
 #pragma once
@@ -24,10 +25,17 @@ inline constexpr int64_t kGeluByTanh = 3;
 /// library takes them.
 int64_t libraryScratchBytes(std::string_view kernel, const uint64_t* words);
 
-/// Returns the launch that rounds the factors, which fill its scratch, or
-/// nothing if no library may multiply: the kernel, the type, the number of rows
-/// and the alignment of every address and distance must suit it.
-std::optional<CudaLaunchShape>
-libraryRounding(std::string_view kernel, const uint64_t* words, int64_t rows);
+/// What comes before a library's product.
+struct LibraryFactors {
+  std::optional<CudaLaunchShape> rounding; // none: factors are bf16
+  /// Before the workspace: rounded factors; or, where a product adds to its
+  /// result, as much as the one has that is zeros while it is measured.
+  int64_t scratchBytes;
+};
+
+/// Returns nothing if no library may multiply: the kernel, the type, the number
+/// of rows and the alignment of every address and distance must suit it.
+std::optional<LibraryFactors>
+libraryFactors(std::string_view kernel, const uint64_t* words, int64_t rows);
 
 } // namespace llmrt

@@ -3,11 +3,16 @@
 // 128 outputs x 128 inputs; dy and x are rounded to bf16 (nearest even), sums
 // over rows, and what they are added to, are f32.
 //
-// Constraints  dtype bf16; layout RowMajor.    Scratch  none.
+// Constraints  dtype bf16; layout RowMajor; dy and x f32, or bf16 in
+// linear_weight_gradient_of_bf16.    Scratch  none.
 #include "runtime/kernels/cuda/GradientTile.cuh"
 
-LLMRT_CUDA_ENTRY(linear_weight_gradient, 256, 2) {
-  using namespace llmrt::cuda;
+namespace llmrt::cuda {
+
+template <typename T>
+__device__ inline void weightGradient(const uint64_t* args, int64_t rows,
+                                      int64_t cols, int64_t rowTile,
+                                      int64_t colTile) {
   const auto& a = argsOf<llmrt::LinearWeightGradientArgs>(args);
   const LlmrtTile tile = blockTile(rows, cols, rowTile, colTile);
   const int64_t N = least(a.N, a.outputs), K = a.K;
@@ -15,9 +20,9 @@ LLMRT_CUDA_ENTRY(linear_weight_gradient, 256, 2) {
     return;
   const int64_t validN = least(a.validN, N), validK = least(a.validK, K);
   GradientSums sums = {};
-  multiplyFactors<true>(Factor<float>(a.dy, a.lddy, a.rows, validN),
-                        Factor<float>(a.x, a.ldx, a.rows, validK),
-                        tile.rowBegin, tile.colBegin, a.rows, sums);
+  multiplyFactors<true>(Factor<T>(a.dy, a.lddy, a.rows, validN),
+                        Factor<T>(a.x, a.ldx, a.rows, validK), tile.rowBegin,
+                        tile.colBegin, a.rows, sums);
   float* out = a.out;
   const bool accumulate = a.accumulate != 0;
   forSums(
@@ -29,4 +34,15 @@ LLMRT_CUDA_ENTRY(linear_weight_gradient, 256, 2) {
         float* to = out + n * K + k;
         *to = n >= validN || k >= validK ? 0.0f : accumulate ? *to + sum : sum;
       });
+}
+
+} // namespace llmrt::cuda
+
+LLMRT_CUDA_ENTRY(linear_weight_gradient, 256, 2) {
+  llmrt::cuda::weightGradient<float>(args, rows, cols, rowTile, colTile);
+}
+
+LLMRT_CUDA_ENTRY(linear_weight_gradient_of_bf16, 256, 2) {
+  using namespace llmrt::cuda;
+  weightGradient<BF16>(args, rows, cols, rowTile, colTile);
 }

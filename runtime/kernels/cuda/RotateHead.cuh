@@ -29,7 +29,7 @@ __device__ inline void rotateHead(const float* x, const float* table,
     const float cosine = cosines[i];
     const float sine = sines[i] * direction;
     narrowTo(fmaf(x0, cosine, -(x1 * sine)), out + i * step);
-    narrowTo(fmaf(x1, cosine, x0 * sine), out + i * step + apart);
+    narrowTo(fmaf(x1, cosine, x0 * sine), out + (i * step + apart));
   }
   for (int i = 2 * turned + lane; i < end; i += lanes)
     narrowTo(x[i], out + i);

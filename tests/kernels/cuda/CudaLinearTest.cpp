@@ -66,6 +66,31 @@ struct Problem {
   }
 };
 
+/// Factors that were rounded before have the bits of those that the kernel
+/// rounds, where many rows are.
+void expectSameOfBf16(Problem& problem, int64_t padding) {
+  const Shape& shape = problem.shape;
+  LinearArgs args = problem.args(padding);
+  const std::vector<uint16_t> rounded = testing::narrowed(problem.x);
+  std::vector<std::vector<float>> expected;
+  for (bool isOfBf16 : {false, true}) {
+    args = problem.args(padding);
+    if (isOfBf16) {
+      args.x = reinterpret_cast<const float*>(rounded.data());
+      args.factorDtype = static_cast<int64_t>(DType::BF16);
+    }
+    testing::runCuda("linear", args, shape.rows, problem.cpuCols());
+    for (size_t j = 0; j < problem.outs.size(); ++j) {
+      if (isOfBf16)
+        EXPECT_TRUE(testing::sameBits(problem.outs[j].values(), expected[j]))
+            << shape.rows << " rows, K " << shape.K << " weight " << j;
+      else
+        expected.push_back(problem.outs[j].values());
+      EXPECT_TRUE(problem.outs[j].guardsHold());
+    }
+  }
+}
+
 void expectAgreement(const Shape& shape, DType dtype, int64_t padding) {
   SCOPED_TRACE(::testing::Message()
                << shape.rows << " rows, " << shape.valid << " valid, K "
@@ -126,6 +151,45 @@ TEST(CudaLinear, manyRowsByTheLibrary) {
   expectAgreement({16, 16, 72, {36}}, DType::BF16, 0);      // few rows
   expectAgreement({40, 40, 72, {36}}, DType::F32, 0);
   library.expectLaunches(2);
+}
+
+TEST(CudaLinear, factorsOfBf16) {
+  auto expectSame = [](const Shape& shape, int64_t padding) {
+    Problem problem(shape, DType::BF16, padding);
+    expectSameOfBf16(problem, padding);
+  };
+  expectSame({17, 17, 32, {128}}, 0);
+  expectSame({40, 40, 72, {33, 130}}, 8);
+  expectSame({150, 140, 104, {70}}, 0);
+  expectSame({20, 20, 77, {19}}, 3); // one element at a time
+  expectSame({33, 33, 96, {70, 70}, true}, 4);
+  testing::FakeLibrary library;
+  expectSame({17, 17, 32, {128}}, 0);
+  expectSame({40, 40, 72, {36, 132}}, 8);
+  library.expectLaunches(4);
+  expectSame({40, 40, 72, {36}}, 4); // rows of x: only those of f32
+  library.expectLaunches(5);
+}
+
+// Any number of rows; f32 weights want f32 factors.
+TEST(CudaLinear, fewFactorsOfBf16) {
+  for (int64_t rows : {1, 3, 16}) {
+    Problem problem({rows, rows, 72, {33, 40}}, DType::BF16, 0);
+    LinearArgs args = problem.args(0);
+    testing::runCpu("linear", args, rows, problem.cpuCols());
+    const std::vector<float> expected = problem.outs[1].values();
+    args = problem.args(0);
+    const std::vector<uint16_t> rounded = testing::narrowed(problem.x);
+    args.x = reinterpret_cast<const float*>(rounded.data());
+    args.factorDtype = static_cast<int64_t>(DType::BF16);
+    testing::runCuda("linear", args, rows, problem.cpuCols());
+    EXPECT_LT(testing::relativeError(problem.outs[1].values(), expected),
+              testing::kBf16Error);
+    args.dtype = static_cast<int64_t>(DType::F32);
+    EXPECT_THAT(testing::runCudaKernel(
+                    "linear", reinterpret_cast<const uint64_t*>(&args), 1, 64),
+                ::testing::HasSubstr("LLMC-E0802"));
+  }
 }
 
 TEST(CudaLinear, zippedWeights) {

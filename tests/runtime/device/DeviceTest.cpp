@@ -89,10 +89,10 @@ TEST_P(CpuDevice, LowersItsCodeLevel) {
   EXPECT_EQ(device_->codeLevel(), best);
   device_->limitCodeLevel(0);
   EXPECT_EQ(device_->codeLevel(), 0);
-  auto kernel = device_->findHandTunedKernel("linear", 1);
+  auto kernel = device_->findHandTunedKernel("linear", 2);
   EXPECT_EQ(device_->kernelAddress(*kernel),
             reinterpret_cast<uint64_t>(
-                findKernel("linear", 1)->function(CpuLevel::Baseline)));
+                findKernel("linear", 2)->function(CpuLevel::Baseline)));
 }
 
 TEST_P(CpuDevice, ChoosesTheBestCodeThatItRuns) {

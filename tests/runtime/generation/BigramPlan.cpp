@@ -82,7 +82,7 @@ void addCommands(PlanBuilder& b, const Buffers& at, int entry, int64_t S,
       words({count, address(isAllRows ? at.x : at.last), integer(C), integer(C),
              integer(0), integer(1), integer(0), integer(1), address(at.head),
              address(at.logits), integer(V), integer(V)});
-  while (linear.size() < 30)
+  while (linear.size() < 31)
     linear.push_back(integer(0));
   b.launch(entry, b.kernel("linear", 0, 64), std::move(linear),
            fb::WordT(count), V);

@@ -61,6 +61,10 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
                       use(attention_gradient)                                  \
                           LLMRT_WIDTHS(use, attention_gradient_bf16)
 
+#define LLMRT_EMULATED_FACTORS(use)                                            \
+  use(linear_of_bf16) use(fused_linear_many_of_bf16)                           \
+      use(linear_input_gradient_of_bf16) use(linear_weight_gradient_of_bf16)
+
 #define LLMRT_EMULATED_STEP(use)                                               \
   use(sum_rows) use(embedding_gradient) use(cross_entropy_statistics)          \
       use(cross_entropy_loss) use(cross_entropy_gradient) use(token_weights)   \
@@ -75,6 +79,7 @@ LLMRT_EMULATED_WGMMA(LLMRT_DECLARE)
 LLMRT_EMULATED_PRODUCTS(LLMRT_DECLARE)
 LLMRT_EMULATED_BLOCKS(LLMRT_DECLARE)
 LLMRT_EMULATED_TRAINING(LLMRT_DECLARE)
+LLMRT_EMULATED_FACTORS(LLMRT_DECLARE)
 LLMRT_EMULATED_STEP(LLMRT_DECLARE)
 
 namespace llmrt::emulation {
@@ -90,6 +95,7 @@ CudaKernel* findSymbol(const std::string& name) {
   LLMRT_EMULATED_PRODUCTS(LLMRT_FIND)
   LLMRT_EMULATED_BLOCKS(LLMRT_FIND)
   LLMRT_EMULATED_TRAINING(LLMRT_FIND)
+  LLMRT_EMULATED_FACTORS(LLMRT_FIND)
   LLMRT_EMULATED_STEP(LLMRT_FIND)
   return nullptr;
 }

@@ -32,14 +32,14 @@ absl::StatusOr<bool> EmulatedProducts::launch(std::string_view kernel,
                                               const DeviceLaunch& launch,
                                               bool isCapturing,
                                               int64_t scratchBytes) {
-  std::optional<CudaLaunchShape> rounding =
-      libraryRounding(kernel, launch.hostArguments, launch.rows);
-  if (!rounding)
+  const std::optional<LibraryFactors> factors =
+      libraryFactors(kernel, launch.hostArguments, launch.rows);
+  if (!factors)
     return false;
   if (!products_)
     LLMRT_RETURN_IF_ERROR(start());
   timer_.isOpen = !isCapturing;
-  const int64_t roundedBytes = rounding->scratchBytes;
+  const int64_t roundedBytes = factors->scratchBytes;
   if (roundedBytes + kCudaProductWorkspaceBytes > scratchBytes)
     return absl::InternalError("a product needs more scratch than is there");
   // The fake library never looks at its workspace.
@@ -56,16 +56,18 @@ absl::StatusOr<bool> EmulatedProducts::launch(std::string_view kernel,
       std::memset(rounded, 0, roundedBytes);
       return absl::OkStatus();
     });
-  LLMRT_ASSIGN_OR_RETURN(bool isThere, prepareAll(*products_, products, place));
+  LLMRT_ASSIGN_OR_RETURN(bool isThere,
+                         prepareAll(*products_, products, rounded, place));
   // The scratch lives until measured products have run.
   enqueue_([scratch] { return absl::OkStatus(); });
   if (!isThere)
     return false;
-  enqueue_([rounding = products.rounding, words = launch.arguments, rounded,
-            scratch]() -> absl::Status {
-    std::string error = emulation::runCudaForm(rounding, words, rounded);
-    return error.empty() ? absl::OkStatus() : absl::InternalError(error);
-  });
+  if (factors->rounding)
+    enqueue_([rounding = *factors->rounding, words = launch.arguments, rounded,
+              scratch]() -> absl::Status {
+      std::string error = emulation::runCudaForm(rounding, words, rounded);
+      return error.empty() ? absl::OkStatus() : absl::InternalError(error);
+    });
   LLMRT_RETURN_IF_ERROR(multiplyAll(*products_, products, place));
   enqueue_([scratch] { return absl::OkStatus(); });
   return true;

@@ -2,6 +2,7 @@
 // A product is worked out when its warpgroup has met at it, and its sums are
 // given to the threads when they wait for it. Tensor cores read a copy of
 // shared memory, into which publishShared() puts what a thread has written.
+// Over 500 lines because copies and products share the state of one block.
 #include "tests/support/cuda/WgmmaEmulation.h"
 
 #include <algorithm>
