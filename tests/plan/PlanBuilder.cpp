@@ -2,6 +2,7 @@
 #include "tests/plan/PlanBuilder.h"
 
 #include "runtime/kernels/KernelAbi.h"
+#include "runtime/plan/KernelSignatures.h"
 
 #include <bit>
 
