@@ -19,7 +19,7 @@ struct LinearInputGradientArgs {
   float* dx; // [rows, lddx]
   int64_t lddx;
   int64_t K;
-  int64_t factorDtype = 0; // of dy
+  int64_t factorDtype; // of dy
 };
 
 struct LinearWeightGradientArgs {
@@ -37,7 +37,7 @@ struct LinearWeightGradientArgs {
   int64_t validN;
   int64_t validK;
   int64_t dtype;           // of the weight that products read
-  int64_t factorDtype = 0; // of dy and x
+  int64_t factorDtype; // of dy and x
 };
 
 struct SumRowsArgs {

@@ -73,7 +73,8 @@ TEST_P(InputGradient, equalsTheDefinedSumBitForBit) {
                                    static_cast<int64_t>(layout),
                                    dx.data(),
                                    lddx,
-                                   s.K};
+                                   s.K,
+                                   0};
       testing::runKernel("linear_input_gradient", level, a, s.rows, s.K, cut);
       EXPECT_TRUE(testing::sameBits(dx.values(), expected))
           << cpuLevelName(level) << " threads " << cut.threads << " cut "
@@ -143,7 +144,8 @@ TEST_P(WeightGradient, equalsTheDefinedSumBitForBit) {
             s.N,        s.K,
             out.data(), static_cast<int64_t>(layout),
             accumulate, s.validN,
-            s.validK,   static_cast<int64_t>(DType::F32)};
+            s.validK,   static_cast<int64_t>(DType::F32),
+            0};
         testing::runKernel("linear_weight_gradient", level, a, padded, s.K,
                            cut);
         EXPECT_TRUE(testing::sameBits(out.values(), expected))
@@ -172,8 +174,9 @@ TEST(WeightGradient, isCloseToTheProductInDouble) {
   std::vector<float> x = testing::randomFloats(rows * K, 2);
   for (CpuLevel level : testing::levels()) {
     Guarded<float> out(N * K);
-    LinearWeightGradientArgs a = {64, dy.data(),  N, x.data(), K, rows, N,
-                                  K,  out.data(), 0, 0,        N, K,    0};
+    LinearWeightGradientArgs a = {64,   dy.data(), N, x.data(),   K,
+                                  rows, N,         K, out.data(), 0,
+                                  0,    N,         K, 0,          0};
     testing::runKernel("linear_weight_gradient", level, a, 64, K);
     for (int64_t n = 0; n < N; ++n)
       for (int64_t k = 0; k < K; ++k) {

@@ -98,7 +98,7 @@ void BM_InputGradient(benchmark::State& state) {
   LinearArgs forward = l.linear(dtype);
   LinearInputGradientArgs a = {
       l.M, l.dy.data(),  l.N, l.N, weights(), static_cast<int64_t>(dtype),
-      1,   l.out.data(), l.K, l.K};
+      1,   l.out.data(), l.K, l.K, 0};
   std::vector<Contestant> all;
   std::vector<const char*> names = {"linear_ratio"};
   all.push_back({[&] {
@@ -132,7 +132,7 @@ void BM_WeightGradient(benchmark::State& state) {
   LinearArgs forward = l.linear(DType::F32);
   LinearWeightGradientArgs a = {
       l.N,          l.dy.data(),    l.N, l.x.data(), l.K, l.M, l.N, l.K,
-      l.out.data(), state.range(3), 0,   l.N,        l.K, 0};
+      l.out.data(), state.range(3), 0,   l.N,        l.K, 0,   0};
   std::vector<Contestant> all;
   std::vector<const char*> names = {"linear_ratio"};
   all.push_back({[&] {

@@ -275,6 +275,7 @@ INSTANTIATE_TEST_SUITE_P(All, BadPlanTest, ::testing::ValuesIn(kBadPlans));
 TEST(BadPlan, NamesAKernelThatTheCpuLacks) {
   test::PlanBuilder b = everyCommand();
   b.plan.kernels[0]->name = "fused_linear";
+  b.plan.kernels[0]->version = 2;
   auto file = test::finishPlan(b.plan);
   EXPECT_THAT(readPlan(file).status().message(),
               HasSubstr("LLMC-E0802: the plan is for cpu, and kernel "

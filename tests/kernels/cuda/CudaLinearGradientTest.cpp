@@ -30,7 +30,8 @@ void expectInputGradient(DType dtype, int64_t rows, int64_t N, int64_t K,
       static_cast<int64_t>(WeightLayout::RowMajor),
       cpu.data(),
       lddx,
-      K};
+      K,
+      0};
   testing::runCpu("linear_input_gradient", a, rows, K);
   a.dx = cuda.data();
   testing::runCuda("linear_input_gradient", a, rows, K);
@@ -110,7 +111,8 @@ void expectWeightGradient(DType dtype, const WeightGradient& s,
                                 accumulate,
                                 s.validN,
                                 s.validK,
-                                static_cast<int64_t>(dtype)};
+                                static_cast<int64_t>(dtype),
+                                0};
   testing::runCpu("linear_weight_gradient", a, a.outputs, s.K);
   a.out = cuda.data();
   testing::runCuda("linear_weight_gradient", a, a.outputs, s.K);
