@@ -24,13 +24,14 @@ constexpr int64_t kAccessBytes = 16;
 constexpr int64_t kHeldElements = 32; // of a row, by one thread
 constexpr unsigned kGlobalMemory = 1; // NVPTX's number of the address space
 
-/// Bytes of the narrowest element of a row or vector that a kernel takes or
-/// makes.
-int64_t narrowestBytes(func::FuncOp form) {
-  int64_t bytes = 4;
+/// Bytes of the widest element of the rows that a kernel takes or makes: the
+/// order of a row's sum does not depend on what is rounded behind it.
+int64_t widestBytes(func::FuncOp form) {
+  int64_t bytes = 2;
   auto look = [&](Type type) {
     auto tensor = cast<RankedTensorType>(type);
-    bytes = std::min<int64_t>(bytes, tensor.getElementTypeBitWidth() / 8);
+    if (tensor.getRank() == 2)
+      bytes = std::max<int64_t>(bytes, tensor.getElementTypeBitWidth() / 8);
   };
   llvm::for_each(form.getArgumentTypes(), look);
   llvm::for_each(form.getResultTypes(), look);
@@ -49,7 +50,7 @@ public:
                                         b_.getContext(), kGlobalMemory)) {
     hasHeads_ = schedule.unitWidth != schedule.width;
     teamThreads_ = hasHeads_ ? kWarpThreads : kGeneratedThreads;
-    numLanes_ = kAccessBytes / narrowestBytes(form);
+    numLanes_ = kAccessBytes / widestBytes(form);
     while (schedule.unitWidth % numLanes_ != 0)
       numLanes_ /= 2;
     laneType_ = VectorType::get({numLanes_}, b_.getF32Type());

@@ -36,7 +36,7 @@ struct LinearWeightGradientArgs {
   int64_t accumulate;
   int64_t validN;
   int64_t validK;
-  int64_t dtype;           // of the weight that products read
+  int64_t dtype;       // of the weight that products read
   int64_t factorDtype; // of dy and x
 };
 

@@ -26,8 +26,8 @@ using CudaKernel = void(const uint64_t* args, int64_t rows, int64_t cols,
 
 #define LLMRT_EMULATED_DECODE(use)                                             \
   LLMRT_WIDTHS(use, attention_rows_1)                                          \
-  LLMRT_WIDTHS(use, attention_rows_2) LLMRT_WIDTHS(use, attention_rows_4)      \
-      LLMRT_WIDTHS(use, attention_rows_8)
+  LLMRT_WIDTHS(use, attention_rows_2)                                          \
+  LLMRT_WIDTHS(use, attention_rows_4) LLMRT_WIDTHS(use, attention_rows_8)
 
 #define LLMRT_EMULATED_WGMMA(use)                                              \
   LLMRT_WIDTHS(use, attention_wgmma)                                           \
